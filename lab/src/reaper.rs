@@ -20,6 +20,8 @@ use crate::error::IoContext;
 /// Reads `+PID`, `-PID`, `keep`, `quit`, a line each. At the end of input it
 /// kills the process group of each registered PID. It ignores the signals of a
 /// terminal: Ctrl-C is the lab's to handle, and the lab's death ends the input.
+/// Half a second at most goes into seeing them die before the folder goes: where
+/// nobody reaps orphans, they look alive for ever.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP QUIT
 dir=$1 pids=' ' keep=
@@ -32,10 +34,10 @@ while read -r line; do
         quit) exit 0 ;;
     esac
 done
-for pid in $pids; do kill -9 -- "-$pid" 2>/dev/null; done
+for pid in $pids; do kill -KILL "-$pid" 2>/dev/null; done
+tries=0
 for pid in $pids; do
-    tries=0
-    while kill -0 -- "-$pid" 2>/dev/null && [ "$tries" -lt 100 ]; do
+    while kill -0 "-$pid" 2>/dev/null && [ "$tries" -lt 25 ]; do
         tries=$((tries + 1)); sleep 0.02
     done
 done

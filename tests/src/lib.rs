@@ -110,7 +110,7 @@ fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
         .build()?;
     runtime
         .block_on(outcome)
-        .map_err(|error| Failed::from(format!("{error:?}")))
+        .map_err(|error| Failed::from(format!("{error:#}")))
 }
 
 /// A program that this workspace builds.

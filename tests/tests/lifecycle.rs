@@ -106,7 +106,7 @@ fn hold(cast: &str) -> ExitCode {
             std::future::pending::<Outcome>().await
         };
         if let Err(error) = held.await {
-            eprintln!("{error:?}");
+            eprintln!("{error:#}");
         }
         ExitCode::FAILURE
     })
