@@ -4,6 +4,8 @@
 //! `connect_is_recorded::lightningd`. Where the kind is missing, the runner
 //! reports the test as skipped, with the reason in its name, and never as passed.
 
+pub mod bench;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
