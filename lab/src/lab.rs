@@ -201,8 +201,11 @@ impl LabBuilder {
         let bitcoind = binaries::bitcoind()?;
         let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
 
+        let programs = self.nodes.iter().map(|spec| program(spec, default));
+        let programs: Vec<Program> = programs.collect::<Result<_>>()?;
+
         let folder = Folder::create(keep)?;
-        let programs = try_join_all(self.nodes.iter().map(|spec| program(spec, default)));
+        let programs = try_join_all(programs.into_iter().map(Program::ask));
         // Before bitcoind has its wallet the nodes can start already: they only
         // want blocks, and those are in the prepared chain.
         let (bitcoind, programs) = tokio::try_join!(
@@ -247,27 +250,41 @@ async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) ->
     Bitcoind::start(program, &dir, reaper).await
 }
 
-/// The executable for a node, and what it is.
-async fn program(spec: &NodeSpec, default: NodeKind) -> Result<(PathBuf, Implementation)> {
-    let lightningd = match (&spec.program, spec.kind.unwrap_or(default)) {
-        (Some(program), _) => program.clone(),
-        (None, NodeKind::Embedded) => return embedded(),
-        (None, NodeKind::Lightningd) => binaries::lightningd()?,
+/// The executable for a node.
+enum Program {
+    Lightningd(PathBuf),
+}
+
+impl Program {
+    /// The executable and what it says it is.
+    async fn ask(self) -> Result<(PathBuf, Implementation)> {
+        match self {
+            Program::Lightningd(path) => {
+                let version = binaries::lightningd_version(&path).await?;
+                Ok((path, Implementation::Lightningd(version)))
+            }
+        }
+    }
+}
+
+fn program(spec: &NodeSpec, default: NodeKind) -> Result<Program> {
+    match (&spec.program, spec.kind.unwrap_or(default)) {
+        (Some(path), _) => Ok(Program::Lightningd(path.clone())),
+        (None, NodeKind::Embedded) => embedded(),
+        (None, NodeKind::Lightningd) => binaries::lightningd().map(Program::Lightningd),
         // A LIGHTNINGD that cannot be run is a mistake to be told, not a reason
         // to run something else.
         (None, NodeKind::Auto) => match binaries::lightningd() {
-            Ok(program) => program,
+            Ok(path) => Ok(Program::Lightningd(path)),
             Err(error) if std::env::var_os("LIGHTNINGD").is_some_and(|v| !v.is_empty()) => {
-                return Err(error);
+                Err(error)
             }
-            Err(error) => return embedded().map_err(|_| error),
+            Err(error) => embedded().map_err(|_| error),
         },
-    };
-    let version = binaries::lightningd_version(&lightningd).await?;
-    Ok((lightningd, Implementation::Lightningd(version)))
+    }
 }
 
-fn embedded() -> Result<(PathBuf, Implementation)> {
+fn embedded() -> Result<Program> {
     Err(Error::usage(
         "the embedded node is not part of this version yet: install lightningd",
     ))
