@@ -152,6 +152,48 @@ impl JsonStream {
     }
 }
 
+/// JSON out of what lightningd's parser takes beyond JSON: a bare word that
+/// starts like a number, `true`, `false` or `null` and goes on otherwise.
+/// `lightning-cli` sends `127.0.0.1` so. Each becomes a string; `None` when that
+/// does not make JSON of it.
+pub fn lenient(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let len = match first {
+            '"' => string_len(rest)?,
+            '-' | '0'..='9' | 't' | 'f' | 'n' => rest
+                .find(|c: char| c.is_ascii_whitespace() || ",]}:\"".contains(c))
+                .unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        let (piece, after) = rest.split_at(len);
+        if len > 1 && first != '"' && serde_json::from_str::<&RawValue>(piece).is_err() {
+            out += &serde_json::Value::from(piece).to_string();
+        } else {
+            out += piece;
+        }
+        rest = after;
+    }
+    serde_json::from_str::<&RawValue>(&out)
+        .is_ok()
+        .then_some(out)
+}
+
+/// The length of the string that `text` starts with, quotes included.
+fn string_len(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The start of `bytes` as text, cut where it gets long.
 pub fn quote(bytes: &[u8]) -> String {
     match bytes.get(..QUOTE) {
@@ -258,6 +300,11 @@ mod tests {
             prop_assert_eq!(seen, values);
         }
 
+        #[test]
+        fn no_text_makes_lenient_panic(text in "[\\[\\]{}\"\\\\a-z0-9.:, é-]{0,40}") {
+            let _ = lenient(&text);
+        }
+
         /// No bytes make it panic, and what it hands out is never empty.
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, cut in 1usize..16) {
@@ -272,6 +319,24 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn bare_words_become_strings() {
+        for (text, want) in [
+            (r#"[ 127.0.0.1, 5 ]"#, Some(r#"[ "127.0.0.1", 5 ]"#)),
+            (r#"{"a": 1xyz}"#, Some(r#"{"a": "1xyz"}"#)),
+            (
+                r#"{"1.2.3": "1.2.3\\" "}"#,
+                Some(r#"{"1.2.3": "1.2.3\\" "}"#),
+            ),
+            (r#"[true, nonsense]"#, Some(r#"[true, "nonsense"]"#)),
+            (r#"{not json}"#, None),
+            (r#"["x]"#, None),
+            (r#"[xyz]"#, None),
+        ] {
+            assert_eq!(lenient(text).as_deref(), want, "{text}");
         }
     }
 

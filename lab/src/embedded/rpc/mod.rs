@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use self::commands::{Call, Stop};
 use self::error::{INVALID_REQUEST, METHOD_NOT_FOUND, PLUGIN_TERMINATED, RpcError};
 use self::params::Params;
-use super::json::{JsonStream, Members, quote};
+use super::json::{JsonStream, Members, lenient, quote};
 use super::node::{Ending, Node};
 use super::plugins::hooks::{self, Verdict};
 use super::plugins::incoming::splice;
@@ -114,27 +114,21 @@ async fn serve(node: Arc<Node>, stream: UnixStream) {
                     return;
                 }
             };
-            let quoted = || format!("'{}{}'", quote(&message), stream.quote());
-            let text = match std::str::from_utf8(&message) {
-                Ok(text) if serde_json::from_str::<&RawValue>(text).is_ok() => text,
-                _ => {
-                    let what = format!("Failed to parse RPC JSON response {}", quoted());
+            let wrong = match legible(&message) {
+                Some(text) if Members::read(&text).is_ok_and(|m| m.get("jsonrpc").is_some()) => {
+                    Ok(text)
+                }
+                Some(_) => Err("JSON-RPC message does not contain \"jsonrpc\" field:"),
+                None => Err("Failed to parse RPC JSON response"),
+            };
+            let text = match wrong {
+                Ok(text) => text,
+                Err(what) => {
+                    let what = format!("{what} '{}{}'", quote(&message), stream.quote());
                     let _ = answers.send(malformed(&what));
                     return;
                 }
             };
-            if Members::read(text)
-                .ok()
-                .and_then(|m| m.get("jsonrpc"))
-                .is_none()
-            {
-                let what = format!(
-                    "JSON-RPC message does not contain \"jsonrpc\" field: {}",
-                    quoted()
-                );
-                let _ = answers.send(malformed(&what));
-                return;
-            }
             let Ok(permit) = slots.clone().acquire_owned().await else {
                 return;
             };
@@ -145,7 +139,7 @@ async fn serve(node: Arc<Node>, stream: UnixStream) {
                 flags.clone(),
             );
             tokio::spawn(async move {
-                let (bytes, last) = answer(&node, &message, &progress, &flags).await;
+                let (bytes, last) = answer(&node, &text, &progress, &flags).await;
                 let _ = answers.send(Out {
                     bytes,
                     _permit: Some(permit),
@@ -153,6 +147,15 @@ async fn serve(node: Arc<Node>, stream: UnixStream) {
                 });
             });
         }
+    }
+}
+
+/// A message as JSON text, if it is, or is what lightningd takes for it.
+fn legible(message: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(message).ok()?;
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(_) => Some(text.to_owned()),
+        Err(_) => lenient(text),
     }
 }
 
@@ -209,12 +212,11 @@ fn failure(id: &str, error: &RpcError) -> Vec<u8> {
 /// whether it is that of `stop`.
 async fn answer(
     node: &Arc<Node>,
-    message: &[u8],
+    text: &str,
     progress: &mpsc::UnboundedSender<Vec<u8>>,
     flags: &Arc<Flags>,
 ) -> (Vec<u8>, bool) {
-    let text = String::from_utf8_lossy(message);
-    let Ok(members) = Members::read(&text) else {
+    let Ok(members) = Members::read(text) else {
         return (malformed("Expected {} for json command").bytes, false);
     };
     let id = match members.get("id") {
@@ -250,7 +252,7 @@ async fn answer(
         flags,
     };
     if node.plugins.has_hook("rpc_command") {
-        let request: Value = serde_json::from_str(&text).unwrap_or_default();
+        let request: Value = serde_json::from_str(text).unwrap_or_default();
         match hooks::rpc_command(node, &method, &request, &id).await {
             Verdict::Continue => {}
             Verdict::Return(result) => return (success(&id, &result), false),
@@ -273,7 +275,7 @@ async fn answer(
             }
         }
     }
-    origin.dispatch(&method, &text).await
+    origin.dispatch(&method, text).await
 }
 
 /// Whether there is such a command, here.
