@@ -1,8 +1,6 @@
 //! From a file to a running plugin, and to its end.
 
-use std::collections::hash_map::DefaultHasher;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::fingerprint::Fingerprint;
 use super::manifest::{CALLED_HOOKS, Manifest, Refusal};
 use super::process::{Plugin, Stage, Terminated};
 use super::{hooks, native_line, settings};
@@ -181,23 +180,16 @@ fn executables(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 /// Starts the process of a plugin that does not run yet, or whose file is no
 /// longer what runs. `None` when it runs as it is.
 fn register(node: &Arc<Node>, path: &Path, important: bool) -> Result<Option<Arc<Plugin>>, String> {
-    let checksum = fs::read(path).map(|content| {
-        let mut hasher = DefaultHasher::new();
-        content.hash(&mut hasher);
-        hasher.finish()
-    });
-    // What cannot be read can still be run; it then never counts as changed.
-    let checksum = checksum.unwrap_or(0);
     if let Some(old) = node.plugins.with_path(path) {
         if important {
             old.important.store(true, Ordering::Relaxed);
         }
-        if old.checksum == checksum || old.is_important() {
+        if old.is_important() || !old.file.differs(path) {
             return Ok(None);
         }
         end(node, &old, Level::Info, "Plugin changed, needs restart.");
     }
-    let plugin = Plugin::spawn(node, path, checksum, important)?;
+    let plugin = Plugin::spawn(node, path, Fingerprint::of(path), important)?;
     node.plugins.add(plugin.clone());
     Ok(Some(plugin))
 }

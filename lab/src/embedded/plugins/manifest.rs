@@ -31,6 +31,16 @@ pub const NATIVE_TOPICS: &[&str] = &[
     "warning",
 ];
 
+/// The topics of the plugins that come with lightningd: known there, so nothing
+/// to warn of here, though nobody sends them.
+pub const SHIPPED_TOPICS: &[&str] = &[
+    "channel_hint_update",
+    "pay_failure",
+    "pay_part_end",
+    "pay_part_start",
+    "pay_success",
+];
+
 /// The hooks that lightningd has. The embedded node calls two of them.
 pub const HOOKS: &[&str] = &[
     "commitment_revocation",

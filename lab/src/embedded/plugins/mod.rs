@@ -4,12 +4,14 @@
 //! # Layout
 //! - [`manifest`]: what a plugin says it has and wants.
 //! - [`process`]: one plugin's process and its pipes.
+//! - [`fingerprint`]: whether its file has changed.
 //! - [`incoming`]: what plugins say.
 //! - [`lifecycle`]: start, restart, stop, death, shutdown.
 //! - [`settings`]: the values of plugins' options.
 //! - [`hooks`]: asking plugins before something happens.
 //! - this file: which plugins there are, and telling them things.
 
+pub mod fingerprint;
 pub mod hooks;
 pub mod incoming;
 pub mod lifecycle;
@@ -117,6 +119,7 @@ impl Plugins {
     /// Whether anybody may send this topic.
     pub fn knows_topic(&self, topic: &str) -> bool {
         manifest::NATIVE_TOPICS.contains(&topic)
+            || manifest::SHIPPED_TOPICS.contains(&topic)
             || self.list().iter().any(|p| {
                 p.manifest()
                     .is_some_and(|m| m.topics.iter().any(|t| t == topic))

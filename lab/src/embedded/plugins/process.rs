@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::fingerprint::Fingerprint;
 use super::manifest::Manifest;
 use super::{incoming, lifecycle};
 use crate::embedded::json::JsonStream;
@@ -93,7 +94,7 @@ pub struct Plugin {
     /// The file name.
     pub name: String,
     /// Of the file when it was started; a changed file is restarted.
-    pub checksum: u64,
+    pub file: Fingerprint,
     /// Its death ends the node.
     pub important: AtomicBool,
     inner: Mutex<Inner>,
@@ -111,7 +112,7 @@ impl Plugin {
     pub fn spawn(
         node: &Arc<Node>,
         path: &Path,
-        checksum: u64,
+        file: Fingerprint,
         important: bool,
     ) -> Result<Arc<Self>, String> {
         let mut command = Command::new(path);
@@ -146,7 +147,7 @@ impl Plugin {
         let plugin = Arc::new(Self {
             path: path.to_owned(),
             name,
-            checksum,
+            file,
             important: AtomicBool::new(important),
             inner: Mutex::new(Inner {
                 stage: Stage::Manifest,
