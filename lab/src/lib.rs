@@ -1,3 +1,62 @@
-//! The lab.
+//! Core Lightning nodes on regtest, for people who write plugins.
+//!
+//! A [`Lab`] starts a bitcoind and any number of Lightning nodes, in a folder of
+//! its own, on ports that nobody else has, and leaves nothing behind. [`Events`]
+//! reads what a plugin recorded and waits for what is expected.
+//!
+//! ```no_run
+//! use cln_lab::{Events, Lab, Plugin};
+//!
+//! # async fn test() -> cln_lab::Result<()> {
+//! let lab = Lab::builder().nodes(2).start().await?;
+//! let (l1, l2) = (lab.l1(), lab.l2());
+//! l1.plugin_start(&Plugin::path_to("target/debug/eventlog")).await?;
+//! l1.connect(l2).await?;
+//!
+//! let mut events = Events::open(l1.network_dir().join("eventlog.jsonl"));
+//! let connect = events.expect("connect").await?;
+//! assert_eq!(connect.payload["id"], l2.id());
+//! lab.stop().await
+//! # }
+//! ```
+//!
+//! # Layout
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`Lab`], [`LabBuilder`] (`lab.rs`) | what runs, in what order, and its end |
+//! | [`Node`] (`node/`) | one Lightning node: its process, configuration, requests, plugins, peers, invoices |
+//! | [`Bitcoind`] (`bitcoind.rs`) | the regtest bitcoind; `chain.rs`: the chain it starts with |
+//! | [`Events`] (`events.rs`) | what a plugin recorded |
+//! | [`eventually`] (`wait.rs`) | the one way to wait |
+//! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
+//! | `ports.rs` | ports that no other lab has |
+//! | [`binaries`] | where bitcoind, lightningd and our own programs are |
+//! | [`Version`] (`version.rs`) | lightningd's versions |
+//! | [`Error`] (`error.rs`) | what can go wrong |
+//! | [`workshop`] | the scripted walkthrough |
+//! | [`embedded`] | a node in one process, where lightningd is not installed |
+//! | `cli/` | the command `lab`, one file a subcommand |
 
+pub mod binaries;
+mod bitcoind;
+mod chain;
+mod daemon;
 pub mod embedded;
+mod error;
+mod events;
+mod lab;
+mod node;
+mod ports;
+mod reaper;
+mod version;
+mod wait;
+pub mod workshop;
+
+pub use bitcoind::Bitcoind;
+pub use error::{Error, Result};
+pub use events::{Event, Events, PATIENCE};
+pub use lab::{Keep, Lab, LabBuilder, NodeKind, NodeSpec};
+pub use node::{Implementation, Log, Node, Plugin, PluginStatus, Process};
+pub use version::Version;
+pub use wait::{Probe, eventually, scaled, timeout_factor};

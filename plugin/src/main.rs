@@ -1,2 +1,161 @@
-//! The plugin.
-fn main() {}
+//! The plugin `eventlog`: it reads top to bottom in the order things happen.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cln_plugin::messages::Configuration;
+use cln_plugin::{Builder, Plugin};
+use cln_rpc::ClnRpc;
+use eventlog::options::{self, Settings, Shared};
+use eventlog::recorder::{Command, Inlet, Recorder};
+use eventlog::{logger, methods, topics, wire};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long lightningd may take to tell its id.
+const GETINFO: Duration = Duration::from_secs(10);
+
+/// Topics of other plugins to subscribe to, for lightningd before v23.08.
+const TOPICS_ENV: &str = "EVENTLOG_TOPICS";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode> {
+    logger::install();
+
+    // Notifications go straight from stdin to the recorder, requests to
+    // cln-plugin.
+    let (requests, gate) =
+        wire::listen(&[&["getmanifest", "init", "setconfig"], &methods::NAMES[..]].concat())
+            .context("reading stdin")?;
+
+    // The manifest: options, methods, subscriptions.
+    let release = std::env::var("LIGHTNINGD_VERSION")
+        .ok()
+        .and_then(|v| topics::release(&v));
+    let more = std::env::var(TOPICS_ENV).unwrap_or_default();
+    let more: Vec<String> = more
+        .split(',')
+        .filter(|t| !t.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let subscriptions = topics::subscriptions(release, &more);
+    let mut builder = Builder::new(requests, wire::Stdout)
+        .with_logging(false)
+        .dynamic()
+        .option(options::FILE)
+        .option(options::FORMAT.dynamic())
+        .option(options::TOPICS.dynamic())
+        .option(options::REDACT.dynamic())
+        .option(options::FSYNC.dynamic())
+        .option(options::ROTATE_SIZE.dynamic())
+        .option(options::ROTATE_KEEP.dynamic())
+        .option(options::BUFFER)
+        .setconfig_callback(setconfig);
+    for topic in &subscriptions {
+        // For the manifest alone: `wire` takes the notifications before.
+        builder = builder.subscribe(topic, |_: Plugin<Recorder>, _| async { Ok(()) });
+    }
+
+    // `getmanifest` and `init`; neither comes if lightningd only shows its help.
+    let Some(plugin) = builder.configure().await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let configuration = plugin.configuration();
+    let folder = Path::new(&configuration.lightning_dir);
+    let value = |name: &str| plugin.option_str(name).ok().flatten();
+    let (fixed, settings) = match Settings::read(value, folder) {
+        Ok(read) => read,
+        Err(reason) => return disable(plugin.disable(&reason).await),
+    };
+    for warning in settings.wanted.warnings(release, &subscriptions) {
+        log::warn!("{warning}");
+    }
+
+    // The recorder, before anything can come in.
+    let node_id = node_id(&configuration).await;
+    let (recorder, finished) = match Recorder::start(fixed, Shared::new(settings), node_id) {
+        Ok(started) => started,
+        Err(reason) => return disable(plugin.disable(&reason).await),
+    };
+    reopen_on_sighup(recorder.clone())?;
+    let _plugin = plugin.start(recorder.clone()).await?;
+    gate.open(Inlet::new(recorder));
+
+    // Until `shutdown`, or the end of the input: then all of it is written.
+    match finished.await {
+        Ok(summary) if summary.lost == 0 => Ok(ExitCode::SUCCESS),
+        Ok(_) => Ok(ExitCode::FAILURE),
+        Err(_) => anyhow::bail!("the recorder's thread is gone"),
+    }
+}
+
+fn disable(answered: Result<()>) -> Result<ExitCode> {
+    answered?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The id of the node, from its own lips: `init` does not tell it.
+async fn node_id(configuration: &Configuration) -> Option<String> {
+    let socket = Path::new(&configuration.lightning_dir).join(&configuration.rpc_file);
+    let getinfo = async {
+        let mut rpc = ClnRpc::new(&socket).await?;
+        let info: Value = rpc.call_raw("getinfo", &json!({})).await?;
+        info["id"]
+            .as_str()
+            .map(str::to_owned)
+            .context("getinfo gave no id")
+    };
+    let asked = match tokio::time::timeout(GETINFO, getinfo).await {
+        Ok(asked) => asked,
+        Err(_) => Err(anyhow::anyhow!("no answer in {GETINFO:?}")),
+    };
+    asked
+        .inspect_err(|error| {
+            log::warn!(
+                "getinfo on {}: {error:#}; records have no node_id",
+                socket.display()
+            );
+        })
+        .ok()
+}
+
+/// For logrotate: SIGHUP makes the recorder open its file again.
+fn reopen_on_sighup(recorder: Recorder) -> Result<()> {
+    let mut sighup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    // Past RLIMIT_FSIZE a write is an error to us, not the end.
+    // (The handler stays when its stream is dropped.)
+    drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ)).context("taking SIGXFSZ")?);
+    tokio::spawn(async move {
+        while sighup.recv().await.is_some() {
+            recorder.command(Command::Reopen);
+        }
+    });
+    Ok(())
+}
+
+/// `setconfig`: the option was changed while we run.
+async fn setconfig(plugin: Plugin<Recorder>, params: Value) -> Result<Value> {
+    let shared = plugin.state().settings();
+    let name = params["config"].as_str().unwrap_or_default();
+    let values: Vec<String> = match &params["val"] {
+        Value::Array(values) => values.iter().map(text).collect(),
+        Value::Null => Vec::new(),
+        one => vec![text(one)],
+    };
+    let mut settings = Settings::clone(&shared.get());
+    settings.set(name, &values).map_err(|reason| {
+        let error = json!({"code": -32602, "message": reason});
+        anyhow::anyhow!(error.to_string()) // cln-plugin reads the code out of it
+    })?;
+    shared.replace(settings);
+    Ok(json!({}))
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,49 @@
+# `make` alone prints what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# Where contrib/get-bitcoind puts a bitcoind, should none be on the PATH, and
+# where the lab keeps its prepared chain.
+export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
+
+CARGO ?= cargo
+
+.PHONY: help lab test bench lint doctor clean build bitcoind nextest
+
+help: ## print this
+	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+lab: build bitcoind ## play the workshop: two nodes, a plugin, each step checked
+	@target/debug/lab workshop
+
+test: build bitcoind nextest ## run every test, on real nodes where lightningd is found
+	$(CARGO) nextest run --workspace
+
+bench: bitcoind ## measure, side by side; nothing is asserted
+	$(CARGO) bench --workspace
+
+lint: ## formatting, clippy, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+
+doctor: build ## say what was found, its version, and what to do about the rest
+	@target/debug/lab doctor
+
+clean: ## remove everything that was built or brought
+	$(CARGO) clean
+
+# What the targets above need.
+
+build:
+	@$(CARGO) build --workspace --bins --examples
+
+bitcoind:
+	@contrib/get-bitcoind --quiet
+
+nextest:
+	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
+	    echo 'installing cargo-nextest, this once'; \
+	    $(CARGO) install --locked cargo-nextest; }

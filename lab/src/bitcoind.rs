@@ -1,0 +1,250 @@
+//! A regtest bitcoind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bitcoincore_rpc::{Auth, Client, RpcApi};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::daemon::Daemon;
+use crate::error::IoContext;
+use crate::ports::Port;
+use crate::reaper::Reaper;
+use crate::{Error, Probe, Result, eventually};
+
+/// How long bitcoind may take until it answers.
+const START: Duration = Duration::from_secs(60);
+/// How long it may take to end after `stop`.
+const STOP: Duration = Duration::from_secs(30);
+/// The one wallet, which owns every coin mined.
+pub(crate) const WALLET: &str = "default";
+
+/// A bitcoind on regtest with one wallet, `default`, reached on 127.0.0.1.
+#[derive(Debug)]
+pub struct Bitcoind {
+    daemon: Mutex<Daemon>,
+    password: String,
+    dir: PathBuf,
+    program: PathBuf,
+    port: Port,
+    client: Arc<Client>,
+}
+
+impl Bitcoind {
+    /// Starts `program` in `dir`, which may hold a prepared chain, and waits
+    /// until it answers. The wallet is not loaded yet: see [`Bitcoind::load_wallet`].
+    ///
+    /// # Errors
+    /// If it cannot be run, ends early (the error has its output), or does not
+    /// answer in time.
+    pub(crate) async fn start(
+        program: &Path,
+        dir: &Path,
+        reaper: &Arc<Reaper>,
+    ) -> Result<Bitcoind> {
+        let port = Port::lease()?;
+        std::fs::create_dir_all(dir).doing("create folder", dir)?;
+        let password = password()?;
+        write_config(dir, port.number(), &password)?;
+
+        let mut command = Command::new(program);
+        command.arg(format!("-datadir={}", dir.display()));
+        let log = dir.join("regtest/debug.log");
+        let mut daemon =
+            Daemon::spawn("bitcoind", command, &dir.join("output"), Some(&log), reaper)?;
+
+        let url = format!("http://127.0.0.1:{}", port.number());
+        let auth = Auth::UserPass(USER.to_owned(), password.clone());
+        let client = Client::new(&url, auth).map_err(|e| failed("connect", e))?;
+        let client = Arc::new(client);
+        let what = format!("bitcoind to answer on port {}", port.number());
+        eventually(what, START, async || {
+            daemon.check_alive()?;
+            match call::<Value>(&client, "getblockcount", vec![]).await {
+                Ok(_) => Ok(Probe::Ready(())),
+                Err(error) => Ok(Probe::NotYet(error.to_string())),
+            }
+        })
+        .await?;
+        Ok(Bitcoind {
+            daemon: Mutex::new(daemon),
+            password,
+            dir: dir.to_owned(),
+            program: program.to_owned(),
+            port,
+            client,
+        })
+    }
+
+    /// Calls a method; `params` by position.
+    ///
+    /// # Errors
+    /// bitcoind's own, or an answer that is not a `T`.
+    pub async fn call<T>(&self, method: &str, params: Vec<Value>) -> Result<T>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        call(&self.client, method, params).await
+    }
+
+    /// The typed client of `bitcoincore-rpc`. Its calls block: from async code,
+    /// use them in [`tokio::task::spawn_blocking`], or use [`Bitcoind::call`].
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    /// Loads the wallet, or creates it if the chain has none yet.
+    pub(crate) async fn load_wallet(&self) -> Result<()> {
+        if self.dir.join("regtest/wallets").join(WALLET).is_dir() {
+            self.call::<Value>("loadwallet", vec![json!(WALLET)])
+                .await?;
+        } else {
+            self.call::<Value>("createwallet", vec![json!(WALLET)])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The number of blocks after the genesis block.
+    pub async fn height(&self) -> Result<u64> {
+        self.call("getblockcount", vec![]).await
+    }
+
+    /// Mines `blocks` blocks to the wallet; their hashes, first to last.
+    pub async fn mine(&self, blocks: u64) -> Result<Vec<String>> {
+        let address: String = self.call("getnewaddress", vec![]).await?;
+        self.call("generatetoaddress", vec![json!(blocks), json!(address)])
+            .await
+    }
+
+    /// The port of its JSON-RPC interface.
+    pub fn rpc_port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its data directory; `bitcoin-cli -datadir=…` needs no more.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The executable it runs.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// User and password of its JSON-RPC interface, made for this run.
+    pub fn credentials(&self) -> (&str, &str) {
+        (USER, &self.password)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon().pid()
+    }
+
+    /// An error, with the end of its log, if it has ended.
+    pub fn check_alive(&self) -> Result<()> {
+        self.daemon().check_alive()
+    }
+
+    fn daemon(&self) -> MutexGuard<'_, Daemon> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops it and waits until it is gone.
+    pub(crate) async fn stop(self) -> Result<ExitStatus> {
+        // An error here means that it is ending or dead; `finish` sees which.
+        let asked = self.call::<Value>("stop", vec![]).await;
+        if let Err(error) = &asked {
+            tracing::warn!(%error, "bitcoind did not take `stop`");
+        }
+        let daemon = self
+            .daemon
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        daemon
+            .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
+            .await
+    }
+}
+
+const USER: &str = "lab";
+
+fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
+    // maxtipage: a prepared chain may be old, and bitcoind must not take itself
+    // to be syncing. fastprune: block files of 64 kB instead of 16 MB. keypool:
+    // a thousand keys for each kind of address take 0.3 s to load.
+    let text = format!(
+        "regtest=1\n\
+         server=1\n\
+         listen=0\n\
+         dnsseed=0\n\
+         printtoconsole=0\n\
+         shrinkdebugfile=0\n\
+         persistmempool=0\n\
+         fallbackfee=0.00001\n\
+         maxtipage=3153600000\n\
+         fastprune=1\n\
+         dbcache=4\n\
+         par=1\n\
+         keypool=2\n\
+         rpcthreads=8\n\
+         rpcworkqueue=256\n\
+         rpcservertimeout=300\n\
+         rpcuser={USER}\n\
+         rpcpassword={password}\n\
+         [regtest]\n\
+         rpcbind=127.0.0.1\n\
+         rpcallowip=127.0.0.1\n\
+         rpcport={port}\n"
+    );
+    write_private(&dir.join("bitcoin.conf"), &text)
+}
+
+/// Writes a file that only its owner may read.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let _ = std::fs::remove_file(path);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(path).doing("create", path)?;
+    file.write_all(text.as_bytes()).doing("write", path)
+}
+
+/// 128 random bits, as hexadecimal digits.
+fn password() -> Result<String> {
+    use std::io::Read;
+    let mut bytes = [0u8; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .doing("read", "/dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The client blocks, so each call has a thread of the runtime's pool.
+async fn call<T>(client: &Arc<Client>, method: &str, params: Vec<Value>) -> Result<T>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let client = Arc::clone(client);
+    let name = method.to_owned();
+    let answer = tokio::task::spawn_blocking(move || client.call::<T>(&name, &params)).await;
+    match answer {
+        Ok(answer) => answer.map_err(|e| failed(method, e)),
+        Err(join) => Err(Error::Answer {
+            from: format!("bitcoind: {method}"),
+            why: join.to_string(),
+        }),
+    }
+}
+
+fn failed(method: &str, source: bitcoincore_rpc::Error) -> Error {
+    Error::Bitcoind {
+        method: method.to_owned(),
+        source: Box::new(source),
+    }
+}

@@ -1,0 +1,94 @@
+//! A prepared chain: mined once, copied into each lab.
+//!
+//! A wallet and 101 blocks cost bitcoind half a second each time, copying them
+//! a few milliseconds. The chain is kept in [`nodes_dir`](crate::binaries::nodes_dir)
+//! under a mark of the bitcoind that made it, since another version may not read
+//! its files.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::Result;
+use crate::binaries;
+use crate::bitcoind::Bitcoind;
+use crate::error::IoContext;
+use crate::reaper::Reaper;
+
+/// Blocks in a prepared chain: one mature coinbase of 50 BTC to spend.
+pub const BLOCKS: u64 = 101;
+
+/// To be raised when the way a chain is made changes.
+const FORMAT: u32 = 2;
+
+/// Copies the prepared chain for `program` into `dir`, making it first if this
+/// is the first time.
+pub(crate) async fn prepare(program: &Path, dir: &Path) -> Result<()> {
+    let prepared = path_for(program)?;
+    if !prepared.is_dir() {
+        make(program, &prepared).await?;
+    }
+    copy(&prepared.join("regtest"), &dir.join("regtest"))
+}
+
+/// One prepared chain for each executable.
+fn path_for(program: &Path) -> Result<PathBuf> {
+    let mark = binaries::mark(program)?;
+    Ok(binaries::nodes_dir().join(format!("chain-{FORMAT}-{BLOCKS}-{mark}")))
+}
+
+/// Mines the chain in a temporary folder beside `prepared`, which it then
+/// becomes in one step.
+async fn make(program: &Path, prepared: &Path) -> Result<()> {
+    let folder = prepared.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).doing("create folder", folder)?;
+    // Tests that start at the same time wait for the first of them.
+    let lock_path = folder.join("chain.lock");
+    let lock = File::create(&lock_path).doing("create", &lock_path)?;
+    let _lock = tokio::task::spawn_blocking(move || Flock::lock(lock, FlockArg::LockExclusive))
+        .await
+        .map_err(std::io::Error::other)
+        .doing("lock", &lock_path)?
+        .map_err(|(_, errno)| errno)
+        .doing("lock", &lock_path)?;
+    if prepared.is_dir() {
+        return Ok(());
+    }
+    tracing::info!(path = %prepared.display(), "mining a chain of {BLOCKS} blocks, this once");
+    let temporary = tempfile::Builder::new()
+        .prefix("chain-")
+        .tempdir_in(folder)
+        .doing("create a folder in", folder)?;
+    let reaper = Arc::new(Reaper::start(temporary.path())?);
+    let bitcoind = Bitcoind::start(program, temporary.path(), &reaper).await?;
+    bitcoind.load_wallet().await?;
+    bitcoind.mine(BLOCKS).await?;
+    bitcoind.stop().await?;
+    let path = temporary.keep();
+    std::fs::rename(&path, prepared).doing("name the prepared chain", prepared)
+}
+
+/// Copies a folder and what is in it. What belongs to one run of bitcoind (its
+/// log, locks and cookie) stays behind.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).doing("create folder", to)?;
+    for entry in std::fs::read_dir(from).doing("read folder", from)? {
+        let entry = entry.doing("read folder", from)?;
+        let name = entry.file_name();
+        if matches!(
+            name.to_str(),
+            Some("debug.log" | ".lock" | ".cookie" | "bitcoind.pid")
+        ) {
+            continue;
+        }
+        let (source, target) = (entry.path(), to.join(&name));
+        if entry.file_type().doing("look at", &source)?.is_dir() {
+            copy(&source, &target)?;
+        } else {
+            std::fs::copy(&source, &target).doing("copy", &source)?;
+        }
+    }
+    Ok(())
+}

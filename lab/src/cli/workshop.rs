@@ -1,0 +1,44 @@
+//! `lab workshop`
+
+use std::process::ExitCode;
+
+use cln_lab::NodeKind;
+use cln_lab::workshop::{self, Options, Quiet, Screen};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
+    #[arg(
+        long,
+        value_name = "auto|lightningd|embedded",
+        env = "LAB_NODE",
+        default_value = "auto"
+    )]
+    node: NodeKind,
+    /// Leave the lab's folder there, and print its path
+    #[arg(long)]
+    keep: bool,
+    /// Print one JSON object at the end, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit status 0 only if every step held.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        node: args.node,
+        keep: args.keep,
+    };
+    let report = if args.json {
+        let report = workshop::run(&options, &mut Quiet).await?;
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        report
+    } else {
+        workshop::run(&options, &mut Screen::new(std::io::stdout())).await?
+    };
+    Ok(if report.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

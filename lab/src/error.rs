@@ -1,0 +1,158 @@
+//! What can go wrong, said so that a person knows what to do next.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a lab could not do what was asked.
+///
+/// Each message names what was tried, what was seen and, where there is one, the
+/// remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An executable that the lab needs is not there.
+    #[error("{what} not found: tried {tried}\n  {remedy}")]
+    NotFound {
+        /// The executable, by its usual name.
+        what: String,
+        /// Where it was looked for, in order.
+        tried: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
+    /// The operating system refused something.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done, and to which file.
+        doing: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+
+    /// A daemon ended when it should have been running.
+    #[error("{name} ended unexpectedly: {status}\n  command: {command}{tail}")]
+    Died {
+        /// Which daemon: `bitcoind`, `l1`, …
+        name: String,
+        /// Its command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The ends of its standard error and of its log, indented, each with
+        /// a heading; empty if both are.
+        tail: String,
+    },
+
+    /// Something that was awaited did not happen in time.
+    #[error("timed out after {}: {what}\n  last seen: {last_seen}", humantime::format_duration(*.waited))]
+    TimedOut {
+        /// What was awaited.
+        what: String,
+        /// For how long.
+        waited: Duration,
+        /// What the last look saw instead.
+        last_seen: String,
+    },
+
+    /// A Lightning node answered a request with an error.
+    #[error("{node}: {method}: {}{message}", code.map(|c| format!("error {c}: ")).unwrap_or_default())]
+    Rpc {
+        /// The node that was asked.
+        node: String,
+        /// The method that was called.
+        method: String,
+        /// JSON-RPC or lightningd error code; `None` if the request never got an answer.
+        code: Option<i32>,
+        /// lightningd's own words.
+        message: String,
+        /// What lightningd sent along, if anything.
+        data: Option<Box<serde_json::Value>>,
+    },
+
+    /// bitcoind answered a request with an error, or not at all.
+    #[error("bitcoind: {method}: {source}")]
+    Bitcoind {
+        /// The method that was called.
+        method: String,
+        /// The client's account of it.
+        source: Box<bitcoincore_rpc::Error>,
+    },
+
+    /// Something answered, but not with what its interface promises.
+    #[error("{from}: unexpected answer: {why}")]
+    Answer {
+        /// Who answered, and to what.
+        from: String,
+        /// What is wrong with it.
+        why: String,
+    },
+
+    /// The request makes no sense for this lab: an unknown node, two of one name, …
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// The error code of a Lightning node's answer, as in lightningd's
+    /// `common/jsonrpc_errors.h` (for example -32602 for bad parameters);
+    /// `None` for any other error.
+    pub fn rpc_code(&self) -> Option<i32> {
+        match self {
+            Error::Rpc { code, .. } => *code,
+            _ => None,
+        }
+    }
+
+    /// The message of a Lightning node's answer, without our own words around it.
+    pub fn rpc_message(&self) -> Option<&str> {
+        match self {
+            Error::Rpc { message, .. } => Some(message),
+            _ => None,
+        }
+    }
+
+    /// An [`Error::Usage`] with this text.
+    pub fn usage(text: impl Into<String>) -> Error {
+        Error::Usage(text.into())
+    }
+}
+
+/// Turns an [`std::io::Error`] into ours, with what was being done.
+pub(crate) trait IoContext<T> {
+    /// `doing` is a phrase such as `"create folder"`; the path follows it.
+    fn doing(self, doing: &str, path: impl AsRef<Path>) -> Result<T>;
+}
+
+impl<T, E: Into<std::io::Error>> IoContext<T> for std::result::Result<T, E> {
+    fn doing(self, doing: &str, path: impl AsRef<Path>) -> Result<T> {
+        self.map_err(|e| Error::Io {
+            doing: format!("{doing} {}", path.as_ref().display()),
+            source: e.into(),
+        })
+    }
+}
+
+/// The last `lines` lines of a file, each indented by four spaces, under a
+/// heading that names the file; empty if there is nothing to show.
+pub(crate) fn tail_of(path: &PathBuf, lines: usize) -> String {
+    let Ok(bytes) = std::fs::read(path) else {
+        return String::new();
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    let from = all.len().saturating_sub(lines);
+    let mut out = format!("\n  {}:", path.display());
+    for line in &all[from..] {
+        out.push_str("\n    ");
+        out.push_str(line);
+    }
+    out
+}

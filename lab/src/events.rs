@@ -1,0 +1,313 @@
+//! What a plugin recorded: read from its file, awaited, asserted.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::IoContext;
+use crate::{Error, Probe, Result, eventually};
+
+/// How long [`Events::expect`] and its kin wait, before [`crate::timeout_factor`].
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One recorded notification.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its topic: `connect`, `invoice_creation`, …
+    pub topic: String,
+    /// What lightningd told, the object under the topic's name.
+    pub payload: Value,
+    /// Its sequence number, counting from 1; `None` where the recorder writes none.
+    pub seq: Option<u64>,
+    /// When it was received, RFC 3339; `None` where the recorder writes none.
+    pub received_at: Option<String>,
+    /// The plugin that sent it, for a custom notification.
+    pub origin: Option<String>,
+    /// The line as recorded.
+    pub line: String,
+}
+
+impl Event {
+    /// Reads one line, of either form that recorders write: a JSON object with
+    /// `topic` and `payload`, as `eventlog` does, or the workshop's
+    /// `TOPIC notification: …`, where what follows is the message, its payload,
+    /// or for `disconnect` the bare id.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] if it has neither form.
+    pub fn parse(line: &str) -> Result<Event> {
+        let bad = |why: String| Error::Answer {
+            from: format!("recorded line `{line}`"),
+            why,
+        };
+        if line.starts_with('{') {
+            let mut object: Map<String, Value> =
+                serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+            let text = |object: &Map<String, Value>, key: &str| {
+                object.get(key).and_then(Value::as_str).map(str::to_owned)
+            };
+            let topic = text(&object, "topic").ok_or_else(|| bad("no `topic`".to_owned()))?;
+            return Ok(Event {
+                payload: object.remove("payload").unwrap_or(Value::Null),
+                seq: object.get("seq").and_then(Value::as_u64),
+                received_at: text(&object, "received_at"),
+                origin: text(&object, "origin"),
+                topic,
+                line: line.to_owned(),
+            });
+        }
+        let Some((topic, rest)) = line.split_once(" notification: ") else {
+            return Err(bad(
+                "neither a JSON object nor `TOPIC notification: …`".to_owned()
+            ));
+        };
+        let payload = match serde_json::from_str::<Value>(rest) {
+            Ok(value) => payload_of(topic, value),
+            Err(_) => serde_json::json!({"id": rest}),
+        };
+        Ok(Event {
+            topic: topic.to_owned(),
+            payload,
+            seq: None,
+            received_at: None,
+            origin: None,
+            line: line.to_owned(),
+        })
+    }
+
+    /// The payload as a type, one of `cln_rpc::notifications` say. Those are
+    /// strict and follow one version of lightningd; [`Event::payload`] has
+    /// everything.
+    pub fn typed<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(self.payload.clone()).map_err(|e| Error::Answer {
+            from: format!("recorded line `{}`", self.line),
+            why: e.to_string(),
+        })
+    }
+}
+
+/// The payload in a message as received: `params.TOPIC`, or `params` itself as
+/// lightningd before v23.08 has it. What is no message is the payload already.
+fn payload_of(topic: &str, mut value: Value) -> Value {
+    if value.get("method").is_none() || value.get("params").is_none() {
+        return value;
+    }
+    let mut params = value["params"].take();
+    match params.get_mut(topic) {
+        Some(nested) if nested.is_object() => nested.take(),
+        _ => params,
+    }
+}
+
+/// A recorder's file, read as it grows. It starts at the file's beginning, so
+/// nothing that was recorded before is missed; each `expect…` goes on from where
+/// the one before it ended.
+#[derive(Debug)]
+pub struct Events {
+    path: PathBuf,
+    offset: u64,
+    partial: Vec<u8>,
+    pending: VecDeque<Event>,
+    patience: Duration,
+}
+
+impl Events {
+    /// Reads `path`, which need not exist yet.
+    pub fn open(path: impl AsRef<Path>) -> Events {
+        Events {
+            path: path.as_ref().to_owned(),
+            offset: 0,
+            partial: Vec::new(),
+            pending: VecDeque::new(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// Sets how long to wait for what is expected: [`PATIENCE`] by default.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Events {
+        self.patience = patience;
+        self
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What has been recorded and not been taken yet, without waiting.
+    pub fn pending(&mut self) -> Result<Vec<Event>> {
+        self.read()?;
+        Ok(self.pending.iter().cloned().collect())
+    }
+
+    /// Takes what has been recorded up to now: what comes next starts after it.
+    pub fn skip_to_now(&mut self) -> Result<()> {
+        self.read()?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// Waits for the next event of any topic.
+    pub async fn next(&mut self) -> Result<Event> {
+        self.find("the next notification".to_owned(), |_| true)
+            .await
+    }
+
+    /// Waits for an event of this topic; what was recorded before it is passed over.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`], which lists what was recorded instead.
+    pub async fn expect(&mut self, topic: &str) -> Result<Event> {
+        self.find(format!("a `{topic}` notification"), |event| {
+            event.topic == topic
+        })
+        .await
+    }
+
+    /// Waits for an event of this topic for which `test` holds; what was recorded
+    /// before it is passed over. `what` says in an error what was looked for.
+    pub async fn expect_where(
+        &mut self,
+        topic: &str,
+        what: &str,
+        test: impl Fn(&Value) -> bool,
+    ) -> Result<Event> {
+        let awaited = format!("a `{topic}` notification {what}");
+        self.find(awaited, |event| {
+            event.topic == topic && test(&event.payload)
+        })
+        .await
+    }
+
+    /// Waits for events of these topics, one after the other with no other event
+    /// between them, as the very next ones.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] as soon as another topic comes; [`Error::TimedOut`].
+    pub async fn expect_in_order(&mut self, topics: &[&str]) -> Result<Vec<Event>> {
+        let mut events: Vec<Event> = Vec::with_capacity(topics.len());
+        for (n, topic) in topics.iter().enumerate() {
+            let what = format!("`{topic}`, number {} of [{}]", n + 1, topics.join(", "));
+            let event = self.find(what, |_| true).await?;
+            if event.topic != *topic {
+                return Err(Error::Answer {
+                    from: self.path.display().to_string(),
+                    why: format!(
+                        "expected [{}] in this order; number {} is `{}`: {}",
+                        topics.join(", "),
+                        n + 1,
+                        event.topic,
+                        event.line
+                    ),
+                });
+            }
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    async fn find(&mut self, what: String, test: impl Fn(&Event) -> bool) -> Result<Event> {
+        let awaited = format!("{what} in {}", self.path.display());
+        eventually(awaited, self.patience, async || {
+            self.read()?;
+            if let Some(at) = self.pending.iter().position(&test) {
+                self.pending.drain(..at);
+                if let Some(event) = self.pending.pop_front() {
+                    return Ok(Probe::Ready(event));
+                }
+            }
+            Ok(Probe::NotYet(self.describe()))
+        })
+        .await
+    }
+
+    fn describe(&self) -> String {
+        if !self.path.exists() {
+            return "the file does not exist".to_owned();
+        }
+        if self.pending.is_empty() {
+            return "nothing further recorded".to_owned();
+        }
+        const SHOWN: usize = 10;
+        let mut text = format!("{} recorded instead:", self.pending.len());
+        let from = self.pending.len().saturating_sub(SHOWN);
+        for event in self.pending.iter().skip(from) {
+            text.push_str("\n    ");
+            text.push_str(&event.line);
+        }
+        text
+    }
+
+    /// Reads what was appended since the last look. A line that is not complete
+    /// yet waits for its end.
+    fn read(&mut self) -> Result<()> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e).doing("open", &self.path),
+        };
+        let length = file.metadata().doing("look at", &self.path)?.len();
+        if length < self.offset {
+            // Another file of the same name: rotated, or written anew.
+            self.offset = 0;
+            self.partial.clear();
+        }
+        file.seek(SeekFrom::Start(self.offset))
+            .doing("read", &self.path)?;
+        let read = file
+            .read_to_end(&mut self.partial)
+            .doing("read", &self.path)?;
+        self.offset += read as u64;
+        let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else {
+            return Ok(());
+        };
+        let rest = self.partial.split_off(end + 1);
+        let complete = std::mem::replace(&mut self.partial, rest);
+        for line in String::from_utf8_lossy(&complete)
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+        {
+            self.pending.push_back(Event::parse(line)?);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn both_forms_of_a_line_are_read() {
+        let event = Event::parse(
+            r#"{"seq":3,"received_at":"2026-01-01T00:00:00.000001Z","topic":"connect","payload":{"id":"02aa"}}"#,
+        )
+        .expect("json");
+        assert_eq!((event.seq, event.topic.as_str()), (Some(3), "connect"));
+        assert_eq!(event.payload, json!({"id": "02aa"}));
+
+        for line in [
+            r#"connect notification: {"jsonrpc":"2.0","method":"connect","params":{"connect":{"id":"02aa"}}}"#,
+            r#"connect notification: {"jsonrpc":"2.0","method":"connect","params":{"id":"02aa"}}"#,
+            r#"connect notification: {"id":"02aa"}"#,
+            "connect notification: 02aa",
+        ] {
+            let event = Event::parse(line).expect(line);
+            assert_eq!(
+                (event.topic.as_str(), &event.payload),
+                ("connect", &json!({"id": "02aa"})),
+                "{line}"
+            );
+        }
+        for line in ["", "hello", "{", "{}", "[1]"] {
+            assert!(Event::parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The `config` file of a node.
+//!
+//! Everything is in the file rather than on the command line, so that a person
+//! can start the node by hand as in the workshop: `lightningd --lightning-dir=…`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::{Implementation, NETWORK, Plugin};
+use crate::bitcoind::{Bitcoind, write_private};
+use crate::{Error, Result};
+
+/// What a node is to be, before it runs.
+pub(crate) struct Config<'a> {
+    pub name: &'a str,
+    pub dir: &'a Path,
+    pub port: u16,
+    pub implementation: &'a Implementation,
+    pub options: &'a [(String, Option<String>)],
+    pub plugins: &'a [Plugin],
+    pub bitcoind: &'a Bitcoind,
+    pub bitcoin_cli: &'a Path,
+}
+
+impl Config<'_> {
+    /// Writes `dir/config`, readable by its owner only: it names bitcoind's password.
+    pub fn write(&self) -> Result<()> {
+        let text = self.text()?;
+        write_private(&self.dir.join("config"), &text)
+    }
+
+    fn text(&self) -> Result<String> {
+        let mut lines: Vec<(String, Option<String>)> = Vec::new();
+        let mut set = |name: &str, value: String| lines.push((name.to_owned(), Some(value)));
+        set("network", NETWORK.to_owned());
+        set("alias", self.name.to_owned());
+        set("addr", format!("127.0.0.1:{}", self.port));
+        set("log-file", self.dir.join("log").display().to_string());
+        set("log-level", "debug".to_owned());
+        // Without it bitcoin-cli would read the user's own ~/.bitcoin/bitcoin.conf.
+        set("bitcoin-datadir", self.bitcoind.dir().display().to_string());
+        set("bitcoin-cli", self.bitcoin_cli.display().to_string());
+        set("bitcoin-rpcconnect", "127.0.0.1".to_owned());
+        set("bitcoin-rpcport", self.bitcoind.rpc_port().to_string());
+        let (user, password) = self.bitcoind.credentials();
+        set("bitcoin-rpcuser", user.to_owned());
+        set("bitcoin-rpcpassword", password.to_owned());
+        // A new node has nothing in old blocks; reading the last 30 costs it longer
+        // than everything else at its start.
+        set("rescan", "1".to_owned());
+        // These take fixed ports, which a second node would find in use.
+        for plugin in ["cln-grpc", "clnrest", "wss-proxy"] {
+            set("disable-plugin", plugin.to_owned());
+        }
+        if let Implementation::Lightningd(version) = self.implementation {
+            // Before, the developer options were a choice of the build.
+            if version.at_least(23, 11) {
+                lines.push(("developer".to_owned(), None));
+                lines.push(("dev-fast-gossip".to_owned(), None));
+                lines.push(("dev-bitcoind-poll".to_owned(), Some("1".to_owned())));
+            }
+        }
+        for plugin in self.plugins {
+            lines.push((
+                "plugin".to_owned(),
+                Some(plugin.path().display().to_string()),
+            ));
+            for (name, value) in plugin.options() {
+                lines.push((name.clone(), Some(value.clone())));
+            }
+        }
+        lines.extend(self.options.iter().cloned());
+
+        let mut text = String::new();
+        for (name, value) in &lines {
+            let line = match value {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            };
+            if line.contains(['\n', '\r']) {
+                return Err(Error::usage(format!(
+                    "option `{name}` of {}: a line break in its value",
+                    self.name
+                )));
+            }
+            let _ = writeln!(text, "{line}");
+        }
+        Ok(text)
+    }
+}

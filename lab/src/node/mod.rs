@@ -1,0 +1,185 @@
+//! One Lightning node: what it is, and requests to it.
+
+mod config;
+mod invoices;
+mod log;
+mod peers;
+mod plugins;
+mod process;
+mod processes;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use cln_rpc::model::TypedRequest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::daemon::Daemon;
+use crate::ports::Port;
+use crate::reaper::Reaper;
+use crate::{Error, Result, Version};
+
+pub use log::Log;
+pub use plugins::{Plugin, PluginStatus};
+pub(crate) use process::Setup;
+pub use processes::Process;
+
+/// The name of the network folder, and of the only network there is here.
+pub(crate) const NETWORK: &str = "regtest";
+
+/// Which program a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Implementation {
+    /// Core Lightning.
+    Lightningd(Version),
+    /// The lab's own embedded node, with what it prints as its version.
+    Embedded(String),
+}
+
+impl Implementation {
+    /// lightningd's version; `None` for the embedded node.
+    pub fn lightningd(&self) -> Option<&Version> {
+        match self {
+            Implementation::Lightningd(version) => Some(version),
+            Implementation::Embedded(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Implementation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Implementation::Lightningd(version) => write!(f, "lightningd {version}"),
+            Implementation::Embedded(version) => write!(f, "embedded node {version}"),
+        }
+    }
+}
+
+/// A node of a lab. It may be down: see [`Node::stop`] and [`Node::start`].
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    program: PathBuf,
+    implementation: Implementation,
+    dir: PathBuf,
+    port: Port,
+    /// Set when it first answers; a node keeps its id for life.
+    id: OnceLock<String>,
+    /// Plugins it starts with, which must be active before it counts as up.
+    plugins: Vec<Plugin>,
+    daemon: Mutex<Option<Daemon>>,
+    reaper: Arc<Reaper>,
+}
+
+impl Node {
+    /// Its name in the lab, which is also its alias: `l1`, `l2`, …
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its node id (BOLT 1): a compressed public key, 66 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        // A `Node` is handed out only once it has answered.
+        self.id.get().map_or("", String::as_str)
+    }
+
+    /// Which program it is.
+    pub fn implementation(&self) -> &Implementation {
+        &self.implementation
+    }
+
+    /// The executable it runs.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Its `--lightning-dir`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its network directory, where plugins run and files are looked for.
+    pub fn network_dir(&self) -> PathBuf {
+        self.dir.join(NETWORK)
+    }
+
+    /// Its log file.
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Its JSON-RPC socket.
+    pub fn rpc_path(&self) -> PathBuf {
+        self.network_dir().join("lightning-rpc")
+    }
+
+    /// The port on which peers reach it, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// A connection of its own to the node, typed by `cln-rpc`.
+    pub async fn rpc(&self) -> Result<cln_rpc::ClnRpc> {
+        let path = self.rpc_path();
+        cln_rpc::ClnRpc::new(&path)
+            .await
+            .map_err(|error| Error::Rpc {
+                node: self.name.clone(),
+                method: "connect to its socket".to_owned(),
+                code: None,
+                message: format!("{}: {error}", path.display()),
+                data: None,
+            })
+    }
+
+    /// Calls any method; `params` is an object or an array.
+    ///
+    /// # Errors
+    /// [`Error::Rpc`] with lightningd's code and words.
+    ///
+    /// ```no_run
+    /// # async fn f(l1: &cln_lab::Node) -> cln_lab::Result<()> {
+    /// use serde_json::{Value, json};
+    /// let peers: Value = l1.call("listpeers", json!({})).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn call<R>(&self, method: &str, params: impl Serialize) -> Result<R>
+    where
+        R: DeserializeOwned + std::fmt::Debug,
+    {
+        // cln-rpc wants `Debug` of the parameters, a `Value` has it.
+        let params = serde_json::to_value(params).map_err(|e| Error::Answer {
+            from: format!("the parameters of {method}"),
+            why: e.to_string(),
+        })?;
+        let mut rpc = self.rpc().await?;
+        rpc.call_raw(method, &params)
+            .await
+            .map_err(|e| self.refused(method, e))
+    }
+
+    /// Calls a method by its `cln-rpc` request, and answers with the response
+    /// that belongs to it.
+    pub async fn call_typed<R>(&self, request: &R) -> Result<R::Response>
+    where
+        R: TypedRequest + Serialize + std::fmt::Debug,
+        R::Response: DeserializeOwned + std::fmt::Debug,
+    {
+        let mut rpc = self.rpc().await?;
+        rpc.call_typed(request)
+            .await
+            .map_err(|e| self.refused(request.method(), e))
+    }
+
+    fn refused(&self, method: &str, error: cln_rpc::RpcError) -> Error {
+        Error::Rpc {
+            node: self.name.clone(),
+            method: method.to_owned(),
+            code: error.code,
+            message: error.message,
+            data: error.data.map(Box::new),
+        }
+    }
+}

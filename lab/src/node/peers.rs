@@ -1,0 +1,54 @@
+//! Peers: connect and disconnect.
+
+use std::time::Duration;
+
+use cln_rpc::model::responses::ConnectResponse;
+use serde_json::{Value, json};
+
+use super::Node;
+use crate::{Probe, Result, eventually};
+
+/// How long the accepting side of a connection may take to know of it.
+const OTHER_SIDE: Duration = Duration::from_secs(10);
+
+impl Node {
+    /// Connects to another node of the lab, `connect id 127.0.0.1 port`, and waits
+    /// until the other side has it as a peer, too: lightningd forgets to tell its
+    /// plugins of a `connect` that has ended again before it got there.
+    ///
+    /// # Errors
+    /// 401 if nothing listens there or the handshake fails (lightning-connect(7)).
+    pub async fn connect(&self, peer: &Node) -> Result<ConnectResponse> {
+        let params = json!({"id": peer.id(), "host": "127.0.0.1", "port": peer.port()});
+        let answer = self.call("connect", params).await?;
+        let what = format!(
+            "{} to list {} as a connected peer",
+            peer.name(),
+            self.name()
+        );
+        eventually(what, OTHER_SIDE, async || {
+            Ok(match peer.is_connected(self).await? {
+                true => Probe::Ready(()),
+                false => Probe::NotYet("it does not".to_owned()),
+            })
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    /// Ends the connection to another node, whoever made it: `disconnect id`.
+    ///
+    /// # Errors
+    /// -32602 if there is no such peer.
+    pub async fn disconnect(&self, peer: &Node) -> Result<()> {
+        self.call::<Value>("disconnect", json!({"id": peer.id()}))
+            .await
+            .map(drop)
+    }
+
+    /// True if the other node is a connected peer of this one.
+    pub async fn is_connected(&self, peer: &Node) -> Result<bool> {
+        let answer: Value = self.call("listpeers", json!({"id": peer.id()})).await?;
+        Ok(answer["peers"][0]["connected"] == json!(true))
+    }
+}

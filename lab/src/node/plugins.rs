@@ -1,0 +1,113 @@
+//! Plugins of a node: started with it or by hand, listed, stopped.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::Node;
+use crate::Result;
+
+/// A plugin to start: an executable, in any language, and its options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plugin {
+    path: PathBuf,
+    options: Vec<(String, String)>,
+}
+
+impl Plugin {
+    /// The plugin at this path. lightningd looks for a relative path in places of
+    /// its own, so it is made absolute here.
+    pub fn path_to(path: impl AsRef<Path>) -> Plugin {
+        let path = path.as_ref();
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Plugin {
+            path,
+            options: Vec::new(),
+        }
+    }
+
+    /// Sets an option of the plugin's own, named as on lightningd's command line
+    /// without the dashes.
+    #[must_use]
+    pub fn option(mut self, name: impl Into<String>, value: impl ToString) -> Plugin {
+        self.options.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// The executable.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its options, in the order they were given.
+    pub fn options(&self) -> &[(String, String)] {
+        &self.options
+    }
+}
+
+/// A plugin as `plugin list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PluginStatus {
+    /// The full path of its executable, links resolved.
+    pub name: String,
+    /// False while it has not answered `init` yet.
+    pub active: bool,
+    /// Whether it may be started and stopped while the node runs.
+    pub dynamic: bool,
+}
+
+impl Node {
+    /// Starts a plugin: `plugin start`. If it runs already and its file has
+    /// changed since, lightningd restarts it.
+    ///
+    /// # Errors
+    /// -3 if the plugin ends or misbehaves before it is up, -32602 if it cannot be
+    /// run, or runs already unchanged.
+    pub async fn plugin_start(&self, plugin: &Plugin) -> Result<Vec<PluginStatus>> {
+        let answer = self.call("plugin", plugin_start_params(plugin)).await?;
+        statuses(answer)
+    }
+
+    /// Stops a plugin, named by its file name or path: `plugin stop`.
+    pub async fn plugin_stop(&self, name: &str) -> Result<()> {
+        let params = json!({"subcommand": "stop", "plugin": name});
+        self.call::<Value>("plugin", params).await.map(drop)
+    }
+
+    /// All plugins, lightningd's own included: `plugin list`.
+    pub async fn plugin_list(&self) -> Result<Vec<PluginStatus>> {
+        let answer = self.call("plugin", json!({"subcommand": "list"})).await?;
+        statuses(answer)
+    }
+
+    /// True if the plugin of this path is up.
+    pub async fn plugin_active(&self, path: &Path) -> Result<bool> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let listed = self.plugin_list().await?;
+        Ok(listed
+            .iter()
+            .any(|plugin| Path::new(&plugin.name) == path && plugin.active))
+    }
+}
+
+/// Options go beside `plugin` by name; cln-rpc's `PluginRequest.options` is
+/// refused by lightningd ("unknown parameter options").
+pub(crate) fn plugin_start_params(plugin: &Plugin) -> Value {
+    let mut params = Map::new();
+    params.insert("subcommand".to_owned(), json!("start"));
+    params.insert("plugin".to_owned(), json!(plugin.path()));
+    for (name, value) in plugin.options() {
+        params.insert(name.clone(), json!(value));
+    }
+    Value::Object(params)
+}
+
+#[derive(Debug, Deserialize)]
+struct Listing {
+    plugins: Vec<PluginStatus>,
+}
+
+fn statuses(listing: Listing) -> Result<Vec<PluginStatus>> {
+    Ok(listing.plugins)
+}

@@ -1,0 +1,249 @@
+//! A node's process: started, ready, stopped, started again.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+use super::config::Config;
+use super::{Implementation, Node, Plugin};
+use crate::bitcoind::Bitcoind;
+use crate::daemon::Daemon;
+use crate::error::IoContext;
+use crate::ports::Port;
+use crate::reaper::Reaper;
+use crate::{Error, Probe, Result, eventually};
+
+/// How long a node may take until it is ready.
+const START: Duration = Duration::from_secs(60);
+/// How long a node may take to end after `stop`: lightningd itself gives a plugin
+/// that takes `shutdown` 30 s.
+const STOP: Duration = Duration::from_secs(40);
+/// How long the port of a stopped node may stay taken.
+const PORT: Duration = Duration::from_secs(60);
+/// A unix socket's path may have this many bytes (unix(7): `sun_path`, less its
+/// final zero; macOS has 103).
+const SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// What [`Node::spawn`] is told.
+pub(crate) struct Setup<'a> {
+    pub name: String,
+    pub program: PathBuf,
+    pub implementation: Implementation,
+    /// Each a line of the `config` file: name, and value if it takes one.
+    pub options: Vec<(String, Option<String>)>,
+    pub plugins: Vec<Plugin>,
+    /// The lab's folder, in which the node gets one of its name.
+    pub lab_dir: &'a Path,
+    pub bitcoind: &'a Bitcoind,
+    pub bitcoin_cli: &'a Path,
+    pub reaper: &'a Arc<Reaper>,
+}
+
+impl Node {
+    /// Starts a new node's process, without waiting for it: see [`Node::ready`].
+    pub(crate) async fn spawn(setup: Setup<'_>) -> Result<Node> {
+        let dir = setup.lab_dir.join(&setup.name);
+        std::fs::create_dir_all(&dir).doing("create folder", &dir)?;
+        let port = Port::lease()?;
+        Config {
+            name: &setup.name,
+            dir: &dir,
+            port: port.number(),
+            implementation: &setup.implementation,
+            options: &setup.options,
+            plugins: &setup.plugins,
+            bitcoind: setup.bitcoind,
+            bitcoin_cli: setup.bitcoin_cli,
+        }
+        .write()?;
+        let node = Node {
+            name: setup.name,
+            program: setup.program,
+            implementation: setup.implementation,
+            dir,
+            port,
+            id: OnceLock::new(),
+            plugins: setup.plugins,
+            daemon: Mutex::new(None),
+            reaper: Arc::clone(setup.reaper),
+        };
+        let socket = node.rpc_path();
+        if socket.as_os_str().len() > SOCKET_PATH {
+            return Err(Error::usage(format!(
+                "{} has {} bytes, a unix socket's path may have {SOCKET_PATH}: set TMPDIR to a shorter folder",
+                socket.display(),
+                socket.as_os_str().len()
+            )));
+        }
+        node.spawn_process().await?;
+        Ok(node)
+    }
+
+    /// The command that starts it, as a person would type it.
+    pub fn start_command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if matches!(self.implementation, Implementation::Embedded(_)) {
+            command.arg("lightningd");
+        }
+        command.arg(format!("--lightning-dir={}", self.dir.display()));
+        command
+    }
+
+    async fn spawn_process(&self) -> Result<()> {
+        let mut slot = self.daemon.lock().await;
+        if slot
+            .as_mut()
+            .is_some_and(|daemon| daemon.status().is_none())
+        {
+            return Err(Error::usage(format!("{} is running already", self.name)));
+        }
+        let daemon = Daemon::spawn(
+            &self.name,
+            self.start_command(),
+            &self.dir.join("output"),
+            Some(&self.log_path()),
+            &self.reaper,
+        )?;
+        *slot = Some(daemon);
+        Ok(())
+    }
+
+    /// Waits until it is this very node that answers, in step with the chain at
+    /// `height`, with its plugins up and its port open.
+    pub(crate) async fn ready(&self, height: u64) -> Result<()> {
+        eventually(format!("{} to be ready", self.name), START, async || {
+            self.check_alive().await?;
+            match self.not_ready_because(height).await {
+                Ok(None) => Ok(Probe::Ready(())),
+                Ok(Some(reason)) => Ok(Probe::NotYet(reason)),
+                Err(error) => Ok(Probe::NotYet(error.to_string())),
+            }
+        })
+        .await
+    }
+
+    /// One look at everything that makes a node ready; `None` if all of it holds.
+    async fn not_ready_because(&self, height: u64) -> Result<Option<String>> {
+        if !self.rpc_path().exists() {
+            return Ok(Some("no RPC socket yet".to_owned()));
+        }
+        let info: Value = self.call("getinfo", json!({})).await?;
+        // Another node's answer would be a bug of the lab's: two nodes in one place.
+        let dir = info["lightning-dir"].as_str().map(Path::new);
+        if dir != Some(self.network_dir().as_path()) {
+            return Ok(Some(format!("a node that runs in {dir:?} answers")));
+        }
+        let Some(id) = info["id"].as_str() else {
+            return Ok(Some("getinfo has no id".to_owned()));
+        };
+        for warning in ["warning_bitcoind_sync", "warning_lightningd_sync"] {
+            if let Some(text) = info[warning].as_str() {
+                return Ok(Some(text.to_owned()));
+            }
+        }
+        let reached = info["blockheight"].as_u64().unwrap_or(0);
+        if reached < height {
+            return Ok(Some(format!("at block {reached} of {height}")));
+        }
+        for plugin in &self.plugins {
+            if !self.plugin_active(plugin.path()).await? {
+                return Ok(Some(format!(
+                    "plugin {} is not active",
+                    plugin.path().display()
+                )));
+            }
+        }
+        // getinfo answers a moment before peers are listened for.
+        if let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).await {
+            return Ok(Some(format!("port {}: {error}", self.port())));
+        }
+        let known = self.id.get_or_init(|| id.to_owned());
+        if known != id {
+            return Err(Error::Answer {
+                from: format!("{}: getinfo", self.name),
+                why: format!("its id was {known}, now it is {id}"),
+            });
+        }
+        Ok(None)
+    }
+
+    /// An error, with the end of its log, if its process has ended.
+    pub async fn check_alive(&self) -> Result<()> {
+        match self.daemon.lock().await.as_mut() {
+            Some(daemon) => daemon.check_alive(),
+            None => Err(Error::usage(format!("{} is not running", self.name))),
+        }
+    }
+
+    /// True if it was stopped or killed through its handle, and is meant to be down.
+    pub async fn is_stopped(&self) -> bool {
+        self.daemon.lock().await.is_none()
+    }
+
+    /// Its process id; `None` if it is down.
+    pub async fn pid(&self) -> Option<u32> {
+        let mut slot = self.daemon.lock().await;
+        let daemon = slot.as_mut()?;
+        daemon.status().is_none().then(|| daemon.pid())
+    }
+
+    /// Starts it again after [`Node::stop`] and waits until it is ready. Plugins
+    /// that were started by hand are not: they ended with the process.
+    pub async fn start(&self) -> Result<()> {
+        // A stopped node's port can stay taken for a while by a process of its
+        // own that is still ending.
+        eventually(
+            format!("port {} of {} to be free", self.port(), self.name),
+            PORT,
+            async || {
+                Ok(
+                    match TcpListener::bind((Ipv4Addr::LOCALHOST, self.port())) {
+                        Ok(_) => Probe::Ready(()),
+                        Err(error) => Probe::NotYet(error.to_string()),
+                    },
+                )
+            },
+        )
+        .await?;
+        self.spawn_process().await?;
+        self.ready(0).await
+    }
+
+    /// Stops it with the `stop` method, so that plugins see `shutdown`, and waits
+    /// until nothing of it is left.
+    ///
+    /// # Errors
+    /// If it is not running, or cannot be ended.
+    pub async fn stop(&self) -> Result<ExitStatus> {
+        let Some(daemon) = self.daemon.lock().await.take() else {
+            return Err(Error::usage(format!("{} is not running", self.name)));
+        };
+        let asked = self.call::<Value>("stop", json!({})).await;
+        if let Err(error) = &asked {
+            tracing::warn!(%error, "{} did not take `stop`", self.name);
+        }
+        daemon
+            .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
+            .await
+    }
+
+    /// Stops it and starts it again.
+    pub async fn restart(&self) -> Result<()> {
+        self.stop().await?;
+        self.start().await
+    }
+
+    /// Ends it and everything it started with SIGKILL, as a power cut would.
+    pub async fn kill9(&self) -> Result<ExitStatus> {
+        match self.daemon.lock().await.take() {
+            Some(daemon) => daemon.kill().await,
+            None => Err(Error::usage(format!("{} is not running", self.name))),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The one way to wait for a condition.
+
+use std::time::{Duration, Instant};
+
+use crate::{Error, Result};
+
+/// What one look at a condition saw.
+#[derive(Debug)]
+pub enum Probe<T> {
+    /// It holds; this is what the caller waited for.
+    Ready(T),
+    /// Not yet; the text says what was seen instead, for the error message
+    /// should time run out.
+    NotYet(String),
+}
+
+/// Waits until `probe` answers [`Probe::Ready`], looking again after 1 ms and
+/// then ever more slowly, up to every 20 ms.
+///
+/// `within` is scaled by [`timeout_factor`]. An error from `probe` ends the wait
+/// at once: use it for what waiting cannot mend, a dead process say.
+///
+/// # Errors
+/// [`Error::TimedOut`], naming `what` and what was last seen; or the probe's own.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use cln_lab::{Probe, eventually};
+/// use std::time::Duration;
+///
+/// let mut looks = 0;
+/// let answer = eventually("three looks", Duration::from_secs(1), async || {
+///     looks += 1;
+///     Ok(if looks == 3 { Probe::Ready("done") } else { Probe::NotYet(format!("{looks} looks")) })
+/// })
+/// .await?;
+/// assert_eq!(answer, "done");
+/// # cln_lab::Result::Ok(()) }).unwrap();
+/// ```
+pub async fn eventually<T>(
+    what: impl std::fmt::Display,
+    within: Duration,
+    mut probe: impl AsyncFnMut() -> Result<Probe<T>>,
+) -> Result<T> {
+    const SLOWEST: Duration = Duration::from_millis(20);
+    let started = Instant::now();
+    let deadline = started + scaled(within);
+    let mut pause = Duration::from_millis(1);
+    loop {
+        // A probe may itself wait on something that hangs, so it is bounded, too.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let seen = match tokio::time::timeout(left.max(pause), probe()).await {
+            Ok(Ok(Probe::Ready(value))) => return Ok(value),
+            Ok(Ok(Probe::NotYet(seen))) => seen,
+            Ok(Err(fatal)) => return Err(fatal),
+            Err(_) => "no answer to the last look".to_owned(),
+        };
+        if Instant::now() >= deadline {
+            return Err(Error::TimedOut {
+                what: what.to_string(),
+                waited: Duration::from_millis(started.elapsed().as_millis() as u64),
+                last_seen: seen,
+            });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(SLOWEST);
+    }
+}
+
+/// `d` times [`timeout_factor`].
+pub fn scaled(d: Duration) -> Duration {
+    d.mul_f64(timeout_factor())
+}
+
+/// By how much every deadline is stretched: `LAB_TIMEOUT_FACTOR`, 1 by default.
+/// A value that is not a number between 0.01 and 1000 counts as 1.
+pub fn timeout_factor() -> f64 {
+    std::env::var("LAB_TIMEOUT_FACTOR")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .filter(|factor| (0.01..=1000.0).contains(factor))
+        .unwrap_or(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime")
+            .block_on(future)
+    }
+
+    #[test]
+    fn a_timeout_names_what_was_awaited_and_last_seen() {
+        let error = block_on(eventually::<()>(
+            "the moon",
+            Duration::from_millis(5),
+            async || Ok(Probe::NotYet("clouds".to_owned())),
+        ))
+        .expect_err("never ready");
+        let text = error.to_string();
+        assert!(
+            text.contains("the moon") && text.contains("clouds"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_probe_that_hangs_is_bounded() {
+        let error = block_on(eventually::<()>(
+            "an answer",
+            Duration::from_millis(5),
+            async || std::future::pending().await,
+        ))
+        .expect_err("never ready");
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_fatal_error_ends_the_wait_at_once() {
+        let mut looks = 0;
+        let error = block_on(eventually::<()>("x", Duration::from_secs(60), async || {
+            looks += 1;
+            Err(Error::usage("dead"))
+        }))
+        .expect_err("fatal");
+        assert_eq!((error.to_string().as_str(), looks), ("dead", 1));
+    }
+
+    #[test]
+    fn waits_can_be_sent_between_threads() {
+        fn assert_send<T: Send>(_: T) {}
+        assert_send(eventually("x", Duration::ZERO, async || {
+            Ok(Probe::Ready(()))
+        }));
+    }
+}

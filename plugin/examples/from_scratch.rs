@@ -1,0 +1,197 @@
+//! A Core Lightning plugin by hand: no client library, only `serde_json`.
+//!
+//! lightningd starts a plugin as a child process and speaks JSON-RPC 2.0 with
+//! it: it writes to the plugin's stdin, and reads the plugin's stdout. Every
+//! message ends with an empty line. That is all there is to it:
+//!
+//! 1. lightningd asks `getmanifest`: what are you, what do you want?
+//! 2. It sends `init`: here is the node you run on. Now we start.
+//! 3. From then on come the notifications the manifest subscribed to.
+//!
+//! ```text
+//! from_scratch FILE TOPIC...
+//! ```
+//!
+//! appends every notification of the topics to the file, one a line:
+//! `connect notification: {…}`. lightningd starts plugins without arguments, so
+//! give it a script of two lines:
+//!
+//! ```text
+//! #!/bin/sh
+//! exec /path/to/from_scratch /tmp/notifications connect disconnect
+//! ```
+//!
+//! Source of the protocol: the plugin chapter of Core Lightning's documentation.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(path) = arguments.next() else {
+        eprintln!("usage: from_scratch FILE TOPIC...");
+        return ExitCode::FAILURE;
+    };
+    let topics: Vec<String> = arguments.collect();
+
+    // stdout belongs to the protocol: what a person should see goes to stderr,
+    // or as a `log` notification to the node's log.
+    match open(&path).and_then(|file| run(io::stdin(), io::stdout(), file, &topics)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("from_scratch: {path}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The file is its owner's alone: an invoice's notification has its preimage.
+fn open(path: &str) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// The loop: read, cut into messages, handle each. The end of the input is the
+/// end of the plugin: lightningd is gone, or has no more use for us.
+pub fn run(
+    mut input: impl Read,
+    mut output: impl Write,
+    mut file: impl Write,
+    topics: &[String],
+) -> io::Result<()> {
+    let mut messages = Messages::default();
+    let mut buffer = [0; 4096];
+    loop {
+        let count = input.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        for message in messages.push(&buffer[..count]) {
+            handle(&message, &mut output, &mut file, topics)?;
+        }
+    }
+}
+
+/// A message is a request if it has an `id`: then it must be answered. Else it
+/// is a notification, and nobody waits for anything.
+fn handle(
+    message: &str,
+    output: &mut impl Write,
+    file: &mut impl Write,
+    topics: &[String],
+) -> io::Result<()> {
+    let Ok(parsed) = serde_json::from_str::<Value>(message) else {
+        return log(output, "ignored a message that is not JSON");
+    };
+    let method = parsed["method"].as_str().unwrap_or_default();
+    match parsed.get("id") {
+        Some(id) => {
+            let answer = match request(method, topics) {
+                Some(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+                None => json!({"jsonrpc": "2.0", "id": id, "error": {
+                    "code": -32601,
+                    "message": format!("Unknown command '{method}'"),
+                }}),
+            };
+            send(output, &answer)
+        }
+        None => notification(method, message, output, file, topics),
+    }
+}
+
+/// The two requests every plugin gets.
+fn request(method: &str, topics: &[String]) -> Option<Value> {
+    match method {
+        // What are you? A plugin that can be started and stopped while the node
+        // runs, and that wants to hear of these topics.
+        "getmanifest" => Some(json!({
+            "dynamic": true,
+            "options": [],
+            "rpcmethods": [],
+            "subscriptions": topics,
+        })),
+        // Here is the node. Nothing of it is needed: an empty answer says that
+        // we are ready.
+        "init" => Some(json!({})),
+        _ => None,
+    }
+}
+
+/// Dispatch by method: the topics we asked for are written down, as received.
+fn notification(
+    method: &str,
+    message: &str,
+    output: &mut impl Write,
+    file: &mut impl Write,
+    topics: &[String],
+) -> io::Result<()> {
+    if topics.iter().any(|topic| topic == method) {
+        // One write for the whole line, so that a reader sees no half of it.
+        // A line within the message would be no line of ours: JSON needs none.
+        let message = message.replace(['\n', '\r'], "");
+        file.write_all(format!("{method} notification: {message}\n").as_bytes())?;
+    } else {
+        log(output, &format!("ignored an unknown message: '{method}'"))?;
+    }
+    // Who subscribes to `shutdown` has to end by itself; here the end of the
+    // input does it, unless `shutdown` is one of the topics.
+    if method == "shutdown" {
+        std::process::exit(0);
+    }
+    Ok(())
+}
+
+/// A line in the node's log.
+fn log(output: &mut impl Write, message: &str) -> io::Result<()> {
+    let params = json!({"level": "info", "message": message});
+    send(
+        output,
+        &json!({"jsonrpc": "2.0", "method": "log", "params": params}),
+    )
+}
+
+/// Our messages end with an empty line as well.
+fn send(output: &mut impl Write, message: &Value) -> io::Result<()> {
+    output.write_all(format!("{message}\n\n").as_bytes())?;
+    output.flush()
+}
+
+/// Cuts the stream into messages. One read may bring half a message, or three
+/// and a half: what is not whole yet is kept for the next time.
+#[derive(Debug, Default)]
+pub struct Messages {
+    pending: Vec<u8>,
+}
+
+impl Messages {
+    /// Takes the bytes of one read; gives the messages that are now whole.
+    pub fn push(&mut self, bytes: &[u8]) -> impl Iterator<Item = String> {
+        // The end of a message may lie across the border: look from the last
+        // byte that we had.
+        let mut from = self.pending.len().saturating_sub(1);
+        self.pending.extend_from_slice(bytes);
+        let mut messages = Vec::new();
+        let mut start = 0;
+        while let Some(at) = self.pending[from..]
+            .windows(2)
+            .position(|two| two == b"\n\n")
+        {
+            let end = from + at;
+            let message = String::from_utf8_lossy(&self.pending[start..end]);
+            messages.push(message.into_owned());
+            start = end + 2;
+            from = start;
+        }
+        self.pending.drain(..start);
+        messages
+            .into_iter()
+            .filter(|message| !message.trim().is_empty())
+    }
+}

@@ -1,0 +1,40 @@
+//! `eventlog`, a Core Lightning plugin that records lightningd's notifications:
+//! in order, none lost, each a line of a file.
+//!
+//! The library is there so that tests can use its parts without a process; the
+//! plugin is the executable.
+//!
+//! # Layout
+//!
+//! A notification's way, from lightningd to the file:
+//!
+//! - [`wire`]: stdin and stdout; notifications go one way, requests the other
+//! - [`framing`]: messages out of a stream of bytes
+//! - [`notification`]: topic, origin and payload, in either wire shape
+//! - [`queue`]: in order, never waiting, bounded in memory
+//! - [`recorder`]: the one thread that owns the file
+//! - [`mod@format`]: `json` or `text`, one line each
+//! - [`redact`]: secrets left out
+//! - [`mod@file`]: opened safely, appended to, rotated
+//!
+//! What a person sets and asks:
+//!
+//! - [`topics`]: what lightningd sends, and which of it is recorded
+//! - [`options`]: the options and their values
+//! - [`methods`]: `eventlog-list`, `-wait`, `-stats`, `-rotate`
+//! - [`reader`]: recorded events read back
+//! - [`logger`]: lines in the node's log
+
+pub mod file;
+pub mod format;
+pub mod framing;
+pub mod logger;
+pub mod methods;
+pub mod notification;
+pub mod options;
+pub mod queue;
+pub mod reader;
+pub mod recorder;
+pub mod redact;
+pub mod topics;
+pub mod wire;

@@ -1,0 +1,57 @@
+//! Log lines for the node's log, written at once: none is lost in a queue when
+//! the process ends, and any thread can write one, a panicking one too.
+
+use std::panic;
+use std::str::FromStr;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::json;
+
+use crate::wire;
+
+/// Names the least level that is logged: `error`, `warn`, `info`, `debug`, `trace`.
+const ENV: &str = "CLN_PLUGIN_LOG";
+
+struct Lightningd;
+
+impl Log for Lightningd {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let level = match record.level() {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
+        let message = record.args().to_string();
+        let _ = wire::send(&json!({
+            "jsonrpc": "2.0",
+            "method": "log",
+            "params": {"level": level, "message": message},
+        }));
+    }
+
+    fn flush(&self) {}
+}
+
+/// Log lines and panics, of any thread, go to the node's log from here on.
+pub fn install() {
+    let level = std::env::var(ENV)
+        .ok()
+        .and_then(|level| LevelFilter::from_str(&level).ok())
+        .unwrap_or(LevelFilter::Info);
+    if log::set_logger(&Lightningd).is_ok() {
+        log::set_max_level(level);
+    }
+    // What and where, in one line.
+    panic::set_hook(Box::new(|panic| {
+        log::error!("{}", panic.to_string().replace('\n', " "))
+    }));
+}

@@ -1,0 +1,279 @@
+//! One message as lightningd wrote it: what kind it is, and for a
+//! notification its topic, its origin and its payload in either wire shape.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A message from lightningd to a plugin.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// It has an `id`: an answer is owed.
+    Request(Request<'a>),
+    /// It has none.
+    Notification(Notification<'a>),
+}
+
+/// A request; only what is needed to pass it on or to refuse it.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The `id`, as it stands in the message.
+    pub id: &'a str,
+    /// The method's name.
+    pub method: Cow<'a, str>,
+    /// Does it have `params`?
+    pub has_params: bool,
+}
+
+/// A notification. The texts are slices of the message: nothing is rounded,
+/// reordered or lost on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The topic: `connect`.
+    pub topic: Cow<'a, str>,
+    /// The plugin that sent it, for a topic that is not lightningd's own.
+    pub origin: Option<Cow<'a, str>>,
+    /// What it tells, as JSON text.
+    pub payload: &'a str,
+}
+
+/// Why a message could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not JSON, or not an object with a `method`.
+    #[error("not a JSON-RPC message: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    origin: Option<String>,
+}
+
+/// Reads one message.
+///
+/// # Errors
+/// [`Error::Malformed`] if it is not a JSON object with a `method`.
+pub fn parse(message: &[u8]) -> Result<Message<'_>, Error> {
+    let envelope: Envelope = serde_json::from_slice(message)?;
+    Ok(match envelope.id {
+        Some(id) => Message::Request(Request {
+            id: id.get(),
+            method: envelope.method,
+            has_params: envelope.params.is_some(),
+        }),
+        None => Message::Notification(Notification::read(
+            envelope.method,
+            envelope.origin.map(Cow::Owned),
+            envelope.params.map_or("{}", RawValue::get),
+        )),
+    })
+}
+
+impl<'a> Notification<'a> {
+    /// Finds the payload within `params`. The shapes, by version:
+    ///
+    /// - today: `params[topic]`;
+    /// - v23.02: `params` itself (`connect`, `disconnect`), and for a topic of
+    ///   another plugin `params.payload` beside `params.origin`;
+    /// - v23.08 to v24.11: flat and nested at once, where the nested one counts;
+    /// - from v25.09 on a plugin's `params` are its own, `origin` beside them.
+    fn read(topic: Cow<'a, str>, origin: Option<Cow<'a, str>>, params: &'a str) -> Self {
+        let members = Members::find(params, &topic);
+        if let Some(nested) = members.topic {
+            return Self {
+                topic,
+                origin: origin.or(members.origin),
+                payload: nested,
+            };
+        }
+        match (origin, members) {
+            // Wrapped by lightningd: it put exactly these two there.
+            (
+                None,
+                Members {
+                    origin: Some(origin),
+                    payload: Some(payload),
+                    count: 2,
+                    ..
+                },
+            ) => Self {
+                topic,
+                origin: Some(origin),
+                payload,
+            },
+            (origin, _) => Self {
+                topic,
+                origin,
+                payload: params,
+            },
+        }
+    }
+}
+
+/// The members of `params` that decide which shape it has.
+#[derive(Default)]
+struct Members<'a> {
+    /// `params[topic]`, if that is an object.
+    topic: Option<&'a str>,
+    /// `params.origin`, if that is a string and `params.payload` is there.
+    origin: Option<Cow<'a, str>>,
+    payload: Option<&'a str>,
+    count: usize,
+}
+
+impl<'a> Members<'a> {
+    fn find(params: &'a str, topic: &str) -> Self {
+        let mut deserializer = serde_json::Deserializer::from_str(params);
+        let mut members = deserializer
+            .deserialize_map(MembersVisitor { topic })
+            .unwrap_or_default(); // an array, say: then it is the payload
+        if members.payload.is_none() {
+            members.origin = None;
+        }
+        members
+    }
+}
+
+struct MembersVisitor<'t> {
+    topic: &'t str,
+}
+
+impl<'de> Visitor<'de> for MembersVisitor<'_> {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        while let Some(Key(key)) = map.next_key()? {
+            members.count += 1;
+            if key == self.topic {
+                let value = map.next_value::<&RawValue>()?.get();
+                members.topic = value.starts_with('{').then_some(value);
+                // A plugin may call its topic `payload` or `origin`.
+            } else if key == "payload" {
+                members.payload = Some(map.next_value::<&RawValue>()?.get());
+            } else if key == "origin" {
+                let value = map.next_value::<&RawValue>()?.get();
+                members.origin = serde_json::from_str(value).ok().map(Cow::Owned);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// An object's key, borrowed where it has no escapes.
+pub(crate) struct Key<'a>(pub(crate) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(message: &str) -> Notification<'_> {
+        match parse(message.as_bytes()).unwrap() {
+            Message::Notification(notification) => notification,
+            Message::Request(request) => panic!("{request:?}"),
+        }
+    }
+
+    #[test]
+    fn both_wire_shapes_give_the_same() {
+        let nested = read(
+            r#"{"jsonrpc":"2.0","method":"disconnect","params":{"disconnect":{"id":"02aa"}}}"#,
+        );
+        let flat = read(r#"{"jsonrpc":"2.0","method":"disconnect","params":{"id":"02aa"}}"#);
+        let both =
+            read(r#"{"method":"disconnect","params":{"id":"02aa","disconnect":{"id":"02aa"}}}"#);
+        assert_eq!(nested.payload, r#"{"id":"02aa"}"#);
+        assert_eq!(nested, flat);
+        assert_eq!(nested, both);
+    }
+
+    #[test]
+    fn custom_topics_old_and_new() {
+        let old = read(r#"{"method":"mine","params":{"origin":"a.py","payload":{"a": 1}}}"#);
+        let new = read(r#"{"method":"mine","origin":"a.py","params":{"a": 1}}"#);
+        assert_eq!(old, new);
+        assert_eq!(new.origin.as_deref(), Some("a.py"));
+        assert_eq!(new.payload, r#"{"a": 1}"#);
+        // Deprecated form beside the new one, as v25.09 to v26.06 send it.
+        let three = read(
+            r#"{"method":"mine","origin":"a","params":{"origin":"a","payload":{"a":1},"mine":{"a":1}}}"#,
+        );
+        assert_eq!(three.payload, r#"{"a":1}"#);
+        // A plugin's own `origin` and `payload` are left alone.
+        let own = read(r#"{"method":"mine","origin":"a","params":{"origin":"x","payload":2}}"#);
+        assert_eq!(own.payload, r#"{"origin":"x","payload":2}"#);
+    }
+
+    #[test]
+    fn odd_params_are_kept_as_they_are() {
+        assert_eq!(read(r#"{"method":"m"}"#).payload, "{}");
+        assert_eq!(read(r#"{"method":"m","params":[1,2]}"#).payload, "[1,2]");
+        assert_eq!(
+            read(r#"{"method":"m","params":{"m":3}}"#).payload,
+            r#"{"m":3}"#
+        );
+        assert_eq!(
+            read(r#"{"method":"m","params":{"m":{"n":1e400,"n":0.10}}}"#).payload,
+            r#"{"n":1e400,"n":0.10}"#
+        );
+    }
+
+    #[test]
+    fn requests_and_rubbish_are_told_apart() {
+        let Message::Request(request) =
+            parse(br#"{"jsonrpc":"2.0","id":"cln:init#1","method":"init"}"#).unwrap()
+        else {
+            panic!("a request");
+        };
+        assert_eq!(
+            (request.id, &*request.method, request.has_params),
+            ("\"cln:init#1\"", "init", false)
+        );
+        for bad in [
+            &b"{}"[..],
+            b"",
+            b"[1]",
+            b"{\"method\":1}",
+            b"\xff",
+            b"{\"method\":\"x\"} y",
+        ] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

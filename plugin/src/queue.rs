@@ -1,0 +1,409 @@
+//! The queue between the thread that reads lightningd's messages and the one
+//! that writes the file: in order, never waiting, bounded in memory.
+//!
+//! Events lie one behind the other in chunks of bytes, so that a message costs
+//! no allocation of its own and the memory used is the bytes held. When the
+//! bound is reached, what comes next is dropped and counted, and the place
+//! where it is missing is marked by [`Kind::Dropped`].
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::notification::Notification;
+
+/// A chunk takes no more events once it has this many bytes.
+const CHUNK: usize = 128 * 1024;
+
+/// What one entry of a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A notification.
+    Event,
+    /// Nothing is known of this many notifications but that they came, the
+    /// first at the entry's time: there was no room for them.
+    Dropped(u64),
+}
+
+/// One notification of a chunk, or the mark of dropped ones.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// When it was read from lightningd.
+    pub received_at: SystemTime,
+    /// What it is.
+    pub kind: Kind,
+    /// The topic.
+    pub topic: &'a str,
+    /// The plugin it came from.
+    pub origin: Option<&'a str>,
+    /// JSON text.
+    pub payload: &'a str,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    received_at: SystemTime,
+    kind: Kind,
+    topic: u32,
+    origin: Option<u32>,
+    payload: u32,
+}
+
+/// Events one behind the other.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    headers: Vec<Header>,
+    text: String,
+}
+
+impl Chunk {
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Has it none?
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// The bytes of memory its entries take.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + self.headers.len() * size_of::<Header>()
+    }
+
+    /// Its entries, in the order they came.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
+        let mut rest = self.text.as_str();
+        self.headers.iter().map(move |header| {
+            let mut take = |length: u32| {
+                let (taken, left) = rest.split_at(length as usize);
+                rest = left;
+                taken
+            };
+            Entry {
+                received_at: header.received_at,
+                kind: header.kind,
+                topic: take(header.topic),
+                origin: header.origin.map(&mut take),
+                payload: take(header.payload),
+            }
+        })
+    }
+
+    /// Appends a notification. Returns the bytes it takes.
+    fn push(&mut self, received_at: SystemTime, event: &Notification) -> usize {
+        let before = self.bytes();
+        // A message is read from a buffer of far less than 4 GiB.
+        let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        self.headers.push(Header {
+            received_at,
+            kind: Kind::Event,
+            topic: length(&event.topic),
+            origin: event.origin.as_deref().map(length),
+            payload: length(event.payload),
+        });
+        self.text.push_str(&event.topic);
+        self.text
+            .push_str(event.origin.as_deref().unwrap_or_default());
+        self.text.push_str(event.payload);
+        self.bytes() - before
+    }
+
+    fn push_dropped(&mut self, received_at: SystemTime, count: u64) {
+        self.headers.push(Header {
+            received_at,
+            kind: Kind::Dropped(count),
+            topic: 0,
+            origin: None,
+            payload: 0,
+        });
+    }
+
+    fn clear(&mut self) {
+        self.headers.clear();
+        self.text.clear();
+    }
+}
+
+/// What [`Queue::next`] gives.
+#[derive(Debug)]
+pub enum Next<C> {
+    /// Something to do apart from events.
+    Command(C),
+    /// Events to write.
+    Chunk(Chunk),
+    /// Nothing came in the given time.
+    Idle,
+    /// Everything was taken, and nothing will come.
+    Ended,
+}
+
+/// The queue. `C` is what can be asked of the recorder between two chunks.
+#[derive(Debug)]
+pub struct Queue<C> {
+    state: Mutex<State<C>>,
+    woken: Condvar,
+}
+
+#[derive(Debug)]
+struct State<C> {
+    chunks: VecDeque<Chunk>,
+    commands: VecDeque<C>,
+    spare: Option<Chunk>,
+    limit: usize,
+    /// Bytes of the chunks here and of the one that was taken last.
+    bytes: usize,
+    taken: usize,
+    /// Entries in the chunks here.
+    length: usize,
+    dropping: Option<(SystemTime, u64)>,
+    counts: Counts,
+    ended: bool,
+}
+
+/// What the queue has seen.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Notifications that wait to be written.
+    pub length: usize,
+    /// The most that ever waited.
+    pub high_water: usize,
+    /// The bytes of memory held by those that wait.
+    pub bytes: usize,
+    /// The most bytes that were ever held.
+    pub bytes_high_water: usize,
+    /// Notifications there was no room for.
+    pub dropped: u64,
+}
+
+impl<C> Queue<C> {
+    /// A queue that holds events of up to `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                chunks: VecDeque::new(),
+                commands: VecDeque::new(),
+                spare: None,
+                limit,
+                bytes: 0,
+                taken: 0,
+                length: 0,
+                dropping: None,
+                counts: Counts::default(),
+                ended: false,
+            }),
+            woken: Condvar::new(),
+        }
+    }
+
+    /// Appends a notification, or drops and counts it if there is no room.
+    pub fn push(&self, received_at: SystemTime, event: &Notification) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let size = event.topic.len() + event.payload.len() + size_of::<Header>();
+        if state.bytes + size > state.limit {
+            state.counts.dropped += 1;
+            state.dropping.get_or_insert((received_at, 0)).1 += 1;
+            return;
+        }
+        if state.chunks.back().is_none_or(|last| last.bytes() >= CHUNK) {
+            let chunk = state.spare.take().unwrap_or_default();
+            state.chunks.push_back(chunk);
+        }
+        state.mark_dropped();
+        if let Some(last) = state.chunks.back_mut() {
+            state.bytes += last.push(received_at, event);
+            state.length += 1;
+        }
+        state.counts.high_water = state.counts.high_water.max(state.length);
+        state.counts.bytes_high_water = state.counts.bytes_high_water.max(state.bytes);
+    }
+
+    /// Wakes the recorder; once after a number of [`Queue::push`].
+    pub fn wake(&self) {
+        self.woken.notify_one();
+    }
+
+    /// Asks something of the recorder: done before the chunks that wait.
+    pub fn command(&self, command: C) {
+        self.lock().commands.push_back(command);
+        self.wake();
+    }
+
+    /// Nothing will be pushed any more.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.wake();
+    }
+
+    /// Has the end come?
+    pub fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// Waits for what there is to do next: commands first. Chunks are held
+    /// back while `chunks` is false; [`Next::Ended`] then comes all the same.
+    pub fn next(&self, chunks: bool, patience: Option<Duration>) -> Next<C> {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        let mut state = self.lock();
+        loop {
+            if let Some(command) = state.commands.pop_front() {
+                return Next::Command(command);
+            }
+            if chunks && let Some(chunk) = state.take() {
+                return Next::Chunk(chunk);
+            }
+            if state.ended {
+                return Next::Ended;
+            }
+            state = match deadline {
+                None => self
+                    .woken
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Next::Idle;
+                    }
+                    self.woken
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+        }
+    }
+
+    /// Gives a taken chunk back: its memory counts no longer, and is used again.
+    pub fn done(&self, mut chunk: Chunk) {
+        chunk.clear();
+        let mut state = self.lock();
+        state.bytes -= std::mem::take(&mut state.taken);
+        // One large message must not hold its memory for ever.
+        if chunk.text.capacity() <= 2 * CHUNK {
+            state.spare = Some(chunk);
+        }
+    }
+
+    /// What the queue has seen.
+    pub fn counts(&self) -> Counts {
+        let state = self.lock();
+        Counts {
+            length: state.length,
+            bytes: state.bytes,
+            ..state.counts
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<C>> {
+        // Nothing within panics half-way; should it, the events are still good.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> State<C> {
+    fn take(&mut self) -> Option<Chunk> {
+        if self.dropping.is_some() && self.chunks.len() <= 1 {
+            // What was dropped came after everything that waits.
+            if self.chunks.is_empty() {
+                self.chunks.push_back(Chunk::default());
+            }
+            self.mark_dropped();
+        }
+        let chunk = self.chunks.pop_front()?;
+        self.taken = chunk.bytes();
+        self.length -= chunk
+            .headers
+            .iter()
+            .filter(|header| header.kind == Kind::Event)
+            .count();
+        Some(chunk)
+    }
+
+    fn mark_dropped(&mut self) {
+        if let Some((since, count)) = self.dropping.take()
+            && let Some(last) = self.chunks.back_mut()
+        {
+            last.push_dropped(since, count);
+            self.bytes += size_of::<Header>();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::borrow::Cow;
+
+    use super::*;
+
+    fn event(payload: &str) -> Notification<'_> {
+        Notification {
+            topic: Cow::Borrowed("mine"),
+            origin: Some(Cow::Borrowed("a.py")),
+            payload,
+        }
+    }
+
+    fn drain(queue: &Queue<()>) -> Vec<String> {
+        let mut seen = Vec::new();
+        while let Next::Chunk(chunk) = queue.next(true, Some(Duration::ZERO)) {
+            for entry in chunk.iter() {
+                seen.push(match entry.kind {
+                    Kind::Event => {
+                        assert_eq!((entry.topic, entry.origin), ("mine", Some("a.py")));
+                        entry.payload.to_owned()
+                    }
+                    Kind::Dropped(count) => format!("dropped {count}"),
+                });
+            }
+            queue.done(chunk);
+        }
+        seen
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_in_order() {
+        let queue = Queue::new(1 << 20);
+        let payloads: Vec<String> = (0..5000).map(|n| format!("{{\"n\":{n}}}")).collect();
+        for payload in &payloads {
+            queue.push(SystemTime::now(), &event(payload));
+        }
+        assert_eq!(queue.counts().length, 5000);
+        assert_eq!(drain(&queue), payloads);
+        let counts = queue.counts();
+        assert_eq!(
+            (counts.length, counts.bytes, counts.high_water),
+            (0, 0, 5000)
+        );
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_marked_where_it_is_missing() {
+        let queue = Queue::new(1000);
+        let big = "x".repeat(400);
+        for n in 0..5 {
+            let payload = format!("{n}{big}");
+            queue.push(SystemTime::now(), &event(&payload));
+        }
+        let before = drain(&queue);
+        queue.push(SystemTime::now(), &event("after"));
+        assert_eq!(before.len(), 3);
+        assert_eq!(before[2], "dropped 3");
+        assert_eq!(drain(&queue), ["after"]);
+        assert_eq!((queue.counts().dropped, queue.counts().bytes), (3, 0));
+    }
+
+    #[test]
+    fn commands_come_first_and_the_end_last() {
+        let queue = Queue::new(1000);
+        queue.push(SystemTime::now(), &event("1"));
+        queue.command(());
+        queue.end();
+        assert!(matches!(queue.next(true, None), Next::Command(())));
+        assert!(matches!(queue.next(true, None), Next::Chunk(_)));
+        assert!(matches!(queue.next(true, None), Next::Ended));
+    }
+}

@@ -1,0 +1,255 @@
+//! Both ends of the pipe to lightningd.
+//!
+//! cln-plugin reads any stream. Here a thread of our own reads stdin first: it
+//! takes the notifications, in order, straight to the recorder's queue, and
+//! passes the requests on to cln-plugin, which does the rest of the protocol.
+//! Why not cln-plugin's own subscriptions: it turns each message into a tree
+//! three times and runs each handler as a task of its own, which costs more
+//! time than lightningd needs to send it, and loses the order; it rounds
+//! numbers; it hides the origin; and one malformed message ends it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::SystemTime;
+
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+
+use crate::framing::Splitter;
+use crate::notification::{self, Message, Notification};
+
+/// As much as a pipe holds.
+const READ: usize = 64 * 1024;
+
+/// Where notifications go.
+pub trait Sink: Send + 'static {
+    /// One notification, read from lightningd at that time.
+    fn notification(&mut self, received_at: SystemTime, notification: &Notification);
+    /// All that was read at once is given.
+    fn flush(&mut self);
+    /// No more will come.
+    fn end(&mut self);
+}
+
+/// The requests, as a stream for [`cln_plugin::Builder::new`].
+#[derive(Debug)]
+pub struct Requests {
+    messages: mpsc::UnboundedReceiver<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+/// Opens the way for notifications, once the plugin is configured.
+#[derive(Debug)]
+pub struct Gate<S>(std::sync::mpsc::Sender<S>);
+
+impl<S: Sink> Gate<S> {
+    /// From here on notifications go to `sink`.
+    pub fn open(self, sink: S) {
+        // The thread is gone only if the input has ended; then so do we.
+        let _ = self.0.send(sink);
+    }
+}
+
+/// Starts the thread that reads stdin. `methods` are the requests that
+/// cln-plugin can answer: any other is refused here, for it would end it.
+///
+/// # Errors
+/// Stdin cannot be used, or the thread not started.
+pub fn listen<S: Sink>(methods: &[&str]) -> io::Result<(Requests, Gate<S>)> {
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let methods: BTreeSet<String> = methods.iter().map(|&name| name.to_owned()).collect();
+    let (requests, messages) = mpsc::unbounded_channel();
+    let (gate, opened) = std::sync::mpsc::channel();
+    let reader = Reader {
+        requests,
+        methods,
+        opened,
+        sink: None,
+    };
+    thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || reader.run(stdin))?;
+    let requests = Requests {
+        messages,
+        current: Vec::new(),
+        at: 0,
+    };
+    Ok((requests, Gate(gate)))
+}
+
+struct Reader<S> {
+    requests: mpsc::UnboundedSender<Vec<u8>>,
+    methods: BTreeSet<String>,
+    opened: std::sync::mpsc::Receiver<S>,
+    sink: Option<S>,
+}
+
+/// What a message means for the reading of the next one.
+#[derive(PartialEq, Eq)]
+enum Then {
+    Go,
+    /// `init`: notifications follow when it is answered.
+    WaitForGate,
+    /// `shutdown`: nothing that follows matters.
+    Stop,
+}
+
+impl<S: Sink> Reader<S> {
+    fn run(mut self, mut stdin: impl Read) {
+        let mut splitter = Splitter::default();
+        let mut buffer = vec![0; READ];
+        'input: loop {
+            let read = match stdin.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    log::error!("reading stdin: {error}");
+                    break;
+                }
+            };
+            let mut messages = splitter.push(&buffer[..read]);
+            while let Some(message) = messages.next() {
+                // The hook has logged what and where.
+                let then = catch_unwind(AssertUnwindSafe(|| self.message(message)));
+                match then.unwrap_or(Then::Go) {
+                    Then::Go => {}
+                    Then::WaitForGate => match self.opened.recv() {
+                        Ok(sink) => self.sink = Some(sink),
+                        Err(_) => return, // disabled
+                    },
+                    Then::Stop => break 'input,
+                }
+            }
+            if let Some(sink) = &mut self.sink {
+                sink.flush();
+            }
+        }
+        if let Some(sink) = &mut self.sink {
+            sink.end();
+            // The process ends when all is written. Until then cln-plugin, which
+            // would log the end of its input as an error, sees none.
+            std::mem::forget(self.requests);
+        }
+    }
+
+    fn message(&mut self, message: &[u8]) -> Then {
+        match notification::parse(message) {
+            Ok(Message::Notification(notification)) => {
+                let Some(sink) = &mut self.sink else {
+                    return Then::Go; // lightningd sends none before `init`
+                };
+                sink.notification(SystemTime::now(), &notification);
+                if notification.topic == "shutdown" {
+                    return Then::Stop;
+                }
+                Then::Go
+            }
+            Ok(Message::Request(request)) => {
+                let init = request.method == "init";
+                if !self.methods.contains(&*request.method) {
+                    refuse(
+                        request.id,
+                        -32601,
+                        &format!("Unknown command '{}'", request.method),
+                    );
+                    return Then::Go;
+                }
+                let mut bytes = if request.has_params {
+                    message.to_vec()
+                } else {
+                    // cln-plugin ends if there are none.
+                    format!(
+                        r#"{{"jsonrpc":"2.0","id":{},"method":{},"params":{{}}}}"#,
+                        request.id,
+                        json!(request.method)
+                    )
+                    .into_bytes()
+                };
+                bytes.extend_from_slice(b"\n\n");
+                if self.requests.send(bytes).is_err() {
+                    return Then::Stop;
+                }
+                if init { Then::WaitForGate } else { Then::Go }
+            }
+            Err(error) => {
+                let start = String::from_utf8_lossy(&message[..message.len().min(80)]).into_owned();
+                log::warn!("left out a message that cannot be read ({error}): {start:?}");
+                Then::Go
+            }
+        }
+    }
+}
+
+impl AsyncRead for Requests {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        buffer: &mut ReadBuf,
+    ) -> Poll<io::Result<()>> {
+        if self.at == self.current.len() {
+            match self.messages.poll_recv(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(Ok(())), // the end
+                Poll::Ready(Some(message)) => {
+                    self.current = message;
+                    self.at = 0;
+                }
+            }
+        }
+        let left = &self.current[self.at..];
+        let taken = left.len().min(buffer.remaining());
+        buffer.put_slice(&left[..taken]);
+        self.at += taken;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Stdout for cln-plugin and for ourselves. cln-plugin gives whole messages to
+/// `poll_write`, and each is written in one go: none is torn by a log line.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stdout;
+
+impl AsyncWrite for Stdout {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(write(bytes).map(|()| bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// Sends one message to lightningd.
+///
+/// # Errors
+/// lightningd is gone.
+pub fn send(message: &serde_json::Value) -> io::Result<()> {
+    write(format!("{message}\n\n").as_bytes())
+}
+
+fn refuse(id: &str, code: i64, message: &str) {
+    let answer = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{}}}\n\n",
+        json!({"code": code, "message": message})
+    );
+    let _ = write(answer.as_bytes()); // if lightningd is gone, stdin ends as well
+}

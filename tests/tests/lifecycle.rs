@@ -1,0 +1,326 @@
+//! The lab itself: it comes up, it says what is wrong, and however it ends,
+//! nothing of it is left.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use cln_lab::{Error, Keep, Lab, NodeKind, NodeSpec, Plugin, Probe, eventually};
+use lab_tests::{Cast, Outcome, Suite, is_alive, program};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    if let Ok(kind) = std::env::var(HOLD) {
+        return hold(&kind);
+    }
+    Suite::new()
+        .scenario("stop_leaves_nothing", stop_leaves_nothing)
+        .scenario("drop_leaves_nothing", drop_leaves_nothing)
+        .scenario("kill_9_of_the_lab_leaves_nothing", kill_9_of_the_lab)
+        .scenario("ctrl_c_leaves_nothing", ctrl_c)
+        .scenario("a_node_keeps_its_id_and_port_over_a_restart", restart)
+        .scenario("many_nodes_start_at_once", many_nodes)
+        .scenario("labs_side_by_side_do_not_meet", side_by_side)
+        .scenario(
+            "a_wrong_option_is_told_with_the_node_s_own_words",
+            wrong_option,
+        )
+        .scenario("bitcoind_killed_mid_way_is_told", bitcoind_killed)
+        .scenario("a_node_killed_mid_way_is_told", node_killed)
+        .scenario("a_long_path_is_refused_early", long_path)
+        .test("a_lightningd_that_is_not_there_is_told", no_lightningd)
+        .test("a_bitcoind_that_is_not_there_is_told", no_bitcoind)
+        .test("node_names_must_be_distinct_and_plain", names)
+        .main()
+}
+
+/// The processes of a lab, and its folder.
+async fn traces(lab: &Lab) -> anyhow::Result<(Vec<u32>, PathBuf)> {
+    let mut pids = vec![lab.bitcoind().pid()];
+    for node in lab.nodes() {
+        let processes = node.processes().await?;
+        ensure!(!processes.is_empty(), "{} has no process", node.name());
+        pids.extend(processes.iter().map(|process| process.pid));
+    }
+    Ok((pids, lab.dir().to_owned()))
+}
+
+/// Waits until none of it is left.
+async fn gone(pids: &[u32], dir: &Path) -> Outcome {
+    eventually(
+        "every process and the folder to be gone",
+        Duration::from_secs(10),
+        async || {
+            let alive: Vec<u32> = pids.iter().copied().filter(|pid| is_alive(*pid)).collect();
+            Ok(match (alive.is_empty(), dir.exists()) {
+                (true, false) => Probe::Ready(()),
+                (_, folder) => Probe::NotYet(format!("alive: {alive:?}, folder there: {folder}")),
+            })
+        },
+    )
+    .await?;
+    Ok(())
+}
+
+async fn stop_leaves_nothing(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    lab.l1()
+        .plugin_start(&Plugin::path_to(program("eventlog")?))
+        .await?;
+    let (pids, dir) = traces(&lab).await?;
+    lab.stop().await?;
+    // At once, not eventually: `stop` waited for it.
+    ensure!(!pids.iter().any(|pid| is_alive(*pid)) && !dir.exists());
+    Ok(())
+}
+
+async fn drop_leaves_nothing(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).keep(Keep::Never).start().await?;
+    let (pids, dir) = traces(&lab).await?;
+    drop(lab);
+    gone(&pids, &dir).await
+}
+
+/// Tells this test binary to hold a lab up until it is killed.
+const HOLD: &str = "LAB_TESTS_HOLD";
+
+fn hold(cast: &str) -> ExitCode {
+    let Some(cast) = Cast::ALL.into_iter().find(|c| c.name() == cast) else {
+        return ExitCode::FAILURE;
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return ExitCode::FAILURE;
+    };
+    runtime.block_on(async {
+        let held = async {
+            let lab = cast.lab(2).start().await?;
+            let (pids, dir) = traces(&lab).await?;
+            println!("{}", json!({"pids": pids, "dir": dir}));
+            std::future::pending::<Outcome>().await
+        };
+        if let Err(error) = held.await {
+            eprintln!("{error:#}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// A process that holds a lab, with what belongs to the lab.
+fn held(cast: Cast) -> anyhow::Result<(Child, Vec<u32>, PathBuf)> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .env(HOLD, cast.name())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let stdout = child.stdout.take().context("stdout is piped")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let told: Value = serde_json::from_str(&line)?;
+    let pids = serde_json::from_value(told["pids"].clone())?;
+    let dir = serde_json::from_value(told["dir"].clone())?;
+    Ok((child, pids, dir))
+}
+
+/// No destructor runs on SIGKILL; the reaper sees to it.
+async fn kill_9_of_the_lab(cast: Cast) -> Outcome {
+    let (mut child, pids, dir) = held(cast)?;
+    ensure!(pids.iter().all(|pid| is_alive(*pid)) && dir.exists());
+    child.kill()?;
+    child.wait()?;
+    gone(&pids, &dir).await
+}
+
+/// The command ends its lab on Ctrl-C, and says so by its exit status.
+async fn ctrl_c(cast: Cast) -> Outcome {
+    let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
+    let mut child = Command::new(program("lab")?)
+        .args(["workshop", "--node", cast.name()])
+        .env("TMPDIR", tmp.path())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    // The second command on the screen: the nodes are being started.
+    let stdout = BufReader::new(child.stdout.take().context("stdout is piped")?);
+    let mut lines = stdout.lines();
+    while let Some(line) = lines.next().transpose()? {
+        if line.contains("start_ln") {
+            break;
+        }
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT)?;
+    // Its output ends when nobody holds it any more.
+    for line in lines {
+        line?;
+    }
+    let status = child.wait()?;
+    ensure!(status.code() == Some(130), "{status}");
+    let left: Vec<_> = std::fs::read_dir(tmp.path())?.collect();
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+async fn restart(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let (id, port) = (l1.id().to_owned(), l1.port());
+    l1.restart().await?;
+    ensure!((l1.id(), l1.port()) == (id.as_str(), port));
+    l2.connect(l1).await?;
+    l1.kill9().await?;
+    ensure!(l1.processes().await?.is_empty());
+    l1.start().await?;
+    l2.connect(l1).await?;
+    Ok(lab.stop().await?)
+}
+
+async fn many_nodes(cast: Cast) -> Outcome {
+    let lab = cast.lab(5).start().await?;
+    for pair in lab.nodes().windows(2) {
+        pair[0].connect(&pair[1]).await?;
+        ensure!(pair[1].is_connected(&pair[0]).await?);
+    }
+    ensure!(lab.node("l5")?.name() == "l5");
+    ensure!(matches!(lab.node("l6"), Err(Error::Usage(_))));
+    Ok(lab.stop().await?)
+}
+
+async fn side_by_side(cast: Cast) -> Outcome {
+    let (one, two) = tokio::try_join!(cast.lab(2).start(), cast.lab(2).start())?;
+    let mut ports: Vec<u16> = [&one, &two]
+        .iter()
+        .flat_map(|lab| {
+            lab.nodes()
+                .iter()
+                .map(|node| node.port())
+                .chain([lab.bitcoind().rpc_port()])
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ensure!(ports.len() == 6, "{ports:?}");
+    // Two chains: a block of one is none of the other's.
+    one.bitcoind().mine(1).await?;
+    ensure!(one.bitcoind().height().await? == two.bitcoind().height().await? + 1);
+    let (a, b) = tokio::join!(one.stop(), two.stop());
+    a?;
+    Ok(b?)
+}
+
+async fn wrong_option(cast: Cast) -> Outcome {
+    let node = NodeSpec::new()
+        .kind(cast.kind_of(0))
+        .option("no-such-option", 1);
+    let error = Lab::builder()
+        .node(node)
+        .keep(Keep::Never)
+        .start()
+        .await
+        .expect_err("no such option");
+    let text = error.to_string();
+    ensure!(matches!(error, Error::Died { .. }), "{text}");
+    ensure!(
+        text.contains("no-such-option") && text.contains("--lightning-dir"),
+        "{text}"
+    );
+    Ok(())
+}
+
+async fn bitcoind_killed(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).keep(Keep::Never).start().await?;
+    let (pids, dir) = traces(&lab).await?;
+    let waiting = lab.while_alive(async {
+        kill(Pid::from_raw(lab.bitcoind().pid() as i32), Signal::SIGKILL)
+            .map_err(std::io::Error::from)
+            .map_err(|source| Error::Io {
+                doing: "kill".to_owned(),
+                source,
+            })?;
+        std::future::pending::<cln_lab::Result<()>>().await
+    });
+    let error = waiting.await.expect_err("bitcoind is dead");
+    ensure!(
+        matches!(&error, Error::Died { name, .. } if name == "bitcoind"),
+        "{error}"
+    );
+    let error = lab.stop().await.expect_err("and `stop` says so, too");
+    ensure!(
+        matches!(&error, Error::Died { name, .. } if name == "bitcoind"),
+        "{error}"
+    );
+    gone(&pids, &dir).await
+}
+
+async fn node_killed(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).keep(Keep::Never).start().await?;
+    let (pids, dir) = traces(&lab).await?;
+    let pid = lab.l2().pid().await.context("l2 runs")?;
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
+    let waiting = lab.while_alive(std::future::pending::<cln_lab::Result<()>>());
+    let error = waiting.await.expect_err("l2 is dead");
+    ensure!(
+        matches!(&error, Error::Died { name, .. } if name == "l2"),
+        "{error}"
+    );
+    ensure!(error.to_string().contains("signal: 9"), "{error}");
+    ensure!(lab.stop().await.is_err());
+    gone(&pids, &dir).await
+}
+
+/// A unix socket's path has room for 107 bytes: said before anything hangs.
+async fn long_path(cast: Cast) -> Outcome {
+    let name = "n".repeat(100);
+    let node = NodeSpec::new().kind(cast.kind_of(0)).name(name);
+    let error = Lab::builder()
+        .node(node)
+        .keep(Keep::Never)
+        .start()
+        .await
+        .expect_err("too long");
+    ensure!(error.to_string().contains("TMPDIR"), "{error}");
+    Ok(())
+}
+
+/// Runs `lab workshop` with `variable` set to a program that does not exist.
+fn workshop_without(variable: &str) -> Outcome {
+    let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
+    let output = Command::new(program("lab")?)
+        .args(["workshop", "--node", "auto"])
+        .env(variable, "/nonexistent")
+        .env("TMPDIR", tmp.path())
+        .output()?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    ensure!(output.status.code() == Some(1), "{}: {said}", output.status);
+    ensure!(said.contains(&format!("{variable}=/nonexistent")), "{said}");
+    let left: Vec<_> = std::fs::read_dir(tmp.path())?.collect();
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+async fn no_lightningd() -> Outcome {
+    workshop_without("LIGHTNINGD")
+}
+
+async fn no_bitcoind() -> Outcome {
+    workshop_without("BITCOIND")
+}
+
+async fn names() -> Outcome {
+    for names in [["l1", "l1"], ["", "b"], ["a/b", "c"], ["bitcoind", "x"]] {
+        let lab = names.iter().fold(Lab::builder(), |lab, name| {
+            lab.node(NodeSpec::new().name(*name))
+        });
+        let error = lab
+            .kind(NodeKind::Lightningd)
+            .start()
+            .await
+            .expect_err("bad names");
+        ensure!(matches!(error, Error::Usage(_)), "{names:?}: {error}");
+    }
+    Ok(())
+}

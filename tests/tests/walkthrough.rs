@@ -1,0 +1,308 @@
+//! The workshop, part by part, each test in a lab of its own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, ensure};
+use cln_lab::{Error, Event, Events, Plugin};
+use lab_tests::{Cast, Outcome, Suite, program};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    Suite::new()
+        .scenario("part_one", part_one)
+        .scenario("part_two", part_two)
+        .scenario("restart_on_change", restart_on_change)
+        .scenario("refused_plugin", refused_plugin)
+        .scenario("failing_handler", failing_handler)
+        .scenario(
+            "from_scratch_ignores_what_it_does_not_know",
+            from_scratch_ignores,
+        )
+        .scenario("lab_workshop_reports_every_step", lab_workshop)
+        .main()
+}
+
+/// A script that starts `from_scratch` with these topics; it records to `FILE.records`.
+fn write_myplugin(path: &Path, topics: &[&str]) -> anyhow::Result<()> {
+    let text = format!(
+        "#!/bin/sh\nexec '{}' '{}.records' {}\n",
+        program("from_scratch")?.display(),
+        path.display(),
+        topics.join(" ")
+    );
+    write_script(path, &text)
+}
+
+fn write_script(path: &Path, text: &str) -> anyhow::Result<()> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o700))?;
+    Ok(std::fs::rename(&new, path)?)
+}
+
+fn records_of(plugin: &Path) -> Events {
+    Events::open(format!("{}.records", plugin.display()))
+}
+
+/// The message after `connect notification: `.
+fn message(event: &Event) -> anyhow::Result<Value> {
+    let (_, message) = event
+        .line
+        .split_once(" notification: ")
+        .context("no prefix")?;
+    Ok(serde_json::from_str(message)?)
+}
+
+/// By hand: the message is recorded as lightningd sent it.
+async fn part_one(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let myplugin = lab.dir().join("myplugin");
+    write_myplugin(&myplugin, &["connect", "disconnect"])?;
+    l1.plugin_start(&Plugin::path_to(&myplugin)).await?;
+
+    let answer = l1.connect(l2).await?;
+    l1.disconnect(l2).await?;
+
+    let events = records_of(&myplugin)
+        .expect_in_order(&["connect", "disconnect"])
+        .await?;
+    let connect = message(&events[0])?;
+    ensure!(
+        connect["jsonrpc"] == "2.0" && connect["method"] == "connect",
+        "{connect}"
+    );
+    ensure!(
+        connect.get("id").is_none(),
+        "a notification has no id: {connect}"
+    );
+    let payload = &events[0].payload;
+    ensure!(
+        payload["id"] == l2.id() && payload["id"] == answer.id.to_string(),
+        "{payload}"
+    );
+    ensure!(payload["direction"] == "out", "{payload}");
+    let address = json!({"type": "ipv4", "address": "127.0.0.1", "port": l2.port()});
+    ensure!(payload["address"] == address, "{payload}");
+    ensure!(
+        events[1].payload == json!({"id": l2.id()}),
+        "{}",
+        events[1].line
+    );
+    Ok(lab.stop().await?)
+}
+
+/// With a library: three topics, on both sides of a connection, in both formats.
+async fn part_two(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let eventlog = program("eventlog")?;
+    l1.plugin_start(&Plugin::path_to(&eventlog)).await?;
+    l2.plugin_start(&Plugin::path_to(&eventlog).option("eventlog-format", "text"))
+        .await?;
+
+    l1.connect(l2).await?;
+    l1.disconnect(l2).await?;
+    let invoice = l1.invoice("0.001btc", "inv", "pizza").await?;
+
+    let mut events = Events::open(l1.network_dir().join("eventlog.jsonl"));
+    let seen = events
+        .expect_in_order(&["connect", "disconnect", "invoice_creation"])
+        .await?;
+    let numbers: Vec<_> = seen.iter().map(|event| event.seq).collect();
+    ensure!(numbers == [Some(1), Some(2), Some(3)], "{numbers:?}");
+    ensure!(
+        seen.iter().all(|event| event.received_at.is_some()),
+        "{seen:?}"
+    );
+    ensure!(
+        seen[0].payload["direction"] == "out" && seen[0].payload["id"] == l2.id(),
+        "{:?}",
+        seen[0]
+    );
+    ensure!(seen[2].payload["label"] == "inv", "{:?}", seen[2]);
+    ensure!(
+        msat(&seen[2].payload["msat"]) == Some(100_000_000),
+        "{:?}",
+        seen[2]
+    );
+    ensure!(seen[2].payload["preimage"].is_string(), "{:?}", seen[2]);
+    ensure!(!invoice.bolt11.is_empty());
+
+    // The other side heard the same connection from its end, and of no invoice.
+    let text = l2.network_dir().join("eventlog.jsonl");
+    let seen = Events::open(&text)
+        .expect_in_order(&["connect", "disconnect"])
+        .await?;
+    ensure!(
+        seen[0].payload["direction"] == "in" && seen[0].payload["id"] == l1.id(),
+        "{:?}",
+        seen[0]
+    );
+    ensure!(
+        seen[1].line == format!("disconnect notification: {}", l1.id()),
+        "{}",
+        seen[1].line
+    );
+
+    for path in [text, l1.network_dir().join("eventlog.jsonl")] {
+        let mode = path.metadata()?.permissions().mode() & 0o777;
+        ensure!(mode == 0o600, "{}: mode {mode:o}", path.display());
+    }
+    Ok(lab.stop().await?)
+}
+
+/// A string with its unit before v23.11, a number since.
+fn msat(value: &Value) -> Option<u64> {
+    match value {
+        Value::String(text) => text.trim_end_matches("msat").parse().ok(),
+        number => number.as_u64(),
+    }
+}
+
+/// `plugin start` of a running plugin restarts it if its file has changed, and
+/// is refused if not.
+async fn restart_on_change(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let myplugin = lab.dir().join("myplugin");
+    let plugin = Plugin::path_to(&myplugin);
+    let mut records = records_of(&myplugin);
+
+    write_myplugin(&myplugin, &["connect"])?;
+    l1.plugin_start(&plugin).await?;
+    let first = l1.process_with("from_scratch").await?.pid;
+    let refused = l1
+        .plugin_start(&plugin)
+        .await
+        .expect_err("it runs already, unchanged");
+    ensure!(refused.rpc_code() == Some(-32602), "{refused}");
+    l1.connect(l2).await?;
+    l1.disconnect(l2).await?;
+    records.expect_in_order(&["connect"]).await?;
+
+    write_myplugin(&myplugin, &["connect", "disconnect"])?;
+    l1.plugin_start(&plugin).await?;
+    let second = l1.process_with("from_scratch").await?.pid;
+    ensure!(first != second, "still the same process, pid {first}");
+    l1.connect(l2).await?;
+    l1.disconnect(l2).await?;
+    // Had the first process heard the first `disconnect`, it would stand before these.
+    records.expect_in_order(&["connect", "disconnect"]).await?;
+    ensure!(records.pending()?.is_empty());
+    Ok(lab.stop().await?)
+}
+
+/// Plugins that cannot be started are refused, and the node goes on.
+async fn refused_plugin(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let broken = lab.dir().join("broken");
+    write_script(&broken, "#!/bin/sh\nexit 1\n")?;
+    match l1.plugin_start(&Plugin::path_to(&broken)).await {
+        Err(Error::Rpc {
+            code: Some(-3),
+            message,
+            ..
+        }) => {
+            ensure!(
+                message
+                    == format!(
+                        "{}: exited before replying to getmanifest",
+                        broken.display()
+                    )
+            );
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
+    let missing = l1
+        .plugin_start(&Plugin::path_to("/nowhere/at/all"))
+        .await
+        .expect_err("there is none");
+    ensure!(missing.rpc_code() == Some(-32602), "{missing}");
+    ensure!(
+        missing.to_string().contains("No such file or directory"),
+        "{missing}"
+    );
+
+    l1.plugin_start(&Plugin::path_to(program("eventlog")?))
+        .await?;
+    Ok(lab.stop().await?)
+}
+
+/// A handler's error and a handler's panic are lines in the node's log; the
+/// plugin lives, and goes on handling.
+async fn failing_handler(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let plugin = Plugin::path_to(program("failing_handler")?);
+    l1.plugin_start(&plugin).await?;
+    let before = l1.process_with("failing_handler").await?.pid;
+
+    l1.connect(l2).await?;
+    l1.disconnect(l2).await?;
+    for what in ["no_such_member is not a number", "panicked at"] {
+        let line = l1.log().wait_for(what).await?;
+        ensure!(
+            line.contains("plugin-failing_handler") && line.contains("failing_handler.rs:"),
+            "{line}"
+        );
+    }
+    l1.invoice("any", "after", "still here").await?;
+    l1.log()
+        .wait_for("handled invoice_creation: label after")
+        .await?;
+
+    ensure!(l1.process_with("failing_handler").await?.pid == before);
+    ensure!(l1.plugin_active(plugin.path()).await?);
+    Ok(lab.stop().await?)
+}
+
+/// A topic that nobody knows is no reason for lightningd to refuse a plugin, and
+/// a message it did not expect none for the plugin to end.
+async fn from_scratch_ignores(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let myplugin = lab.dir().join("myplugin");
+    write_myplugin(&myplugin, &["no_such_topic", "connect"])?;
+    l1.plugin_start(&Plugin::path_to(&myplugin)).await?;
+    l1.connect(l2).await?;
+    records_of(&myplugin).expect_in_order(&["connect"]).await?;
+    ensure!(l1.plugin_active(&myplugin).await?);
+    Ok(lab.stop().await?)
+}
+
+/// The command: exit status 0, one JSON object, every step in it, nothing left.
+async fn lab_workshop(cast: Cast) -> Outcome {
+    let output = Command::new(program("lab")?)
+        .args(["workshop", "--json", "--node", cast.name()])
+        .output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    ensure!(
+        output.status.success() && report["ok"] == true,
+        "{report:#}"
+    );
+    let steps = report["steps"].as_array().context("no steps")?;
+    ensure!(steps.len() == 25, "{} steps", steps.len());
+    for step in steps {
+        ensure!(
+            step["ok"] == true && step["ms"].is_u64() && step["command"].is_string(),
+            "{step:#}"
+        );
+        ensure!(step["recorded"].is_array(), "{step:#}");
+    }
+    let recorded: Vec<&str> = steps
+        .iter()
+        .filter(|step| step["name"] != "records")
+        .flat_map(|step| step["recorded"].as_array().into_iter().flatten())
+        .filter_map(|event| event["topic"].as_str())
+        .collect();
+    let pair = ["connect", "disconnect"];
+    let expected = [&["connect"][..], &pair, &pair, &pair, &["invoice_creation"]].concat();
+    ensure!(recorded == expected, "{recorded:?}");
+    ensure!(report["folder"].is_null(), "{report:#}");
+    Ok(())
+}
