@@ -19,6 +19,7 @@ lab: build bitcoind ## play the workshop: two nodes, a plugin, each step checked
 	@target/debug/lab workshop
 
 test: build bitcoind nextest ## run every test, on real nodes where lightningd is found
+	@target/debug/lab doctor --nodes
 	$(CARGO) nextest run --workspace
 
 bench: bitcoind ## measure, side by side; nothing is asserted

@@ -13,7 +13,7 @@ use crate::daemon::ended_well;
 use crate::error::IoContext;
 use crate::node::{Implementation, Node, Plugin, Setup};
 use crate::reaper::Reaper;
-use crate::{Error, Probe, Result, binaries, chain, eventually};
+use crate::{Error, Probe, Result, binaries, chain, embedded, eventually};
 
 /// Which program the nodes are to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -253,6 +253,8 @@ async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) ->
 /// The executable for a node.
 enum Program {
     Lightningd(PathBuf),
+    /// The command `lab`, of which the embedded node is a subcommand.
+    Embedded(PathBuf),
 }
 
 impl Program {
@@ -263,6 +265,7 @@ impl Program {
                 let version = binaries::lightningd_version(&path).await?;
                 Ok((path, Implementation::Lightningd(version)))
             }
+            Program::Embedded(path) => Ok((path, Implementation::Embedded(embedded::version()))),
         }
     }
 }
@@ -270,7 +273,7 @@ impl Program {
 fn program(spec: &NodeSpec, default: NodeKind) -> Result<Program> {
     match (&spec.program, spec.kind.unwrap_or(default)) {
         (Some(path), _) => Ok(Program::Lightningd(path.clone())),
-        (None, NodeKind::Embedded) => embedded(),
+        (None, NodeKind::Embedded) => binaries::lab().map(Program::Embedded),
         (None, NodeKind::Lightningd) => binaries::lightningd().map(Program::Lightningd),
         // A LIGHTNINGD that cannot be run is a mistake to be told, not a reason
         // to run something else.
@@ -279,15 +282,9 @@ fn program(spec: &NodeSpec, default: NodeKind) -> Result<Program> {
             Err(error) if std::env::var_os("LIGHTNINGD").is_some_and(|v| !v.is_empty()) => {
                 Err(error)
             }
-            Err(error) => embedded().map_err(|_| error),
+            Err(_) => binaries::lab().map(Program::Embedded),
         },
     }
-}
-
-fn embedded() -> Result<Program> {
-    Err(Error::usage(
-        "the embedded node is not part of this version yet: install lightningd",
-    ))
 }
 
 /// The nodes' names, each once, and fit to be a folder's.
