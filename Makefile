@@ -23,7 +23,8 @@ test: build bitcoind nextest ## run every test, on real nodes where lightningd i
 	$(CARGO) nextest run --workspace
 
 bench: bitcoind ## measure, side by side; nothing is asserted
-	$(CARGO) bench --workspace
+	@$(CARGO) build --profile bench --workspace --bins --examples
+	@$(CARGO) bench --workspace --benches
 
 lint: ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check

@@ -5,6 +5,7 @@
 //! reports the test as skipped, with the reason in its name, and never as passed.
 
 pub mod bench;
+pub mod python;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
