@@ -158,7 +158,7 @@ impl Recorder {
             written: 0,
             waiters: Vec::new(),
             trouble: None,
-            rotation_failed: false,
+            rotate_at: 0,
         };
         if let Some(file) = file {
             writer.take_file(file);
@@ -275,7 +275,8 @@ struct Writer {
     written: usize,
     waiters: Vec<Waiter>,
     trouble: Option<Trouble>,
-    rotation_failed: bool,
+    /// Rotation failed: no other try before the file has this length.
+    rotate_at: u64,
 }
 
 struct Trouble {
@@ -365,7 +366,7 @@ impl Writer {
         while self.written < self.out.len() {
             let part = self.part(settings.rotate_size);
             if part == 0 {
-                self.rotate(settings).map_err(|error| error.to_string())?;
+                self.rotate(settings)?;
                 self.find_file()?;
                 continue;
             }
@@ -395,9 +396,10 @@ impl Writer {
     /// How many bytes to write before the next rotation; 0: rotate first.
     fn part(&self, limit: Option<u64>) -> usize {
         let rest = &self.out.as_bytes()[self.written..];
-        let (Some(limit), false) = (limit, self.rotation_failed) else {
+        let Some(limit) = limit else {
             return rest.len();
         };
+        let limit = limit.max(self.rotate_at);
         let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
         if self.written > self.line_start() {
             return line; // its start is in this file
@@ -450,28 +452,26 @@ impl Writer {
         self.file = Some(file);
     }
 
-    fn rotate(&mut self, settings: &Settings) -> io::Result<()> {
+    /// Rotates. A failure is no trouble: better one file too large than
+    /// nothing recorded; the next try is made when it has grown as much again.
+    fn rotate(&mut self, settings: &Settings) -> Result<(), String> {
         let path = self.inner.path.clone();
-        match file::rotate(&path, settings.rotate_keep) {
-            Ok(()) => {
-                self.file = None;
-                self.inner.progress().rotations += 1;
-                if settings.fsync {
-                    file::sync_folder(&path)?;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // Better one file too large than nothing recorded.
-                log::warn!(
-                    "{}: cannot rotate: {error}; recording goes on in the same file until \
-                     eventlog-rotate or a change of the options",
-                    path.display()
-                );
-                self.rotation_failed = true;
-                Ok(())
-            }
+        if let Err(error) = file::rotate(&path, settings.rotate_keep) {
+            log::warn!(
+                "{}: cannot rotate: {error}; recording goes on in the same file",
+                path.display()
+            );
+            let length = self.file.as_ref().map_or(0, LogFile::length);
+            self.rotate_at = length + settings.rotate_size.unwrap_or(0);
+            return Ok(());
         }
+        self.rotate_at = 0;
+        self.file = None;
+        self.inner.progress().rotations += 1;
+        if settings.fsync {
+            file::sync_folder(&path).map_err(|error| self.tell(&error))?;
+        }
+        Ok(())
     }
 
     /// All of the chunk is in the file: count it, tell who waits for it.
@@ -531,7 +531,7 @@ impl Writer {
         match command {
             Command::Reopen => {
                 log::info!("SIGHUP: opening {} again", self.inner.path.display());
-                self.rotation_failed = false;
+                self.rotate_at = 0;
                 // Nothing is lost if that fails: the next write tries again.
                 if let Err(error) = self.find_file() {
                     self.in_trouble(&error);
@@ -556,14 +556,14 @@ impl Writer {
     }
 
     fn rotate_now(&mut self) -> Result<PathBuf, String> {
-        self.rotation_failed = false;
-        if self.written > self.line_start() || self.trouble.is_some() {
-            return Err("the file cannot be written now".to_owned());
+        if self.trouble.is_some() {
+            return Err("the file cannot be written now: see eventlog-stats".to_owned());
         }
         let settings = self.inner.settings.get();
         self.find_file()?;
-        self.rotate(&settings).map_err(|error| self.tell(&error))?;
-        if self.rotation_failed {
+        let rotations = self.inner.progress().rotations;
+        self.rotate(&settings)?;
+        if self.inner.progress().rotations == rotations {
             return Err("the file could not be moved: see the node's log".to_owned());
         }
         self.find_file()?;
