@@ -23,6 +23,9 @@ use crate::wire;
 /// While the file cannot be written: how long to wait before the next try.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// No more than one line in this time says that notifications were dropped.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// How many may wait for an event at once.
 pub const WAITERS: usize = 1000;
 
@@ -158,6 +161,8 @@ impl Recorder {
             written: 0,
             waiters: Vec::new(),
             trouble: None,
+            dropped_told: 0,
+            told_at: None,
             rotate_at: 0,
         };
         if let Some(file) = file {
@@ -274,14 +279,13 @@ struct Writer {
     out: String,
     written: usize,
     waiters: Vec<Waiter>,
-    trouble: Option<Trouble>,
+    /// The file cannot be written, since when.
+    trouble: Option<Instant>,
+    /// Of the dropped notifications, so many were told, the last time then.
+    dropped_told: u64,
+    told_at: Option<Instant>,
     /// Rotation failed: no other try before the file has this length.
     rotate_at: u64,
-}
-
-struct Trouble {
-    since: Instant,
-    dropped_before: u64,
 }
 
 impl Writer {
@@ -581,27 +585,30 @@ impl Writer {
                 .display()
                 .iec()
         );
-        self.trouble = Some(Trouble {
-            since: Instant::now(),
-            dropped_before: self.inner.queue.counts().dropped,
-        });
+        self.trouble = Some(Instant::now());
     }
 
     fn out_of_trouble(&mut self) {
-        let Some(trouble) = self.trouble.take() else {
-            return;
-        };
-        self.inner.progress().trouble = None;
-        let dropped = self.inner.queue.counts().dropped - trouble.dropped_before;
-        let lost = match dropped {
+        let dropped = self.inner.queue.counts().dropped;
+        let new = dropped - self.dropped_told;
+        let lost = match new {
             0 => "nothing was lost".to_owned(),
-            dropped => format!("{dropped} notifications were dropped"),
+            new => format!("{new} notifications were dropped, for want of memory"),
         };
-        log::info!(
-            "recording to {} again after {} s: {lost}",
-            self.inner.path.display(),
-            trouble.since.elapsed().as_secs()
-        );
+        if let Some(since) = self.trouble.take() {
+            self.inner.progress().trouble = None;
+            log::info!(
+                "recording to {} again after {} s: {lost}",
+                self.inner.path.display(),
+                since.elapsed().as_secs()
+            );
+        } else if new > 0 && self.told_at.is_none_or(|at| at.elapsed() > QUIET) {
+            log::warn!("{lost}: they came faster than they could be written");
+            self.told_at = Some(Instant::now());
+        } else {
+            return;
+        }
+        self.dropped_told = dropped;
     }
 }
 
