@@ -80,8 +80,8 @@ async fn main() -> Result<ExitCode> {
         Ok(read) => read,
         Err(reason) => return disable(plugin.disable(&reason).await),
     };
-    for warning in settings.wanted.warnings(release, &subscriptions) {
-        log::warn!("{warning}");
+    for remark in settings.wanted.remarks(release, &subscriptions) {
+        remark.log();
     }
 
     // The recorder, before anything can come in.
@@ -165,8 +165,8 @@ fn setconfig(
         .set(name, &values)
         .map_err(|reason| params::error(INVALID_PARAMS, reason))?;
     if name == options::TOPICS.name {
-        for warning in settings.wanted.warnings(release, subscriptions) {
-            log::warn!("{warning}");
+        for remark in settings.wanted.remarks(release, subscriptions) {
+            remark.log();
         }
     }
     shared.replace(settings);
