@@ -4,7 +4,7 @@
 //! is never about something that is gone after a crash, and the cost of an
 //! invoice does not grow with their number. Reading drops a last line that a
 //! crash cut short, and writes the file anew (beside it, then renamed over it)
-//! without what was deleted. Mode 0600: it holds preimages.
+//! without what was deleted or changed since. Mode 0600: it holds preimages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -90,19 +90,10 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(fail(e.to_string())),
         };
-        let mut changes = Vec::new();
-        let mut lines = text.split_inclusive(|b| *b == b'\n').enumerate().peekable();
-        while let Some((index, line)) = lines.next() {
-            match serde_json::from_slice(line) {
-                Ok(change) => changes.push(change),
-                Err(_) if lines.peek().is_none() && !line.ends_with(b"\n") => {}
-                Err(e) => return Err(fail(format!("line {}: {e}", index + 1))),
-            }
-        }
         let mut store = Self {
             path: path.to_owned(),
-            file: create(&path.with_extension("new")).map_err(|e| fail(e.to_string()))?,
-            len: 0,
+            file: append_to(path).map_err(|e| fail(e.to_string()))?,
+            len: text.len() as u64,
             invoices: BTreeMap::new(),
             by_label: HashMap::new(),
             by_hash: HashMap::new(),
@@ -110,10 +101,23 @@ impl Store {
             created: 0,
             updated: 0,
         };
-        for change in changes {
-            store.apply(change);
+        let mut changes = 0;
+        let mut cut_short = false;
+        let mut lines = text.split_inclusive(|b| *b == b'\n').enumerate().peekable();
+        while let Some((index, line)) = lines.next() {
+            match serde_json::from_slice(line) {
+                Ok(change) if line.ends_with(b"\n") => {
+                    store.apply(change);
+                    changes += 1;
+                }
+                _ if lines.peek().is_none() && !line.ends_with(b"\n") => cut_short = true,
+                Ok(_) => {}
+                Err(e) => return Err(fail(format!("line {}: {e}", index + 1))),
+            }
         }
-        store.rewrite().map_err(|e| fail(e.to_string()))?;
+        if cut_short || changes > store.invoices.len() + 1 {
+            store.rewrite().map_err(|e| fail(e.to_string()))?;
+        }
         Ok(store)
     }
 
@@ -123,6 +127,10 @@ impl Store {
             created: self.created,
             updated: self.updated,
         };
+        let new = self.path.with_extension("new");
+        // What a crash left behind may have another mode.
+        let _ = fs::remove_file(&new);
+        self.file = append_to(&new)?;
         let mut text = line(&counters)?;
         for invoice in self.invoices.values() {
             text.extend(line(&Change::Put(invoice.clone()))?);
@@ -130,7 +138,7 @@ impl Store {
         self.file.write_all(&text)?;
         self.file.sync_all()?;
         self.len = text.len() as u64;
-        fs::rename(self.path.with_extension("new"), &self.path)
+        fs::rename(&new, &self.path)
     }
 
     fn apply(&mut self, change: Change) {
@@ -248,12 +256,10 @@ impl Store {
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    // What a crash left behind may have another mode.
-    let _ = fs::remove_file(path);
+fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
-        .create_new(true)
+        .create(true)
         .mode(0o600)
         .open(path)
 }

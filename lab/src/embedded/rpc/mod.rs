@@ -39,8 +39,8 @@ use super::plugins::process::{Plugin, Progress, Terminated};
 /// before no more is read from it.
 const IN_FLIGHT: usize = 1024;
 
-/// How much is read at once, in bytes.
-const READ: usize = 64 * 1024;
+/// How much is read at once, in bytes: every idle connection has this much.
+const READ: usize = 8 * 1024;
 
 /// What is to be written to a client.
 struct Out {
