@@ -48,6 +48,15 @@ pub fn lightning_cli(lightningd: &Path) -> Option<PathBuf> {
         .or_else(|| which::which("lightning-cli").ok())
 }
 
+/// The command `lab`, which is also the embedded node: this very program if it
+/// is that, else as for [`built`], by the variable `LAB`.
+pub fn lab() -> Result<PathBuf> {
+    match std::env::current_exe() {
+        Ok(exe) if exe.file_name().is_some_and(|name| name == "lab") => Ok(exe),
+        _ => built("LAB", "lab"),
+    }
+}
+
 /// A program that this workspace builds (`eventlog`, `lab`, an example of the
 /// plugin): from the environment variable `variable`, else from the target
 /// folder that the running program comes from, else on the PATH.
