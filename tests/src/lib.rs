@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cln_lab::{Lab, LabBuilder, NodeKind, NodeSpec, binaries};
+use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, binaries};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a scenario returns.
@@ -45,6 +45,13 @@ impl Cast {
         }
     }
 
+    /// True if every node of it can do this.
+    pub fn supports(self, _capability: Capability) -> bool {
+        match self {
+            Cast::Lightningd => true,
+        }
+    }
+
     /// Why it cannot run here; `None` if it can. `LAB_NODE=lightningd` turns a
     /// missing lightningd from a reason to skip into an error.
     fn skipped_because(self) -> Option<String> {
@@ -75,17 +82,44 @@ impl Suite {
         F: Future<Output = Outcome> + 'static,
     {
         for cast in Cast::ALL {
-            let trial = Trial::test(format!("{name}::{}", cast.name()), move || {
-                run(scenario(cast))
-            });
-            self.trials.push(match cast.skipped_because() {
+            self.add(name, cast, scenario, None);
+        }
+        self
+    }
+
+    /// Adds a scenario that only nodes with this capability can play; the other
+    /// casts are reported as skipped.
+    #[must_use]
+    pub fn needing<F>(
+        mut self,
+        capability: Capability,
+        name: &str,
+        scenario: fn(Cast) -> F,
+    ) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        for cast in Cast::ALL {
+            let lacks = (!cast.supports(capability)).then(|| format!("no {capability}"));
+            self.add(name, cast, scenario, lacks);
+        }
+        self
+    }
+
+    fn add<F>(&mut self, name: &str, cast: Cast, scenario: fn(Cast) -> F, lacks: Option<String>)
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let trial = Trial::test(format!("{name}::{}", cast.name()), move || {
+            run(scenario(cast))
+        });
+        self.trials
+            .push(match lacks.or_else(|| cast.skipped_because()) {
                 Some(reason) => trial
                     .with_kind(format!("skipped: {reason}"))
                     .with_ignored_flag(true),
                 None => trial,
             });
-        }
-        self
     }
 
     /// Adds a test that needs no Lightning node.
