@@ -36,12 +36,14 @@
 //! | [`Version`] (`version.rs`) | lightningd's versions |
 //! | [`Error`] (`error.rs`) | what can go wrong |
 //! | [`workshop`] | the scripted walkthrough |
+//! | [`embedded`] | a node in one process, where lightningd is not installed |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
 pub mod binaries;
 mod bitcoind;
 mod chain;
 mod daemon;
+pub mod embedded;
 mod error;
 mod events;
 mod lab;

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         .needing(Channels, "a_dual_funded_channel_opens", dual_fund)
         .needing(Wallet, "a_reorganization_is_seen", reorg)
         .scenario("heights_are_waited_for", heights)
+        .on(&[Cast::Embedded], "what_a_node_cannot_do_is_told", cannot)
         .main()
 }
 
@@ -208,6 +209,25 @@ async fn heights(cast: Cast) -> Outcome {
     for node in lab.nodes() {
         ensure!(node.height().await? == height + 3);
         ensure!(node.wait_height(height).await? == height + 3);
+    }
+    Ok(lab.stop().await?)
+}
+
+async fn cannot(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    ensure!(!l1.supports(Capability::Channels) && !l1.supports(Capability::Payments));
+    let refusals = [
+        lab.fund_nodes(1).await.expect_err("no wallet"),
+        l1.open_channel(l2, 1).await.expect_err("no channels"),
+        l1.close(l2).await.expect_err("no channels"),
+        l1.keysend(l2, 1).await.expect_err("no payments"),
+    ];
+    for error in refusals {
+        let text = error.to_string();
+        ensure!(matches!(error, Error::Usage(_)), "{text}");
+        ensure!(text.starts_with("l1 is the embedded node"), "{text}");
+        ensure!(text.contains("LAB_NODE=lightningd"), "{text}");
     }
     Ok(lab.stop().await?)
 }
