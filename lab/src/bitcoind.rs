@@ -25,7 +25,9 @@ pub(crate) const WALLET: &str = "default";
 /// A bitcoind on regtest with one wallet, `default`, reached on 127.0.0.1.
 #[derive(Debug)]
 pub struct Bitcoind {
-    daemon: Mutex<Daemon>,
+    /// `None` once it was stopped.
+    daemon: Mutex<Option<Daemon>>,
+    pid: u32,
     password: String,
     dir: PathBuf,
     program: PathBuf,
@@ -70,7 +72,8 @@ impl Bitcoind {
         })
         .await?;
         Ok(Bitcoind {
-            daemon: Mutex::new(daemon),
+            pid: daemon.pid(),
+            daemon: Mutex::new(Some(daemon)),
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -113,13 +116,6 @@ impl Bitcoind {
         self.call("getblockcount", vec![]).await
     }
 
-    /// Mines `blocks` blocks to the wallet; their hashes, first to last.
-    pub async fn mine(&self, blocks: u64) -> Result<Vec<String>> {
-        let address: String = self.call("getnewaddress", vec![]).await?;
-        self.call("generatetoaddress", vec![json!(blocks), json!(address)])
-            .await
-    }
-
     /// The port of its JSON-RPC interface.
     pub fn rpc_port(&self) -> u16 {
         self.port.number()
@@ -142,29 +138,31 @@ impl Bitcoind {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.daemon().pid()
+        self.pid
     }
 
     /// An error, with the end of its log, if it has ended.
     pub fn check_alive(&self) -> Result<()> {
-        self.daemon().check_alive()
+        match self.daemon().as_mut() {
+            Some(daemon) => daemon.check_alive(),
+            None => Err(Error::usage("bitcoind is not running")),
+        }
     }
 
-    fn daemon(&self) -> MutexGuard<'_, Daemon> {
+    fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops it and waits until it is gone.
-    pub(crate) async fn stop(self) -> Result<ExitStatus> {
+    pub(crate) async fn stop(&self) -> Result<ExitStatus> {
         // An error here means that it is ending or dead; `finish` sees which.
         let asked = self.call::<Value>("stop", vec![]).await;
         if let Err(error) = &asked {
             tracing::warn!(%error, "bitcoind did not take `stop`");
         }
-        let daemon = self
-            .daemon
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let Some(daemon) = self.daemon().take() else {
+            return Err(Error::usage("bitcoind is not running"));
+        };
         daemon
             .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
             .await

@@ -212,6 +212,7 @@ impl LabBuilder {
             start_bitcoind(&bitcoind, folder.path(), &folder.reaper),
             programs
         )?;
+        let bitcoind = Arc::new(bitcoind);
         let height = chain::BLOCKS;
         let nodes =
             async {
@@ -314,7 +315,7 @@ fn names(specs: &[NodeSpec]) -> Result<Vec<String>> {
 #[derive(Debug)]
 pub struct Lab {
     nodes: Vec<Node>,
-    bitcoind: Bitcoind,
+    bitcoind: Arc<Bitcoind>,
     folder: Folder,
 }
 

@@ -476,7 +476,7 @@ async fn bad_values(cast: Cast) -> Outcome {
             .plugin(Plugin::path_to(program("flood")?))
             .option("plugin", program("eventlog")?.display())
             .option(option, value);
-        let lab = Lab::builder().node(spec).keep(Keep::Never).start().await?;
+        let lab = Lab::builder().node(spec).start().await?;
         let line = lab.l1().log().wait_for(&format!("{option}={value}")).await;
         let line = line.with_context(|| format!("{option}={value}"))?;
         ensure!(line.contains("eventlog"), "{line}");

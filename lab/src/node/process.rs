@@ -40,7 +40,7 @@ pub(crate) struct Setup<'a> {
     pub plugins: Vec<Plugin>,
     /// The lab's folder, in which the node gets one of its name.
     pub lab_dir: &'a Path,
-    pub bitcoind: &'a Bitcoind,
+    pub bitcoind: &'a Arc<Bitcoind>,
     pub bitcoin_cli: &'a Path,
     pub reaper: &'a Arc<Reaper>,
 }
@@ -71,6 +71,7 @@ impl Node {
             id: OnceLock::new(),
             plugins: setup.plugins,
             daemon: Mutex::new(None),
+            bitcoind: Arc::clone(setup.bitcoind),
             reaper: Arc::clone(setup.reaper),
         };
         let socket = node.rpc_path();

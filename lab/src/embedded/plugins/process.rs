@@ -371,6 +371,9 @@ async fn read(node: Arc<Node>, plugin: Arc<Plugin>, mut stdout: ChildStdout) {
                 return;
             }
         }
+        // Who waited for one of these answers takes it before the end of the
+        // output is seen: a plugin may disable itself and leave in one breath.
+        tokio::task::yield_now().await;
     }
     let level = if node.plugins.shutting_down() {
         Level::Debug
