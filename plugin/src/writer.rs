@@ -284,10 +284,7 @@ impl Writer {
     fn tell_waiters(&mut self, chunk: &Chunk, settings: &Settings) {
         self.waiters.retain(|waiter| !waiter.reply.is_closed());
         for (seq, entry) in (self.first_seq..).zip(chunk.iter()) {
-            let topic = match entry.kind {
-                Kind::Event => entry.topic,
-                Kind::Dropped(_) => format::DROPPED,
-            };
+            let topic = format::topic(&entry);
             let mut line = String::new();
             let fits = |waiter: &mut Waiter| {
                 seq > waiter.after
@@ -312,16 +309,7 @@ impl Writer {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Reopen => {
-                log::info!("SIGHUP: opening {} again", self.inner.path.display());
-                self.rotate_at = 0;
-                // Nothing is lost if that fails: the next write tries again.
-                if let Err(error) = self.find_file() {
-                    self.in_trouble(&error);
-                } else if self.trouble.is_some() {
-                    self.write();
-                }
-            }
+            Command::Reopen => self.reopen(),
             Command::Rotate(reply) => {
                 let _ = reply.send(self.rotate_now()); // who asked may be gone
             }
@@ -336,6 +324,21 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn reopen(&mut self) {
+        log::info!("SIGHUP: opening {} again", self.inner.path.display());
+        self.rotate_at = 0;
+        // Nothing is lost if that fails: the next write tries again.
+        if let Err(error) = self.find_file() {
+            return self.in_trouble(&error);
+        }
+        let begun = self.file.as_ref().is_some_and(|file| file.length() == 0);
+        let json = self.inner.settings.get().format == Format::Json;
+        if self.chunk.is_empty() && begun && json && self.next_seq > 1 {
+            self.format(Chunk::mark(Kind::Reopened));
+        }
+        self.write();
     }
 
     fn rotate_now(&mut self) -> Result<PathBuf, String> {
