@@ -9,7 +9,8 @@ use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::daemon::Daemon;
+use crate::attach::not_ours;
+use crate::daemon::{Daemon, is_alive};
 use crate::error::IoContext;
 use crate::ports::Port;
 use crate::reaper::Reaper;
@@ -25,7 +26,7 @@ pub(crate) const WALLET: &str = "default";
 /// A bitcoind on regtest with one wallet, `default`, reached on 127.0.0.1.
 #[derive(Debug)]
 pub struct Bitcoind {
-    daemon: Mutex<Daemon>,
+    process: Process,
     password: String,
     dir: PathBuf,
     program: PathBuf,
@@ -33,7 +34,41 @@ pub struct Bitcoind {
     client: Arc<Client>,
 }
 
+/// Whose process it is.
+#[derive(Debug)]
+enum Process {
+    Ours(Mutex<Daemon>),
+    /// Another process's; its id.
+    Attached(u32),
+}
+
 impl Bitcoind {
+    /// The handle of one that another process holds: `program`, process `pid`,
+    /// in `dir`, answering on `port`.
+    ///
+    /// # Errors
+    /// If its configuration, which has the password, cannot be read.
+    pub(crate) fn attached(program: &Path, dir: &Path, port: u16, pid: u32) -> Result<Bitcoind> {
+        let config = dir.join("bitcoin.conf");
+        let text = std::fs::read_to_string(&config).doing("read", &config)?;
+        let password = text
+            .lines()
+            .find_map(|line| line.strip_prefix("rpcpassword="))
+            .ok_or_else(|| Error::Answer {
+                from: config.display().to_string(),
+                why: "no `rpcpassword`".to_owned(),
+            })?
+            .to_owned();
+        Ok(Bitcoind {
+            client: client(port, &password)?,
+            process: Process::Attached(pid),
+            password,
+            dir: dir.to_owned(),
+            program: program.to_owned(),
+            port: Port::leased_elsewhere(port),
+        })
+    }
+
     /// Starts `program` in `dir`, which may hold a prepared chain, and waits
     /// until it answers. The wallet is not loaded yet: see [`Bitcoind::load_wallet`].
     ///
@@ -56,10 +91,7 @@ impl Bitcoind {
         let mut daemon =
             Daemon::spawn("bitcoind", command, &dir.join("output"), Some(&log), reaper)?;
 
-        let url = format!("http://127.0.0.1:{}", port.number());
-        let auth = Auth::UserPass(USER.to_owned(), password.clone());
-        let client = Client::new(&url, auth).map_err(|e| failed("connect", e))?;
-        let client = Arc::new(client);
+        let client = client(port.number(), &password)?;
         let what = format!("bitcoind to answer on port {}", port.number());
         eventually(what, START, async || {
             daemon.check_alive()?;
@@ -70,7 +102,7 @@ impl Bitcoind {
         })
         .await?;
         Ok(Bitcoind {
-            daemon: Mutex::new(daemon),
+            process: Process::Ours(Mutex::new(daemon)),
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -142,29 +174,38 @@ impl Bitcoind {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.daemon().pid()
+        match &self.process {
+            Process::Ours(daemon) => locked(daemon).pid(),
+            Process::Attached(pid) => *pid,
+        }
     }
 
     /// An error, with the end of its log, if it has ended.
     pub fn check_alive(&self) -> Result<()> {
-        self.daemon().check_alive()
-    }
-
-    fn daemon(&self) -> MutexGuard<'_, Daemon> {
-        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+        match &self.process {
+            Process::Ours(daemon) => locked(daemon).check_alive(),
+            Process::Attached(pid) if is_alive(*pid) => Ok(()),
+            Process::Attached(pid) => Err(Error::Answer {
+                from: "bitcoind".to_owned(),
+                why: format!("its process {pid} has ended"),
+            }),
+        }
     }
 
     /// Stops it and waits until it is gone.
     pub(crate) async fn stop(self) -> Result<ExitStatus> {
+        if matches!(self.process, Process::Attached(_)) {
+            return Err(not_ours("bitcoind"));
+        }
         // An error here means that it is ending or dead; `finish` sees which.
         let asked = self.call::<Value>("stop", vec![]).await;
         if let Err(error) = &asked {
             tracing::warn!(%error, "bitcoind did not take `stop`");
         }
-        let daemon = self
-            .daemon
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let Process::Ours(daemon) = self.process else {
+            unreachable!("seen above");
+        };
+        let daemon = daemon.into_inner().unwrap_or_else(PoisonError::into_inner);
         daemon
             .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
             .await
@@ -172,6 +213,18 @@ impl Bitcoind {
 }
 
 const USER: &str = "lab";
+
+fn locked(daemon: &Mutex<Daemon>) -> MutexGuard<'_, Daemon> {
+    daemon.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A client for the bitcoind on this port. Nothing is sent yet.
+fn client(port: u16, password: &str) -> Result<Arc<Client>> {
+    let url = format!("http://127.0.0.1:{port}");
+    let auth = Auth::UserPass(USER.to_owned(), password.to_owned());
+    let client = Client::new(&url, auth).map_err(|e| failed("connect", e))?;
+    Ok(Arc::new(client))
+}
 
 fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
     // maxtipage: a prepared chain may be old, and bitcoind must not take itself

@@ -30,6 +30,7 @@
 //! | [`Events`] (`events.rs`) | what a plugin recorded |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
+//! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
 //! | `ports.rs` | ports that no other lab has |
 //! | [`binaries`] | where bitcoind, lightningd and our own programs are |
 //! | [`Version`] (`version.rs`) | lightningd's versions |
@@ -37,9 +38,12 @@
 //! | [`workshop`] | the scripted walkthrough |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
+mod attach;
 pub mod binaries;
 mod bitcoind;
+mod byhand;
 mod chain;
+pub mod control;
 mod daemon;
 mod error;
 mod events;
@@ -47,6 +51,7 @@ mod lab;
 mod node;
 mod ports;
 mod reaper;
+pub mod state;
 mod version;
 mod wait;
 pub mod workshop;

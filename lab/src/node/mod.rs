@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use cln_rpc::model::TypedRequest;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::attach::Attached;
 use crate::daemon::Daemon;
 use crate::ports::Port;
 use crate::reaper::Reaper;
@@ -30,7 +31,8 @@ pub use processes::Process;
 pub(crate) const NETWORK: &str = "regtest";
 
 /// Which program a node is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "version", rename_all = "lowercase")]
 pub enum Implementation {
     /// Core Lightning.
     Lightningd(Version),
@@ -69,8 +71,16 @@ pub struct Node {
     id: OnceLock<String>,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
+    /// Always `None` for a node that another process holds.
     daemon: Mutex<Option<Daemon>>,
-    reaper: Arc<Reaper>,
+    holder: Holder,
+}
+
+/// Who holds a node's process, and sees to its end.
+#[derive(Debug)]
+enum Holder {
+    Us(Arc<Reaper>),
+    Other(Attached),
 }
 
 impl Node {
