@@ -19,10 +19,12 @@ lab: build bitcoind ## play the workshop: two nodes, a plugin, each step checked
 	@target/debug/lab workshop
 
 test: build bitcoind nextest ## run every test, on real nodes where lightningd is found
+	@target/debug/lab doctor --nodes
 	$(CARGO) nextest run --workspace
 
 bench: bitcoind ## measure, side by side; nothing is asserted
-	$(CARGO) bench --workspace
+	@$(CARGO) build --profile bench --workspace --bins --examples
+	@$(CARGO) bench --workspace --benches
 
 lint: ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check

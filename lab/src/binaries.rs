@@ -1,6 +1,7 @@
 //! Where the executables are that a lab runs, and what to do when they are not.
 
-use std::os::unix::fs::PermissionsExt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -45,6 +46,15 @@ pub fn lightning_cli(lightningd: &Path) -> Option<PathBuf> {
     is_executable(&beside)
         .then_some(beside)
         .or_else(|| which::which("lightning-cli").ok())
+}
+
+/// The command `lab`, which is also the embedded node: this very program if it
+/// is that, else as for [`built`], by the variable `LAB`.
+pub fn lab() -> Result<PathBuf> {
+    match std::env::current_exe() {
+        Ok(exe) if exe.file_name().is_some_and(|name| name == "lab") => Ok(exe),
+        _ => built("LAB", "lab"),
+    }
 }
 
 /// A program that this workspace builds (`eventlog`, `lab`, an example of the
@@ -105,13 +115,41 @@ pub fn system() -> String {
     }
 }
 
-/// lightningd's version.
+/// lightningd's version. It is asked once and then kept in [`nodes_dir`], since
+/// asking takes as long as half a node's start.
 pub async fn lightningd_version(lightningd: &Path) -> Result<Version> {
+    let kept = nodes_dir().join(format!("version-{}", mark(lightningd)?));
+    if let Some(version) = std::fs::read_to_string(&kept)
+        .ok()
+        .and_then(|text| text.parse().ok())
+    {
+        return Ok(version);
+    }
     let line = version_line(lightningd).await?;
-    line.parse().map_err(|why| Error::Answer {
+    let version = line.parse().map_err(|why| Error::Answer {
         from: format!("{} --version", lightningd.display()),
         why,
-    })
+    })?;
+    // In one step: another process may read it at any moment. A folder that
+    // cannot be written only costs the next lab its time.
+    let folder = nodes_dir();
+    let _ = std::fs::create_dir_all(&folder);
+    if let Ok(mut file) = tempfile::NamedTempFile::new_in(&folder) {
+        use std::io::Write;
+        let _ = file
+            .write_all(line.as_bytes())
+            .map(|()| file.persist(&kept));
+    }
+    Ok(version)
+}
+
+/// Tells executables apart by path, size and age.
+pub(crate) fn mark(program: &Path) -> Result<String> {
+    let path = program.canonicalize().doing("find", program)?;
+    let file = path.metadata().doing("look at", &path)?;
+    let mut mark = DefaultHasher::new();
+    (&path, file.len(), file.mtime(), file.mtime_nsec()).hash(&mut mark);
+    Ok(format!("{:016x}", mark.finish()))
 }
 
 /// The private folder for what a lab brings or prepares by itself (a bitcoind

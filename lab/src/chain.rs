@@ -2,8 +2,8 @@
 //!
 //! A wallet and 101 blocks cost bitcoind half a second each time, copying them
 //! a few milliseconds. The chain is kept in [`nodes_dir`](crate::binaries::nodes_dir)
-//! under the version of the bitcoind that made it, since another version may not
-//! read its files.
+//! under a mark of the bitcoind that made it, since another version may not read
+//! its files.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,30 +21,22 @@ use crate::reaper::Reaper;
 pub const BLOCKS: u64 = 101;
 
 /// To be raised when the way a chain is made changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Copies the prepared chain for `program` into `dir`, making it first if this
 /// is the first time.
 pub(crate) async fn prepare(program: &Path, dir: &Path) -> Result<()> {
-    let version = binaries::version_line(program).await?;
-    let prepared = path_for(&version);
+    let prepared = path_for(program)?;
     if !prepared.is_dir() {
         make(program, &prepared).await?;
     }
     copy(&prepared.join("regtest"), &dir.join("regtest"))
 }
 
-/// `…/chain-1-101-Bitcoin_Knots_daemon_version_v29.4`, say.
-fn path_for(version: &str) -> PathBuf {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || ".-".contains(c) {
-            c
-        } else {
-            '_'
-        }
-    };
-    let version: String = version.chars().map(plain).collect();
-    binaries::nodes_dir().join(format!("chain-{FORMAT}-{BLOCKS}-{version}"))
+/// One prepared chain for each executable.
+fn path_for(program: &Path) -> Result<PathBuf> {
+    let mark = binaries::mark(program)?;
+    Ok(binaries::nodes_dir().join(format!("chain-{FORMAT}-{BLOCKS}-{mark}")))
 }
 
 /// Mines the chain in a temporary folder beside `prepared`, which it then

@@ -14,7 +14,7 @@ use crate::daemon::ended_well;
 use crate::error::IoContext;
 use crate::node::{Implementation, Node, Plugin, Setup};
 use crate::reaper::Reaper;
-use crate::{Error, Probe, Result, binaries, chain, eventually};
+use crate::{Error, Probe, Result, binaries, chain, embedded, eventually};
 
 /// Which program the nodes are to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -202,8 +202,11 @@ impl LabBuilder {
         let bitcoind = binaries::bitcoind()?;
         let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
 
+        let programs = self.nodes.iter().map(|spec| program(spec, default));
+        let programs: Vec<Program> = programs.collect::<Result<_>>()?;
+
         let (folder, reaper) = Folder::create(keep)?;
-        let programs = try_join_all(self.nodes.iter().map(|spec| program(spec, default)));
+        let programs = try_join_all(programs.into_iter().map(Program::ask));
         // Before bitcoind has its wallet the nodes can start already: they only
         // want blocks, and those are in the prepared chain.
         let (bitcoind, programs) =
@@ -248,30 +251,41 @@ async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) ->
     Bitcoind::start(program, &dir, reaper).await
 }
 
-/// The executable for a node, and what it is.
-async fn program(spec: &NodeSpec, default: NodeKind) -> Result<(PathBuf, Implementation)> {
-    let lightningd = match (&spec.program, spec.kind.unwrap_or(default)) {
-        (Some(program), _) => program.clone(),
-        (None, NodeKind::Embedded) => return embedded(),
-        (None, NodeKind::Lightningd) => binaries::lightningd()?,
+/// The executable for a node.
+enum Program {
+    Lightningd(PathBuf),
+    /// The command `lab`, of which the embedded node is a subcommand.
+    Embedded(PathBuf),
+}
+
+impl Program {
+    /// The executable and what it says it is.
+    async fn ask(self) -> Result<(PathBuf, Implementation)> {
+        match self {
+            Program::Lightningd(path) => {
+                let version = binaries::lightningd_version(&path).await?;
+                Ok((path, Implementation::Lightningd(version)))
+            }
+            Program::Embedded(path) => Ok((path, Implementation::Embedded(embedded::version()))),
+        }
+    }
+}
+
+fn program(spec: &NodeSpec, default: NodeKind) -> Result<Program> {
+    match (&spec.program, spec.kind.unwrap_or(default)) {
+        (Some(path), _) => Ok(Program::Lightningd(path.clone())),
+        (None, NodeKind::Embedded) => binaries::lab().map(Program::Embedded),
+        (None, NodeKind::Lightningd) => binaries::lightningd().map(Program::Lightningd),
         // A LIGHTNINGD that cannot be run is a mistake to be told, not a reason
         // to run something else.
         (None, NodeKind::Auto) => match binaries::lightningd() {
-            Ok(program) => program,
+            Ok(path) => Ok(Program::Lightningd(path)),
             Err(error) if std::env::var_os("LIGHTNINGD").is_some_and(|v| !v.is_empty()) => {
-                return Err(error);
+                Err(error)
             }
-            Err(error) => return embedded().map_err(|_| error),
+            Err(_) => binaries::lab().map(Program::Embedded),
         },
-    };
-    let version = binaries::lightningd_version(&lightningd).await?;
-    Ok((lightningd, Implementation::Lightningd(version)))
-}
-
-fn embedded() -> Result<(PathBuf, Implementation)> {
-    Err(Error::usage(
-        "the embedded node is not part of this version yet: install lightningd",
-    ))
+    }
 }
 
 /// The nodes' names, each once, and fit to be a folder's.

@@ -36,6 +36,7 @@
 //! | [`Version`] (`version.rs`) | lightningd's versions |
 //! | [`Error`] (`error.rs`) | what can go wrong |
 //! | [`workshop`] | the scripted walkthrough |
+//! | [`embedded`] | a node in one process, where lightningd is not installed |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
 mod attach;
@@ -45,6 +46,7 @@ mod byhand;
 mod chain;
 pub mod control;
 mod daemon;
+pub mod embedded;
 mod error;
 mod events;
 mod lab;

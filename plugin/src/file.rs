@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 const MODE: u32 = 0o600;
 
 /// How long an earlier process of ours may take to let go of the file.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The open file.
 #[derive(Debug)]

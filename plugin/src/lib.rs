@@ -22,6 +22,7 @@
 //! - [`topics`]: what lightningd sends, and which of it is recorded
 //! - [`options`]: the options and their values
 //! - [`methods`]: `eventlog-list`, `-wait`, `-stats`, `-rotate`
+//! - [`params`]: a method's parameters, by name or by position
 //! - [`reader`]: recorded events read back
 //! - [`logger`]: lines in the node's log
 
@@ -32,6 +33,7 @@ pub mod logger;
 pub mod methods;
 pub mod notification;
 pub mod options;
+pub mod params;
 pub mod queue;
 pub mod reader;
 pub mod recorder;

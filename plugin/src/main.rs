@@ -9,7 +9,9 @@ use cln_plugin::messages::Configuration;
 use cln_plugin::{Builder, Plugin};
 use cln_rpc::ClnRpc;
 use eventlog::options::{self, Settings, Shared};
+use eventlog::params::{self, INVALID_PARAMS};
 use eventlog::recorder::{Command, Inlet, Recorder};
+use eventlog::topics::Release;
 use eventlog::{logger, methods, topics, wire};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,7 +54,16 @@ async fn main() -> Result<ExitCode> {
         .option(options::ROTATE_SIZE.dynamic())
         .option(options::ROTATE_KEEP.dynamic())
         .option(options::BUFFER)
-        .setconfig_callback(setconfig);
+        .setconfig_callback({
+            let subscriptions = subscriptions.clone();
+            move |plugin, call| {
+                let changed = setconfig(&plugin, &call, release, &subscriptions);
+                async { changed }
+            }
+        });
+    for method in methods::all() {
+        builder = builder.rpcmethod_from_builder(method);
+    }
     for topic in &subscriptions {
         // For the manifest alone: `wire` takes the notifications before.
         builder = builder.subscribe(topic, |_: Plugin<Recorder>, _| async { Ok(()) });
@@ -69,8 +80,8 @@ async fn main() -> Result<ExitCode> {
         Ok(read) => read,
         Err(reason) => return disable(plugin.disable(&reason).await),
     };
-    for warning in settings.wanted.warnings(release, &subscriptions) {
-        log::warn!("{warning}");
+    for remark in settings.wanted.remarks(release, &subscriptions) {
+        remark.log();
     }
 
     // The recorder, before anything can come in.
@@ -136,19 +147,28 @@ fn reopen_on_sighup(recorder: Recorder) -> Result<()> {
 }
 
 /// `setconfig`: the option was changed while we run.
-async fn setconfig(plugin: Plugin<Recorder>, params: Value) -> Result<Value> {
+fn setconfig(
+    plugin: &Plugin<Recorder>,
+    call: &Value,
+    release: Option<Release>,
+    subscriptions: &[String],
+) -> Result<Value> {
     let shared = plugin.state().settings();
-    let name = params["config"].as_str().unwrap_or_default();
-    let values: Vec<String> = match &params["val"] {
+    let name = call["config"].as_str().unwrap_or_default();
+    let values: Vec<String> = match &call["val"] {
         Value::Array(values) => values.iter().map(text).collect(),
         Value::Null => Vec::new(),
         one => vec![text(one)],
     };
     let mut settings = Settings::clone(&shared.get());
-    settings.set(name, &values).map_err(|reason| {
-        let error = json!({"code": -32602, "message": reason});
-        anyhow::anyhow!(error.to_string()) // cln-plugin reads the code out of it
-    })?;
+    settings
+        .set(name, &values)
+        .map_err(|reason| params::error(INVALID_PARAMS, reason))?;
+    if name == options::TOPICS.name {
+        for remark in settings.wanted.remarks(release, subscriptions) {
+            remark.log();
+        }
+    }
     shared.replace(settings);
     Ok(json!({}))
 }

@@ -199,8 +199,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     fn read(message: &str) -> Notification<'_> {
@@ -274,6 +277,70 @@ mod tests {
             b"{\"method\":\"x\"} y",
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// Any JSON value, not too large.
+    pub(crate) fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+            "[0-9a-f]{64}".prop_map(Value::from),
+        ];
+        let key = prop_oneof![
+            4 => ".{0,8}",
+            1 => "(connect|mine|origin|payload|method|params|id)",
+            1 => "(preimage|payment_preimage|payment_secret|secret)",
+        ];
+        leaf.prop_recursive(4, 24, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((key.clone(), inner), 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_are_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn any_json_is_a_message_or_is_not(value in json()) {
+            let _ = parse(value.to_string().as_bytes());
+        }
+
+        #[test]
+        fn any_params_give_a_payload_that_is_part_of_them(
+            topic in "(connect|mine|origin|payload)",
+            origin in prop::option::of("[a-z.]{1,9}"),
+            params in json(),
+        ) {
+            let mut message = serde_json::json!({"jsonrpc": "2.0", "method": topic});
+            if let Some(origin) = &origin {
+                message["origin"] = Value::from(origin.as_str());
+            }
+            message["params"] = params.clone();
+            let text = message.to_string();
+            let read = read(&text);
+            prop_assert_eq!(&*read.topic, topic.as_str());
+            let payload: Value = serde_json::from_str(read.payload).unwrap();
+            if params[&topic].is_object() {
+                prop_assert_eq!(&payload, &params[&topic]);
+            } else if origin.is_some() || params.get("payload").is_none() {
+                let expected = if params.is_null() { &Value::Object(Default::default()) } else { &params };
+                prop_assert_eq!(&payload, expected);
+            } else {
+                prop_assert!(payload == params || payload == params["payload"]);
+            }
+            if origin.is_some() {
+                prop_assert_eq!(read.origin.as_deref(), origin.as_deref());
+            }
         }
     }
 }

@@ -146,10 +146,16 @@ pub struct Queue<C> {
     woken: Condvar,
 }
 
+/// A command keeps its place among the events.
+#[derive(Debug)]
+enum Item<C> {
+    Chunk(Chunk),
+    Command(C),
+}
+
 #[derive(Debug)]
 struct State<C> {
-    chunks: VecDeque<Chunk>,
-    commands: VecDeque<C>,
+    items: VecDeque<Item<C>>,
     spare: Option<Chunk>,
     limit: usize,
     /// Bytes of the chunks here and of the one that was taken last.
@@ -182,8 +188,7 @@ impl<C> Queue<C> {
     pub fn new(limit: usize) -> Self {
         Self {
             state: Mutex::new(State {
-                chunks: VecDeque::new(),
-                commands: VecDeque::new(),
+                items: VecDeque::new(),
                 spare: None,
                 limit,
                 bytes: 0,
@@ -207,15 +212,10 @@ impl<C> Queue<C> {
             state.dropping.get_or_insert((received_at, 0)).1 += 1;
             return;
         }
-        if state.chunks.back().is_none_or(|last| last.bytes() >= CHUNK) {
-            let chunk = state.spare.take().unwrap_or_default();
-            state.chunks.push_back(chunk);
-        }
         state.mark_dropped();
-        if let Some(last) = state.chunks.back_mut() {
-            state.bytes += last.push(received_at, event);
-            state.length += 1;
-        }
+        let size = state.last_chunk().push(received_at, event);
+        state.bytes += size;
+        state.length += 1;
         state.counts.high_water = state.counts.high_water.max(state.length);
         state.counts.bytes_high_water = state.counts.bytes_high_water.max(state.bytes);
     }
@@ -225,9 +225,9 @@ impl<C> Queue<C> {
         self.woken.notify_one();
     }
 
-    /// Asks something of the recorder: done before the chunks that wait.
+    /// Asks something of the recorder, after the events that are here already.
     pub fn command(&self, command: C) {
-        self.lock().commands.push_back(command);
+        self.lock().items.push_back(Item::Command(command));
         self.wake();
     }
 
@@ -242,17 +242,16 @@ impl<C> Queue<C> {
         self.lock().ended
     }
 
-    /// Waits for what there is to do next: commands first. Chunks are held
-    /// back while `chunks` is false; [`Next::Ended`] then comes all the same.
+    /// Waits for what there is to do next. While `chunks` is false they are held
+    /// back: commands come before them, and so does [`Next::Ended`].
     pub fn next(&self, chunks: bool, patience: Option<Duration>) -> Next<C> {
         let deadline = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
         loop {
-            if let Some(command) = state.commands.pop_front() {
-                return Next::Command(command);
-            }
-            if chunks && let Some(chunk) = state.take() {
-                return Next::Chunk(chunk);
+            match state.take(chunks) {
+                Some(Item::Chunk(chunk)) => return Next::Chunk(chunk),
+                Some(Item::Command(command)) => return Next::Command(command),
+                None => {}
             }
             if state.ended {
                 return Next::Ended;
@@ -304,30 +303,43 @@ impl<C> Queue<C> {
 }
 
 impl<C> State<C> {
-    fn take(&mut self) -> Option<Chunk> {
-        if self.dropping.is_some() && self.chunks.len() <= 1 {
+    /// The first item, or the first command if chunks are held back.
+    fn take(&mut self, chunks: bool) -> Option<Item<C>> {
+        if !chunks {
+            let is_command = |item: &Item<C>| matches!(item, Item::Command(_));
+            let first = self.items.iter().position(is_command)?;
+            return self.items.remove(first);
+        }
+        if self.items.len() <= 1 {
             // What was dropped came after everything that waits.
-            if self.chunks.is_empty() {
-                self.chunks.push_back(Chunk::default());
-            }
             self.mark_dropped();
         }
-        let chunk = self.chunks.pop_front()?;
-        self.taken = chunk.bytes();
-        self.length -= chunk
-            .headers
-            .iter()
-            .filter(|header| header.kind == Kind::Event)
-            .count();
-        Some(chunk)
+        let item = self.items.pop_front()?;
+        if let Item::Chunk(chunk) = &item {
+            let is_event = |header: &&Header| header.kind == Kind::Event;
+            self.length -= chunk.headers.iter().filter(is_event).count();
+            self.taken = chunk.bytes();
+        }
+        Some(item)
     }
 
     fn mark_dropped(&mut self) {
-        if let Some((since, count)) = self.dropping.take()
-            && let Some(last) = self.chunks.back_mut()
-        {
-            last.push_dropped(since, count);
+        if let Some((since, count)) = self.dropping.take() {
+            self.last_chunk().push_dropped(since, count);
             self.bytes += size_of::<Header>();
+        }
+    }
+
+    /// The chunk at the end, if it has room, else a new one.
+    fn last_chunk(&mut self) -> &mut Chunk {
+        let has_room = |item: &Item<C>| matches!(item, Item::Chunk(last) if last.bytes() < CHUNK);
+        if !self.items.back().is_some_and(has_room) {
+            let chunk = self.spare.take().unwrap_or_default();
+            self.items.push_back(Item::Chunk(chunk));
+        }
+        match self.items.back_mut() {
+            Some(Item::Chunk(last)) => last,
+            _ => unreachable!("it was just pushed"),
         }
     }
 }
@@ -347,7 +359,7 @@ mod tests {
         }
     }
 
-    fn drain(queue: &Queue<()>) -> Vec<String> {
+    fn drain(queue: &Queue<u8>) -> Vec<String> {
         let mut seen = Vec::new();
         while let Next::Chunk(chunk) = queue.next(true, Some(Duration::ZERO)) {
             for entry in chunk.iter() {
@@ -397,13 +409,18 @@ mod tests {
     }
 
     #[test]
-    fn commands_come_first_and_the_end_last() {
+    fn commands_keep_their_place_unless_chunks_are_held_back() {
         let queue = Queue::new(1000);
-        queue.push(SystemTime::now(), &event("1"));
-        queue.command(());
+        for n in 1..=2 {
+            queue.push(SystemTime::now(), &event("{}"));
+            queue.command(n);
+        }
         queue.end();
-        assert!(matches!(queue.next(true, None), Next::Command(())));
-        assert!(matches!(queue.next(true, None), Next::Chunk(_)));
+        assert!(matches!(queue.next(true, None), Next::Chunk(chunk) if chunk.len() == 1));
+        assert!(matches!(queue.next(true, None), Next::Command(1)));
+        assert!(matches!(queue.next(false, None), Next::Command(2)));
+        assert!(matches!(queue.next(false, None), Next::Ended));
+        assert!(matches!(queue.next(true, None), Next::Chunk(chunk) if chunk.len() == 1));
         assert!(matches!(queue.next(true, None), Next::Ended));
     }
 }

@@ -23,6 +23,9 @@ use crate::wire;
 /// While the file cannot be written: how long to wait before the next try.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// No more than one line in this time says that notifications were dropped.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// How many may wait for an event at once.
 pub const WAITERS: usize = 1000;
 
@@ -158,7 +161,9 @@ impl Recorder {
             written: 0,
             waiters: Vec::new(),
             trouble: None,
-            rotation_failed: false,
+            dropped_told: 0,
+            told_at: None,
+            rotate_at: 0,
         };
         if let Some(file) = file {
             writer.take_file(file);
@@ -274,13 +279,13 @@ struct Writer {
     out: String,
     written: usize,
     waiters: Vec<Waiter>,
-    trouble: Option<Trouble>,
-    rotation_failed: bool,
-}
-
-struct Trouble {
-    since: Instant,
-    dropped_before: u64,
+    /// The file cannot be written, since when.
+    trouble: Option<Instant>,
+    /// Of the dropped notifications, so many were told, the last time then.
+    dropped_told: u64,
+    told_at: Option<Instant>,
+    /// Rotation failed: no other try before the file has this length.
+    rotate_at: u64,
 }
 
 impl Writer {
@@ -365,7 +370,7 @@ impl Writer {
         while self.written < self.out.len() {
             let part = self.part(settings.rotate_size);
             if part == 0 {
-                self.rotate(settings).map_err(|error| error.to_string())?;
+                self.rotate(settings)?;
                 self.find_file()?;
                 continue;
             }
@@ -395,9 +400,10 @@ impl Writer {
     /// How many bytes to write before the next rotation; 0: rotate first.
     fn part(&self, limit: Option<u64>) -> usize {
         let rest = &self.out.as_bytes()[self.written..];
-        let (Some(limit), false) = (limit, self.rotation_failed) else {
+        let Some(limit) = limit else {
             return rest.len();
         };
+        let limit = limit.max(self.rotate_at);
         let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
         if self.written > self.line_start() {
             return line; // its start is in this file
@@ -450,28 +456,26 @@ impl Writer {
         self.file = Some(file);
     }
 
-    fn rotate(&mut self, settings: &Settings) -> io::Result<()> {
+    /// Rotates. A failure is no trouble: better one file too large than
+    /// nothing recorded; the next try is made when it has grown as much again.
+    fn rotate(&mut self, settings: &Settings) -> Result<(), String> {
         let path = self.inner.path.clone();
-        match file::rotate(&path, settings.rotate_keep) {
-            Ok(()) => {
-                self.file = None;
-                self.inner.progress().rotations += 1;
-                if settings.fsync {
-                    file::sync_folder(&path)?;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // Better one file too large than nothing recorded.
-                log::warn!(
-                    "{}: cannot rotate: {error}; recording goes on in the same file until \
-                     eventlog-rotate or a change of the options",
-                    path.display()
-                );
-                self.rotation_failed = true;
-                Ok(())
-            }
+        if let Err(error) = file::rotate(&path, settings.rotate_keep) {
+            log::warn!(
+                "{}: cannot rotate: {error}; recording goes on in the same file",
+                path.display()
+            );
+            let length = self.file.as_ref().map_or(0, LogFile::length);
+            self.rotate_at = length + settings.rotate_size.unwrap_or(0);
+            return Ok(());
         }
+        self.rotate_at = 0;
+        self.file = None;
+        self.inner.progress().rotations += 1;
+        if settings.fsync {
+            file::sync_folder(&path).map_err(|error| self.tell(&error))?;
+        }
+        Ok(())
     }
 
     /// All of the chunk is in the file: count it, tell who waits for it.
@@ -531,7 +535,7 @@ impl Writer {
         match command {
             Command::Reopen => {
                 log::info!("SIGHUP: opening {} again", self.inner.path.display());
-                self.rotation_failed = false;
+                self.rotate_at = 0;
                 // Nothing is lost if that fails: the next write tries again.
                 if let Err(error) = self.find_file() {
                     self.in_trouble(&error);
@@ -556,14 +560,14 @@ impl Writer {
     }
 
     fn rotate_now(&mut self) -> Result<PathBuf, String> {
-        self.rotation_failed = false;
-        if self.written > self.line_start() || self.trouble.is_some() {
-            return Err("the file cannot be written now".to_owned());
+        if self.trouble.is_some() {
+            return Err("the file cannot be written now: see eventlog-stats".to_owned());
         }
         let settings = self.inner.settings.get();
         self.find_file()?;
-        self.rotate(&settings).map_err(|error| self.tell(&error))?;
-        if self.rotation_failed {
+        let rotations = self.inner.progress().rotations;
+        self.rotate(&settings)?;
+        if self.inner.progress().rotations == rotations {
             return Err("the file could not be moved: see the node's log".to_owned());
         }
         self.find_file()?;
@@ -581,27 +585,30 @@ impl Writer {
                 .display()
                 .iec()
         );
-        self.trouble = Some(Trouble {
-            since: Instant::now(),
-            dropped_before: self.inner.queue.counts().dropped,
-        });
+        self.trouble = Some(Instant::now());
     }
 
     fn out_of_trouble(&mut self) {
-        let Some(trouble) = self.trouble.take() else {
-            return;
-        };
-        self.inner.progress().trouble = None;
-        let dropped = self.inner.queue.counts().dropped - trouble.dropped_before;
-        let lost = match dropped {
+        let dropped = self.inner.queue.counts().dropped;
+        let new = dropped - self.dropped_told;
+        let lost = match new {
             0 => "nothing was lost".to_owned(),
-            dropped => format!("{dropped} notifications were dropped"),
+            new => format!("{new} notifications were dropped, for want of memory"),
         };
-        log::info!(
-            "recording to {} again after {} s: {lost}",
-            self.inner.path.display(),
-            trouble.since.elapsed().as_secs()
-        );
+        if let Some(since) = self.trouble.take() {
+            self.inner.progress().trouble = None;
+            log::info!(
+                "recording to {} again after {} s: {lost}",
+                self.inner.path.display(),
+                since.elapsed().as_secs()
+            );
+        } else if new > 0 && self.told_at.is_none_or(|at| at.elapsed() > QUIET) {
+            log::warn!("{lost}: they came faster than they could be written");
+            self.told_at = Some(Instant::now());
+        } else {
+            return;
+        }
+        self.dropped_told = dropped;
     }
 }
 

@@ -128,7 +128,11 @@ fn replace(value: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
+    use crate::notification::tests::json;
 
     #[test]
     fn a_preimage_becomes_its_payment_hash() {
@@ -174,5 +178,34 @@ mod tests {
             r#"{"n":1e400,"n":0.10,"s":"\u00e9\n","o":{"x":1}}"#
         );
         assert!(matches!(payload(r#"{ "id" : "02" }"#), Cow::Borrowed(_)));
+    }
+
+    /// What is to remain: everything but the secrets.
+    fn expected(value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(expected),
+            Value::Object(map) => {
+                for (key, value) in map.iter_mut() {
+                    if !is_secret(key) {
+                        expected(value);
+                    } else if !value.is_null() {
+                        let mut out = String::new();
+                        replace(&value.to_string(), &mut out);
+                        *value = serde_json::from_str(&out).unwrap();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn secrets_go_and_the_rest_stays(value in json()) {
+            let mut without = value.clone();
+            expected(&mut without);
+            let redacted = payload(&value.to_string()).into_owned();
+            prop_assert_eq!(serde_json::from_str::<Value>(&redacted).unwrap(), without);
+        }
     }
 }

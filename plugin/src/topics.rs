@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use log::Level;
+
 /// One topic that lightningd or a plugin shipped with it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Topic {
@@ -27,6 +29,9 @@ const WILDCARD_SINCE: Release = (23, 8);
 
 /// What the option stands at when nobody sets it: the workshop's three.
 pub const DEFAULT: &str = "connect,disconnect,invoice_creation";
+
+/// The topic that no group stands for: it is wanted only by its name.
+const LOG: &str = "log";
 
 /// Stands for every topic of [`TOPICS`] but `log`.
 const ALL: &str = "all";
@@ -105,7 +110,7 @@ pub fn release(version: &str) -> Option<Release> {
 /// Before, or where the version is not known, it is every name of the table
 /// that this lightningd knows, and `more`: names a person gave beforehand.
 pub fn subscriptions(release: Option<Release>, more: &[String]) -> Vec<String> {
-    let log = find("log").filter(|log| release.is_some_and(|release| release >= log.since));
+    let log = find(LOG).filter(|log| release.is_some_and(|release| release >= log.since));
     if release.is_some_and(|release| release >= WILDCARD_SINCE) {
         return std::iter::once(ANY)
             .chain(log.map(|log| log.name))
@@ -126,6 +131,7 @@ pub fn subscriptions(release: Option<Release>, more: &[String]) -> Vec<String> {
 /// The topics that are recorded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
+    all: bool,
     any: bool,
     names: BTreeSet<String>,
 }
@@ -141,12 +147,7 @@ impl Wanted {
             for name in value.split(',').map(str::trim) {
                 match name {
                     "" => return Err(format!("`{value}` has an empty name in it")),
-                    ALL => wanted.names.extend(
-                        TOPICS
-                            .iter()
-                            .map(|topic| topic.name.to_owned())
-                            .filter(|name| name != "log"),
-                    ),
+                    ALL => wanted.all = true,
                     ANY => wanted.any = true,
                     name if name.chars().any(|c| c.is_whitespace() || c.is_control()) => {
                         return Err(format!("`{name}` is not a topic's name"));
@@ -157,56 +158,88 @@ impl Wanted {
                 }
             }
         }
-        if !wanted.any && wanted.names.is_empty() {
-            return Err("no topic named".to_owned());
+        if !wanted.all && !wanted.any && wanted.names.is_empty() {
+            return Err(
+                "name a topic; lightning-cli -k setconfig config=eventlog-topics \
+                 val='[\"connect\"]' does"
+                    .to_owned(),
+            );
         }
         Ok(wanted)
     }
 
     /// Is this topic recorded?
     pub fn contains(&self, topic: &str) -> bool {
-        self.names.contains(topic) || (self.any && topic != "log")
+        self.names.contains(topic)
+            || (topic != LOG && (self.any || (self.all && find(topic).is_some())))
     }
 
-    /// The names, sorted; `*` first where everything is wanted.
+    /// The names, sorted; before them `all` and `*`.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.any
-            .then_some(ANY)
+        let groups = [(self.all, ALL), (self.any, ANY)];
+        groups
             .into_iter()
+            .filter_map(|(wanted, name)| wanted.then_some(name))
             .chain(self.names.iter().map(String::as_str))
     }
 
     /// Names that lightningd will not send of itself: each with the sentence
     /// that says so. It may be another plugin's topic, so it is no error.
-    pub fn warnings(&self, release: Option<Release>, subscribed: &[String]) -> Vec<String> {
+    pub fn remarks(&self, release: Option<Release>, subscribed: &[String]) -> Vec<Remark> {
         let everything = subscribed.iter().any(|name| name == ANY);
-        self.names
-            .iter()
-            .filter_map(|name| match find(name) {
-                Some(topic) if release.is_some_and(|release| release < topic.since) => {
-                    Some(format!(
-                        "topic `{name}` is sent from v{}.{:02} on: this lightningd will not send it",
-                        topic.since.0, topic.since.1
-                    ))
+        let remark = |name: &String| {
+            let arrives = everything || subscribed.contains(name);
+            let (level, says) = match (find(name), nearest(name)) {
+                (Some(topic), _) if release.is_some_and(|release| release < topic.since) => {
+                    let (major, minor) = topic.since;
+                    (
+                        Level::Warn,
+                        format!("is sent from v{major}.{minor:02} on, not by this lightningd"),
+                    )
                 }
-                Some(_) => None,
-                None if everything || subscribed.contains(name) => Some(match nearest(name) {
-                    Some(near) => format!(
-                        "topic `{name}` is not one that lightningd sends: did you mean `{near}`? \
+                (Some(_), _) => return None,
+                (None, _) if !arrives => (
+                    Level::Warn,
+                    format!(
+                        "is not one that lightningd sends, and before v23.08 a plugin's topic has \
+                         to be named in the environment: start lightningd with EVENTLOG_TOPICS={name}"
+                    ),
+                ),
+                (None, Some(near)) => (
+                    Level::Warn,
+                    format!(
+                        "is not one that lightningd sends: did you mean `{near}`? \
                          It is recorded if a plugin sends it"
                     ),
-                    None => format!(
-                        "topic `{name}` is not one that lightningd sends: \
-                         it is recorded if a plugin sends it"
-                    ),
-                }),
-                None => Some(format!(
-                    "topic `{name}` is not one that lightningd sends, and before v23.08 a plugin's \
-                     topic has to be named in the environment: start lightningd with \
-                     EVENTLOG_TOPICS={name}"
-                )),
+                ),
+                (None, None) => (
+                    Level::Info,
+                    "is not one that lightningd sends: it is recorded if a plugin sends it"
+                        .to_owned(),
+                ),
+            };
+            Some(Remark {
+                level,
+                message: format!("topic `{name}` {says}"),
             })
-            .collect()
+        };
+        self.names.iter().filter_map(remark).collect()
+    }
+}
+
+/// A line for the node's log about a topic that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// `Warn` if it looks like a mistake.
+    pub level: Level,
+    /// The line.
+    pub message: String,
+}
+
+impl Remark {
+    /// Puts it into the node's log.
+    pub fn log(&self) {
+        log::log!(self.level, "{}", self.message);
     }
 }
 
@@ -257,13 +290,17 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_told_with_the_nearest() {
-        let wanted = Wanted::parse(["conect,custommsg"]).unwrap();
-        let new = wanted.warnings(Some((26, 6)), &["*".to_owned()]);
-        assert_eq!(new.len(), 1);
-        assert!(new[0].contains("did you mean `connect`?"), "{new:?}");
-        let old = wanted.warnings(Some((23, 2)), &subscriptions(Some((23, 2)), &[]));
-        assert!(old[0].contains("EVENTLOG_TOPICS=conect"), "{old:?}");
-        assert!(old[1].contains("from v24.02 on"), "{old:?}");
+        let wanted = Wanted::parse(["conect,custommsg,mine"]).unwrap();
+        let new = wanted.remarks(Some((26, 6)), &["*".to_owned()]);
+        let levels: Vec<_> = new.iter().map(|remark| remark.level).collect();
+        assert_eq!(levels, [Level::Warn, Level::Info]);
+        assert!(
+            new[0].message.contains("did you mean `connect`?"),
+            "{new:?}"
+        );
+        let old = wanted.remarks(Some((23, 2)), &subscriptions(Some((23, 2)), &[]));
+        assert!(old[0].message.contains("EVENTLOG_TOPICS=conect"), "{old:?}");
+        assert!(old[1].message.contains("from v24.02 on"), "{old:?}");
         assert_eq!(nearest("zzz"), None);
     }
 }

@@ -4,6 +4,9 @@
 //! `connect_is_recorded::lightningd`. Where the kind is missing, the runner
 //! reports the test as skipped, with the reason in its name, and never as passed.
 
+pub mod bench;
+pub mod python;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -18,16 +21,33 @@ pub type Outcome = anyhow::Result<()>;
 pub enum Cast {
     /// Core Lightning.
     Lightningd,
+    /// The lab's own embedded node.
+    Embedded,
+    /// l1, l3, … Core Lightning, l2, l4, … embedded.
+    LightningdAndEmbedded,
+    /// l1, l3, … embedded, l2, l4, … Core Lightning.
+    EmbeddedAndLightningd,
 }
 
 impl Cast {
     /// Every cast there is.
-    pub const ALL: [Cast; 1] = [Cast::Lightningd];
+    pub const ALL: [Cast; 4] = [
+        Cast::Lightningd,
+        Cast::Embedded,
+        Cast::LightningdAndEmbedded,
+        Cast::EmbeddedAndLightningd,
+    ];
+
+    /// Those in which all nodes are of one kind.
+    pub const PURE: [Cast; 2] = [Cast::Lightningd, Cast::Embedded];
 
     /// Its name, the last part of a test's.
     pub fn name(self) -> &'static str {
         match self {
             Cast::Lightningd => "lightningd",
+            Cast::Embedded => "embedded",
+            Cast::LightningdAndEmbedded => "lightningd_and_embedded",
+            Cast::EmbeddedAndLightningd => "embedded_and_lightningd",
         }
     }
 
@@ -39,20 +59,31 @@ impl Cast {
     }
 
     /// What the node at this place is, counting from 0.
-    pub fn kind_of(self, _place: usize) -> NodeKind {
+    pub fn kind_of(self, place: usize) -> NodeKind {
+        let even = place.is_multiple_of(2);
         match self {
             Cast::Lightningd => NodeKind::Lightningd,
+            Cast::Embedded => NodeKind::Embedded,
+            Cast::LightningdAndEmbedded if even => NodeKind::Lightningd,
+            Cast::LightningdAndEmbedded => NodeKind::Embedded,
+            Cast::EmbeddedAndLightningd if even => NodeKind::Embedded,
+            Cast::EmbeddedAndLightningd => NodeKind::Lightningd,
         }
     }
 
-    /// Why it cannot run here; `None` if it can. `LAB_NODE=lightningd` turns a
-    /// missing lightningd from a reason to skip into an error.
+    /// Why it is not to run here; `None` if it is. `LAB_NODE` chooses one kind:
+    /// with `lightningd`, one that is missing is an error and no reason to skip.
     fn skipped_because(self) -> Option<String> {
-        let wanted = NodeKind::from_env();
-        if binaries::lightningd().is_err() && !matches!(wanted, Ok(NodeKind::Lightningd)) {
-            return Some("no lightningd found".to_owned());
+        match (NodeKind::from_env(), self) {
+            (Ok(NodeKind::Lightningd), Cast::Lightningd) => None,
+            (Ok(NodeKind::Embedded), Cast::Embedded) => None,
+            (Ok(kind @ (NodeKind::Lightningd | NodeKind::Embedded)), _) => {
+                Some(format!("LAB_NODE={}", format!("{kind:?}").to_lowercase()))
+            }
+            (_, Cast::Embedded) => None,
+            _ if binaries::lightningd().is_err() => Some("no lightningd found".to_owned()),
+            _ => None,
         }
-        None
     }
 }
 
@@ -70,11 +101,30 @@ impl Suite {
 
     /// Adds a scenario: one test for each cast.
     #[must_use]
-    pub fn scenario<F>(mut self, name: &str, scenario: fn(Cast) -> F) -> Suite
+    pub fn scenario<F>(self, name: &str, scenario: fn(Cast) -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        for cast in Cast::ALL {
+        self.on(&Cast::ALL, name, scenario)
+    }
+
+    /// Adds a scenario for which it makes no difference who the other nodes are:
+    /// one test for each kind of node.
+    #[must_use]
+    pub fn scenario_alone<F>(self, name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        self.on(&Cast::PURE, name, scenario)
+    }
+
+    /// Adds a scenario on these casts.
+    #[must_use]
+    pub fn on<F>(mut self, casts: &[Cast], name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        for &cast in casts {
             let trial = Trial::test(format!("{name}::{}", cast.name()), move || {
                 run(scenario(cast))
             });

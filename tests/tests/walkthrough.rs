@@ -14,13 +14,13 @@ fn main() -> ExitCode {
         .scenario("part_one", part_one)
         .scenario("part_two", part_two)
         .scenario("restart_on_change", restart_on_change)
-        .scenario("refused_plugin", refused_plugin)
+        .scenario_alone("refused_plugin", refused_plugin)
         .scenario("failing_handler", failing_handler)
-        .scenario(
+        .scenario_alone(
             "from_scratch_ignores_what_it_does_not_know",
             from_scratch_ignores,
         )
-        .scenario("lab_workshop_reports_every_step", lab_workshop)
+        .scenario_alone("lab_workshop_reports_every_step", lab_workshop)
         .main()
 }
 

@@ -12,6 +12,9 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Print one line: what the nodes of a lab are here
+    #[arg(long, conflicts_with = "json")]
+    nodes: bool,
 }
 
 /// One program that was looked for.
@@ -25,6 +28,10 @@ struct Finding {
 
 /// Exit status 0 if a lab can run here.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.nodes {
+        println!("{}", nodes().await);
+        return Ok(ExitCode::SUCCESS);
+    }
     let findings = look().await;
     let ready = findings
         .iter()
@@ -41,6 +48,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         for finding in &findings {
             finding.print();
         }
+        println!("{}", nodes().await);
         println!(
             "{}",
             if ready {
@@ -55,6 +63,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the nodes of a lab are here.
+async fn nodes() -> String {
+    let found = match binaries::lightningd() {
+        Ok(path) => binaries::lightningd_version(&path).await,
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(version) => format!("nodes: lightningd {version}, and the lab's own embedded node"),
+        Err(_) => format!(
+            "nodes: no lightningd found, so the lab's own embedded node, {}; what needs lightningd is skipped",
+            cln_lab::embedded::version()
+        ),
+    }
 }
 
 async fn look() -> Vec<Finding> {
@@ -74,7 +97,7 @@ async fn look() -> Vec<Finding> {
         .as_ref()
         .ok()
         .and_then(|path| binaries::lightning_cli(path));
-    findings.push(look_at("lightningd", true, lightningd).await);
+    findings.push(look_at("lightningd", false, lightningd).await);
     if let Some(path) = lightning_cli {
         findings.push(look_at("lightning-cli", false, Ok(path)).await);
     }

@@ -59,7 +59,7 @@ pub(super) async fn start(stage: &mut Stage<'_>, options: &Options) -> Result<La
                 .iter()
                 .any(|node| matches!(node.implementation(), Implementation::Embedded(_)))
             {
-                step.say("lightningd was not found: these nodes are the lab's own embedded ones");
+                step.say("these nodes are the lab's own embedded ones, built on LDK; with lightningd on the PATH they are lightningd");
             }
             let distinct = lab.l1().id() != lab.l2().id();
             step.check(

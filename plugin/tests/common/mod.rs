@@ -156,6 +156,20 @@ impl Host {
         }
     }
 
+    /// Waits for the answer to any request: its id and what it says.
+    pub fn any_answer(&mut self) -> (String, Result<Value, Value>) {
+        loop {
+            let message = self.next("any answer");
+            if let Some(id) = message["id"].as_str() {
+                let answer = match message.get("error") {
+                    Some(error) => Err(error.clone()),
+                    None => Ok(message["result"].clone()),
+                };
+                return (id.to_owned(), answer);
+            }
+        }
+    }
+
     /// Sends a request and waits for its answer.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         let id = self.request(method, params);

@@ -1,0 +1,787 @@
+//! What the node was told: lightningd's options, as far as they mean something
+//! to a node without a wallet.
+//!
+//! An option of lightningd's that has no meaning here is taken and said once in
+//! the log; one that neither lightningd nor any plugin knows is refused, as
+//! lightningd refuses it.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::log::{Level, LogConfig};
+use super::options::{self, ConfigVar, Source, parse_bool};
+
+/// The port on which lightningd listens on regtest.
+pub const DEFAULT_PORT: u16 = 19846;
+/// The port of bitcoind's JSON-RPC on regtest.
+const BITCOIN_RPC_PORT: u16 = 18443;
+
+/// lightningd's options that take a value and have no effect here.
+const NO_EFFECT_WITH_VALUE: &[&str] = &[
+    "accept-htlc-tlv-type",
+    "always-use-proxy",
+    "announce-addr-discovered",
+    "announce-addr-discovered-port",
+    "askrene-max-threads",
+    "askrene-timeout",
+    "autoclean-cycle",
+    "autoclean-expiredinvoices-age",
+    "autoclean-failedforwards-age",
+    "autoclean-failedpays-age",
+    "autoclean-networkevents-age",
+    "autoclean-paidinvoices-age",
+    "autoclean-succeededforwards-age",
+    "autoclean-succeededpays-age",
+    "autoconnect-seeker-peers",
+    "autolisten",
+    "bitcoin-cli",
+    "bitcoin-retry-timeout",
+    "bitcoin-rpcclienttimeout",
+    "bkpr-currency",
+    "bwatch-poll-interval",
+    "cltv-delta",
+    "commit-fee",
+    "commit-feerate-offset",
+    "commit-time",
+    "database-upgrade",
+    "fee-base",
+    "fee-per-satoshi",
+    "force-feerates",
+    "funding-confirms",
+    "htlc-maximum-msat",
+    "htlc-minimum-msat",
+    "i-promise-to-fix-broken-api-user",
+    "ignore-fee-limits",
+    "max-concurrent-htlcs",
+    "max-dust-htlc-exposure-msat",
+    "message-padding",
+    "min-capacity-sat",
+    "min-emergency-msat",
+    "payment-fronting-node",
+    "proxy",
+    "require-confirmed-inputs",
+    "rescan",
+    "subdaemon",
+    "tor-service-password",
+    "wallet",
+    "watchtime-blocks",
+    "xpay-handle-pay",
+    "xpay-slow-mode",
+    "xpay-user-layer",
+];
+
+/// The same, of options that take no value.
+const NO_EFFECT_FLAGS: &[&str] = &[
+    "disable-dns",
+    "disable-mpp",
+    "experimental-bwatch",
+    "experimental-dual-fund",
+    "experimental-offers",
+    "experimental-onion-messages",
+    "experimental-shutdown-wrong-funding",
+    "experimental-splicing",
+    "fetchinvoice-noconnect",
+    "invoices-onchain-fallback",
+    "list-features-only",
+    "renepay-debug-mcf",
+    "renepay-debug-payflow",
+    "test-daemons-only",
+];
+
+/// How to reach bitcoind; the options `bitcoin-*`.
+#[derive(Debug, Clone, Default)]
+pub struct BitcoinConfig {
+    /// `bitcoin-rpcuser`.
+    pub user: Option<String>,
+    /// `bitcoin-rpcpassword`.
+    pub password: Option<String>,
+    /// `bitcoin-rpcconnect`; 127.0.0.1 by default.
+    pub host: Option<String>,
+    /// `bitcoin-rpcport`.
+    pub port: Option<u16>,
+    /// `bitcoin-datadir`: where the cookie is when there is no user; `~/.bitcoin`
+    /// by default.
+    pub datadir: Option<PathBuf>,
+}
+
+impl BitcoinConfig {
+    /// Where bitcoind's JSON-RPC is.
+    pub fn url(&self) -> String {
+        let host = self.host.as_deref().unwrap_or("127.0.0.1");
+        format!("http://{host}:{}", self.port.unwrap_or(BITCOIN_RPC_PORT))
+    }
+
+    /// The file with bitcoind's cookie.
+    pub fn cookie(&self) -> PathBuf {
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
+        self.datadir
+            .clone()
+            .unwrap_or_else(|| home().join(".bitcoin"))
+            .join("regtest/.cookie")
+    }
+}
+
+/// What was said of plugins, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginSetting {
+    /// `plugin` (or `important-plugin`: true).
+    Plugin(PathBuf, bool),
+    /// `plugin-dir`.
+    Dir(PathBuf),
+    /// `disable-plugin`, by path or by file name.
+    Disable(String),
+    /// `clear-plugins`.
+    Clear,
+}
+
+/// Everything the node was told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `lightning-dir`.
+    pub base_dir: PathBuf,
+    /// Where the node lives: `<lightning-dir>/regtest`.
+    pub net_dir: PathBuf,
+    /// `rpc-file`, in full.
+    pub rpc_file: PathBuf,
+    /// `rpc-file-mode`; 0600 by default.
+    pub rpc_file_mode: u32,
+    /// `pid-file`, in full.
+    pub pid_file: PathBuf,
+    /// `alias`.
+    pub alias: Option<String>,
+    /// `rgb`, six hex digits.
+    pub rgb: Option<String>,
+    /// `addr` and `bind-addr`; empty is none.
+    pub bind: Vec<SocketAddr>,
+    /// `addr` and `announce-addr`: told in `getinfo`.
+    pub announce: Vec<SocketAddr>,
+    /// `offline`: neither listen nor connect by itself.
+    pub offline: bool,
+    /// `bitcoin-*`.
+    pub bitcoin: BitcoinConfig,
+    /// `dev-bitcoind-poll`, or once a second.
+    pub poll: Duration,
+    /// `log-*`.
+    pub log: LogConfig,
+    /// What was said of plugins.
+    pub plugins: Vec<PluginSetting>,
+    /// `developer`.
+    pub developer: bool,
+    /// `allow-deprecated-apis`, true by default.
+    pub deprecated_ok: bool,
+    /// `cltv-final`, in blocks.
+    pub cltv_final: u64,
+    /// `daemon`.
+    pub daemon: bool,
+    /// The configuration file of `conf`, if one was given.
+    pub conf: Option<PathBuf>,
+    /// Every option known so far, in order of effect; for `listconfigs`.
+    pub vars: Vec<ConfigVar>,
+    /// What nobody knows yet: plugins' options, or mistakes.
+    pub unknown: Vec<ConfigVar>,
+    /// lightningd's options that have no effect here.
+    pub no_effect: Vec<String>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// A node.
+    Run(Box<Config>),
+    /// `--help`.
+    Help,
+    /// `--version`.
+    Version,
+}
+
+impl Config {
+    /// Reads the command line and the configuration files it leads to.
+    ///
+    /// # Errors
+    /// One line, in lightningd's words where it has any.
+    pub fn read(args: impl IntoIterator<Item = String>) -> Result<Asked, String> {
+        let command_line = options::command_line(args)?;
+        let given = |name: &str| command_line.iter().rfind(|v| v.name == name);
+        if given("help").is_some() {
+            return Ok(Asked::Help);
+        }
+        if given("version").is_some() {
+            return Ok(Asked::Version);
+        }
+        let value = |name: &str| -> Result<Option<String>, String> {
+            match given(name) {
+                Some(var) => var.clone().settle_argument().map(|v| Some(v.to_owned())),
+                None => Ok(None),
+            }
+        };
+        let cwd = std::env::current_dir().map_err(|e| format!("no current directory: {e}"))?;
+        let conf = value("conf")?.map(|c| cwd.join(c));
+        let base_dir = match value("lightning-dir")? {
+            Some(dir) => cwd.join(dir),
+            None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".lightning"),
+        };
+        let mut config = Config::new(base_dir);
+        let mut vars = Vec::new();
+        match &conf {
+            Some(conf) => vars.extend(options::config_file(conf)?),
+            None => {
+                for dir in [&config.base_dir, &config.net_dir] {
+                    let file = dir.join("config");
+                    if file.exists() {
+                        vars.extend(options::config_file(&file)?);
+                    }
+                }
+            }
+        }
+        config.conf = conf;
+        vars.extend(command_line);
+        let mut network = None;
+        for mut var in vars {
+            config.apply(&mut var, &cwd, &mut network)?;
+        }
+        match network.as_deref() {
+            Some("regtest") => Ok(Asked::Run(Box::new(config))),
+            Some(other) => Err(format!(
+                "--network={other}: the embedded node runs on regtest only (it keeps no funds safe); \
+                 for {other}, run lightningd"
+            )),
+            None => Err(
+                "no --network: the embedded node runs on regtest only; say --network=regtest"
+                    .into(),
+            ),
+        }
+    }
+
+    fn new(base_dir: PathBuf) -> Self {
+        let net_dir = base_dir.join("regtest");
+        Self {
+            rpc_file: net_dir.join("lightning-rpc"),
+            rpc_file_mode: 0o600,
+            pid_file: base_dir.join("lightningd-regtest.pid"),
+            base_dir,
+            net_dir,
+            alias: None,
+            rgb: None,
+            bind: Vec::new(),
+            announce: Vec::new(),
+            offline: false,
+            bitcoin: BitcoinConfig::default(),
+            poll: Duration::from_secs(1),
+            log: LogConfig::default(),
+            plugins: Vec::new(),
+            developer: false,
+            deprecated_ok: true,
+            cltv_final: 10,
+            daemon: false,
+            conf: None,
+            vars: Vec::new(),
+            unknown: Vec::new(),
+            no_effect: Vec::new(),
+        }
+    }
+
+    fn apply(
+        &mut self,
+        var: &mut ConfigVar,
+        cwd: &Path,
+        network: &mut Option<String>,
+    ) -> Result<(), String> {
+        let name = var.name.clone();
+        // Flags first: they must not take a value.
+        match name.as_str() {
+            "regtest" | "testnet" | "testnet4" | "signet" | "mainnet" => {
+                var.settle_flag()?;
+                *network = Some(if name == "mainnet" {
+                    "bitcoin".into()
+                } else {
+                    name
+                });
+            }
+            "developer" => {
+                var.settle_flag()?;
+                self.developer = true;
+                // As in lightningd: a developer wants no deprecated APIs,
+                // unless something later says otherwise.
+                self.deprecated_ok = false;
+            }
+            "clear-plugins" => {
+                var.settle_flag()?;
+                self.plugins.push(PluginSetting::Clear);
+            }
+            "daemon" => {
+                var.settle_flag()?;
+                self.daemon = true;
+            }
+            "offline" => {
+                var.settle_flag()?;
+                self.offline = true;
+            }
+            _ if NO_EFFECT_FLAGS.contains(&name.as_str()) => {
+                var.settle_flag()?;
+                self.no_effect.push(name);
+            }
+            _ if name.starts_with("dev-") && name != "dev-bitcoind-poll" => {
+                self.no_effect.push(name)
+            }
+            _ => return self.apply_value(var, cwd, network),
+        }
+        self.vars.push(var.clone());
+        Ok(())
+    }
+
+    fn apply_value(
+        &mut self,
+        var: &mut ConfigVar,
+        cwd: &Path,
+        network: &mut Option<String>,
+    ) -> Result<(), String> {
+        let name = var.name.clone();
+        if !self.knows(&name) {
+            self.unknown.push(var.clone());
+            return Ok(());
+        }
+        let value = var.settle_argument()?.to_owned();
+        let done: Result<(), String> = match name.as_str() {
+            "network" => match value.as_str() {
+                "regtest" | "bitcoin" | "testnet" | "testnet4" | "signet" | "litecoin"
+                | "litecoin-testnet" | "liquid" | "liquid-regtest" => {
+                    *network = Some(value);
+                    Ok(())
+                }
+                _ => Err(format!("Unknown network name '{value}'")),
+            },
+            // Read before anything else.
+            "lightning-dir" | "conf" => Ok(()),
+            "rpc-file" => {
+                self.rpc_file = self.net_dir.join(value);
+                Ok(())
+            }
+            "rpc-file-mode" => match u32::from_str_radix(&value, 8) {
+                Ok(mode) if mode <= 0o777 => {
+                    self.rpc_file_mode = mode;
+                    Ok(())
+                }
+                _ => Err(format!("'{value}' is not a file mode in octal digits")),
+            },
+            "pid-file" => {
+                self.pid_file = self.net_dir.join(value);
+                Ok(())
+            }
+            "alias" if value.len() > 32 => Err(format!("Alias '{value}' is over 32 characters")),
+            "alias" => {
+                self.alias = Some(value);
+                Ok(())
+            }
+            "rgb" if value.len() != 6 || !value.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Err(format!("rgb '{value}' is not six hex digits"))
+            }
+            "rgb" => {
+                self.rgb = Some(value.to_lowercase());
+                Ok(())
+            }
+            "addr" => parse_addr(&value).map(|addr| {
+                self.bind.push(addr);
+                self.announce.push(addr);
+            }),
+            "bind-addr" => parse_addr(&value).map(|addr| self.bind.push(addr)),
+            "announce-addr" => parse_addr(&value).map(|addr| self.announce.push(addr)),
+            "bitcoin-rpcuser" => {
+                self.bitcoin.user = Some(value);
+                Ok(())
+            }
+            "bitcoin-rpcpassword" => {
+                self.bitcoin.password = Some(value);
+                Ok(())
+            }
+            "bitcoin-rpcconnect" => {
+                self.bitcoin.host = Some(value);
+                Ok(())
+            }
+            "bitcoin-rpcport" => number(&value).map(|port| self.bitcoin.port = Some(port)),
+            "bitcoin-datadir" => {
+                self.bitcoin.datadir = Some(cwd.join(value));
+                Ok(())
+            }
+            "dev-bitcoind-poll" => {
+                number(&value).map(|secs: u32| self.poll = Duration::from_secs(secs.max(1).into()))
+            }
+            "cltv-final" => number(&value).map(|blocks: u32| self.cltv_final = blocks.into()),
+            "allow-deprecated-apis" => boolean(&value).map(|ok| self.deprecated_ok = ok),
+            "log-level" => self.log_level(&value),
+            "log-prefix" => {
+                self.log.prefix = value;
+                Ok(())
+            }
+            "log-timestamps" => boolean(&value).map(|on| self.log.timestamps = on),
+            "log-file" => {
+                self.log.files.push(if value == "-" {
+                    value
+                } else {
+                    self.net_dir.join(value).display().to_string()
+                });
+                Ok(())
+            }
+            "plugin" | "important-plugin" => {
+                let path = cwd.join(&value);
+                match path.canonicalize() {
+                    Ok(path) => {
+                        self.plugins
+                            .push(PluginSetting::Plugin(path, name == "important-plugin"));
+                        Ok(())
+                    }
+                    Err(e) => Err(format!(
+                        "Failed to register {value}: {}",
+                        options::os_error(&e)
+                    )),
+                }
+            }
+            "plugin-dir" => {
+                self.plugins.push(PluginSetting::Dir(cwd.join(value)));
+                Ok(())
+            }
+            "disable-plugin" => {
+                self.plugins.push(PluginSetting::Disable(value));
+                Ok(())
+            }
+            _ => {
+                self.no_effect.push(name);
+                Ok(())
+            }
+        };
+        done.map_err(|what| var.complain(what))?;
+        self.vars.push(var.clone());
+        Ok(())
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        OWN.iter().any(|own| own.name == name) || NO_EFFECT_WITH_VALUE.contains(&name)
+    }
+
+    fn log_level(&mut self, value: &str) -> Result<(), String> {
+        let (level, subsystem) = match value.split_once(':') {
+            Some((level, subsystem)) => (level, Some(subsystem)),
+            None => (value, None),
+        };
+        let level: Level = level
+            .parse()
+            .map_err(|_| format!("unknown log level {value}"))?;
+        match subsystem {
+            Some(text) => self.log.filters.push((text.into(), level)),
+            None => self.log.level = level,
+        }
+        Ok(())
+    }
+}
+
+/// The kind of value of an option, which decides its key in `listconfigs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `value_str`.
+    Str,
+    /// `value_int`.
+    Int,
+    /// `value_bool`.
+    Bool,
+}
+
+/// One of lightningd's options that means something here.
+#[derive(Debug)]
+pub struct Own {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Whether it may be given more than once.
+    pub multi: bool,
+    /// For `--help`.
+    pub help: &'static str,
+}
+
+const fn own(name: &'static str, kind: Kind, multi: bool, help: &'static str) -> Own {
+    Own {
+        name,
+        kind,
+        multi,
+        help,
+    }
+}
+
+/// The options with a value that mean something here.
+pub const OWN: &[Own] = &[
+    own(
+        "lightning-dir",
+        Kind::Str,
+        false,
+        "Base directory; the node lives in its folder regtest",
+    ),
+    own(
+        "conf",
+        Kind::Str,
+        false,
+        "Configuration file, instead of config in the directories",
+    ),
+    own(
+        "network",
+        Kind::Str,
+        false,
+        "regtest; nothing else is taken",
+    ),
+    own(
+        "rpc-file",
+        Kind::Str,
+        false,
+        "JSON-RPC socket (lightning-rpc)",
+    ),
+    own("rpc-file-mode", Kind::Str, false, "Its mode, octal (0600)"),
+    own("pid-file", Kind::Str, false, "File with the process id"),
+    own("alias", Kind::Str, false, "Up to 32 bytes"),
+    own("rgb", Kind::Str, false, "RRGGBB"),
+    own(
+        "addr",
+        Kind::Str,
+        true,
+        "Address to listen on and to announce: IP[:port]",
+    ),
+    own("bind-addr", Kind::Str, true, "Address to listen on"),
+    own("announce-addr", Kind::Str, true, "Address to announce"),
+    own(
+        "bitcoin-rpcuser",
+        Kind::Str,
+        false,
+        "User of bitcoind's JSON-RPC",
+    ),
+    own(
+        "bitcoin-rpcpassword",
+        Kind::Str,
+        false,
+        "Password of bitcoind's JSON-RPC",
+    ),
+    own(
+        "bitcoin-rpcconnect",
+        Kind::Str,
+        false,
+        "Host of bitcoind (127.0.0.1)",
+    ),
+    own(
+        "bitcoin-rpcport",
+        Kind::Int,
+        false,
+        "Port of bitcoind's JSON-RPC (18443)",
+    ),
+    own(
+        "bitcoin-datadir",
+        Kind::Str,
+        false,
+        "bitcoind's folder, for its cookie (~/.bitcoin)",
+    ),
+    own(
+        "dev-bitcoind-poll",
+        Kind::Int,
+        false,
+        "Seconds between two looks for a block (1)",
+    ),
+    own(
+        "cltv-final",
+        Kind::Int,
+        false,
+        "min_final_cltv_expiry of invoices, in blocks (10)",
+    ),
+    own(
+        "allow-deprecated-apis",
+        Kind::Bool,
+        false,
+        "Told to plugins (true; false with developer)",
+    ),
+    own(
+        "log-level",
+        Kind::Str,
+        true,
+        "LEVEL[:SUBSYSTEM]: io, trace, debug, info, unusual, broken",
+    ),
+    own(
+        "log-prefix",
+        Kind::Str,
+        false,
+        "Before each line of the log",
+    ),
+    own(
+        "log-timestamps",
+        Kind::Bool,
+        false,
+        "Time before each line of the log (true)",
+    ),
+    own(
+        "log-file",
+        Kind::Str,
+        true,
+        "Log to this file (- for stdout)",
+    ),
+    own("plugin", Kind::Str, true, "A plugin to run"),
+    own(
+        "important-plugin",
+        Kind::Str,
+        true,
+        "The same; its death ends the node",
+    ),
+    own(
+        "plugin-dir",
+        Kind::Str,
+        true,
+        "A folder with plugins to run",
+    ),
+    own(
+        "disable-plugin",
+        Kind::Str,
+        true,
+        "A plugin not to run, by path or file name",
+    ),
+];
+
+fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
+    value
+        .parse()
+        .map_err(|_| format!("'{value}' is not a number"))
+}
+
+fn boolean(value: &str) -> Result<bool, String> {
+    parse_bool(value).ok_or_else(|| format!("Invalid argument '{value}'"))
+}
+
+/// Reads `IP`, `IP:port`, `[IP6]:port`, `host:port` or `:port`.
+fn parse_addr(value: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("Unable to parse address '{value}'");
+    if let Ok(addr) = value.parse::<SocketAddr>() {
+        return Ok(addr);
+    }
+    if let Ok(ip) = value.trim_matches(['[', ']']).parse() {
+        return Ok(SocketAddr::new(ip, DEFAULT_PORT));
+    }
+    let (host, port) = match value.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
+        None => (value, DEFAULT_PORT),
+    };
+    if host.is_empty() {
+        return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
+    }
+    (host, port)
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next())
+        .ok_or_else(wrong)
+}
+
+/// The whole `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "Usage: lab lightningd --network=regtest [options]\n\
+         One Lightning node for tests, in one process: lightningd's JSON-RPC, plugin protocol,\n\
+         peers and invoices, on regtest; no wallet, no channels, no payments.\n\n",
+    );
+    for flag in [
+        "daemon",
+        "developer",
+        "clear-plugins",
+        "offline",
+        "regtest",
+        "help",
+        "version",
+    ] {
+        text += &format!("--{flag}\n");
+    }
+    for own in OWN {
+        text += &format!("{:<32}{}\n", format!("--{}=<arg>", own.name), own.help);
+    }
+    text += "\nlightningd's other options are taken and have no effect; plugins add theirs.\n";
+    text
+}
+
+/// The source of an option that nobody set, for `listconfigs`.
+pub fn source_of(vars: &[ConfigVar], name: &str) -> Option<Source> {
+    vars.iter()
+        .rev()
+        .find(|v| v.name == name)
+        .map(|v| v.source.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(line: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut args = vec![format!("--lightning-dir={}", dir.path().display())];
+        args.extend(line.split_whitespace().map(String::from));
+        match Config::read(args)? {
+            Asked::Run(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_regtest() {
+        read("--network=regtest").unwrap();
+        read("--regtest").unwrap();
+        assert!(
+            read("--network=bitcoin")
+                .unwrap_err()
+                .contains("regtest only")
+        );
+        assert!(read("--mainnet").unwrap_err().contains("--network=bitcoin"));
+        assert!(read("").unwrap_err().contains("say --network=regtest"));
+        assert_eq!(
+            read("--network=bogus").unwrap_err(),
+            "--network=bogus: Unknown network name 'bogus'"
+        );
+    }
+
+    #[test]
+    fn values_are_checked_in_lightningds_words() {
+        for (line, want) in [
+            ("--rgb=zz", "--rgb=zz: rgb 'zz' is not six hex digits"),
+            ("--log-level=foo", "--log-level=foo: unknown log level foo"),
+            (
+                "--plugin=/nonexistent",
+                "--plugin=/nonexistent: Failed to register /nonexistent: No such file or directory",
+            ),
+            (
+                "--bitcoin-rpcport=abc",
+                "--bitcoin-rpcport=abc: 'abc' is not a number",
+            ),
+            ("--alias", "--alias: requires an argument"),
+            ("--daemon=1", "--daemon=1: doesn't allow an argument"),
+            (
+                "--conf=/nonexistent",
+                "Opening and reading /nonexistent: No such file or directory",
+            ),
+        ] {
+            assert_eq!(
+                read(&format!("--network=regtest {line}")).unwrap_err(),
+                want
+            );
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        for (text, want) in [
+            ("127.0.0.1:1234", "127.0.0.1:1234"),
+            ("127.0.0.1", "127.0.0.1:19846"),
+            ("[::1]:5", "[::1]:5"),
+            ("::1", "[::1]:19846"),
+            (":7", "0.0.0.0:7"),
+        ] {
+            assert_eq!(parse_addr(text).unwrap().to_string(), want);
+        }
+        parse_addr("1.2.3.4:99999").unwrap_err();
+    }
+
+    #[test]
+    fn what_is_unknown_waits_for_the_plugins() {
+        let config =
+            read("--network=regtest --eventlog-file=x --fee-base=1 --dev-fast-gossip").unwrap();
+        assert_eq!(config.unknown.len(), 1);
+        assert_eq!(config.no_effect, ["fee-base", "dev-fast-gossip"]);
+    }
+}

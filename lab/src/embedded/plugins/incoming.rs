@@ -1,0 +1,154 @@
+//! What plugins say: answers, log lines, notifications for each other.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::process::Plugin;
+use crate::embedded::json::{JsonStream, Members, quote};
+use crate::embedded::log::Level;
+use crate::embedded::node::Node;
+
+/// Acts on one message of a plugin.
+///
+/// # Errors
+/// Why the plugin is to be killed, in lightningd's words.
+pub fn handle(
+    node: &Node,
+    plugin: &Arc<Plugin>,
+    message: Vec<u8>,
+    rest: &JsonStream,
+) -> Result<(), String> {
+    let quoted = || format!("{}{}", quote(&message), rest.quote());
+    let unreadable = || format!("Failed to parse RPC JSON response '{}'", quoted());
+    let text = std::str::from_utf8(&message).map_err(|_| unreadable())?;
+    let members = Members::read(text).map_err(|_| unreadable())?;
+    if members.get("jsonrpc").is_none() {
+        return Err(format!(
+            "JSON-RPC message does not contain \"jsonrpc\" field: '{}'",
+            quoted()
+        ));
+    }
+    if let Some(id) = members.get("id") {
+        let id = id_text(id);
+        plugin.answered(&id, message);
+        return Ok(());
+    }
+    let method = members
+        .get("method")
+        .and_then(|m| serde_json::from_str::<String>(m.get()).ok());
+    let (Some(method), Some(params)) = (method, members.get("params")) else {
+        return Err(format!(
+            "Malformed JSON-RPC notification missing \"method\" or \"params\": {}",
+            quote(&message)
+        ));
+    };
+    match method.as_str() {
+        "log" => log(node, plugin, params),
+        "message" | "progress" => progress(plugin, &method, params),
+        topic => {
+            forward(node, plugin, topic, params);
+            Ok(())
+        }
+    }
+}
+
+/// An id as the node knows it: the text of a string, anything else as written.
+fn id_text(id: &RawValue) -> String {
+    serde_json::from_str::<String>(id.get()).unwrap_or_else(|_| id.get().to_owned())
+}
+
+/// A line for the node's log. pyln sends a traceback line by line, others send
+/// it whole: each line of it becomes a line of the log.
+fn log(node: &Node, plugin: &Plugin, params: &RawValue) -> Result<(), String> {
+    let params: Value = serde_json::from_str(params.get()).unwrap_or(Value::Null);
+    let Some(message) = params.get("message").and_then(Value::as_str) else {
+        return Err("Log notification from plugin doesn't have a string \"message\" field".into());
+    };
+    let level = match params.get("level") {
+        None => Level::Info,
+        Some(level) => match level.as_str().and_then(|l| l.parse().ok()) {
+            Some(Level::Io) | None => {
+                return Err(format!(
+                    "Unknown log-level {level}, valid values are \"trace\", \"debug\", \"info\", \"warn\", or \"error\"."
+                ));
+            }
+            Some(level) => level,
+        },
+    };
+    let source = plugin.source();
+    for line in message.split('\n') {
+        node.log.log(level, &source, line);
+    }
+    Ok(())
+}
+
+/// Word of how far a request has come, for whoever made it.
+fn progress(plugin: &Plugin, method: &str, params: &RawValue) -> Result<(), String> {
+    let text = params.get();
+    let members = Members::read(text).unwrap_or(Members(vec![]));
+    let Some(id) = members.get("id") else {
+        return Err("JSON-RPC notify \"id\"-field is not present".into());
+    };
+    if let Some(progress) = plugin.progress(&id_text(id)) {
+        let params = splice(text, id.get(), &progress.id);
+        let line =
+            format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params}}}\n\n");
+        let _ = progress.to.send(line.into_bytes());
+    }
+    Ok(())
+}
+
+/// `whole` with `part`, a slice of it, replaced.
+///
+/// Everything else stays byte for byte as it was written, which is what
+/// lightningd does with a plugin's answers.
+pub fn splice(whole: &str, part: &str, with: &str) -> String {
+    let at = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    match (whole.get(..at), whole.get(at.wrapping_add(part.len())..)) {
+        (Some(before), Some(after)) => format!("{before}{with}{after}"),
+        // Not a slice of it.
+        _ => whole.to_owned(),
+    }
+}
+
+/// A notification for other plugins: passed on if the manifest declared it.
+fn forward(node: &Node, plugin: &Plugin, topic: &str, params: &RawValue) {
+    let declared = plugin
+        .manifest()
+        .is_some_and(|m| m.topics.iter().any(|t| t == topic));
+    if !declared {
+        node.log.unusual(
+            &plugin.source(),
+            format!(
+                "Plugin attempted to send a notification to topic \"{topic}\" it hasn't declared in its manifest, \
+                 not forwarding to subscribers."
+            ),
+        );
+        return;
+    }
+    let line = format!(
+        "{{\"jsonrpc\":\"2.0\",\"method\":{},\"origin\":{},\"params\":{}}}\n\n",
+        json!(topic),
+        json!(plugin.name),
+        params.get()
+    );
+    node.plugins.notify(topic, line.into_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_the_id_is_replaced() {
+        let text = r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : "cln:x#1" }"#;
+        let id = Members::read(text).unwrap().get("id").unwrap();
+        assert_eq!(
+            splice(text, id.get(), "42"),
+            r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : 42 }"#
+        );
+    }
+}

@@ -1,0 +1,343 @@
+//! invoice, listinvoices, delinvoice.
+
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lightning::bitcoin::address::{Address, NetworkUnchecked};
+use lightning::bitcoin::hashes::Hash;
+use lightning::bitcoin::{Network, PubkeyHash, ScriptHash, WitnessVersion};
+use lightning_invoice::{Bolt11Invoice, Fallback};
+use serde_json::{Value, json};
+
+use super::{Call, Stop};
+use crate::embedded::amount::parse_msat;
+use crate::embedded::features::{hex, unhex};
+use crate::embedded::invoice::{self, MAX_DESCRIPTION, Terms};
+use crate::embedded::keys;
+use crate::embedded::rpc::error::{
+    INVOICE_LABEL_ALREADY_EXISTS, INVOICE_NO_DESCRIPTION, INVOICE_NOT_FOUND,
+    INVOICE_PREIMAGE_ALREADY_EXISTS, INVOICE_STATUS_UNEXPECTED, LIGHTNINGD, RpcError,
+};
+use crate::embedded::rpc::params::{self, Token, opt, req};
+use crate::embedded::store::Invoice;
+
+/// A week, in seconds.
+const DEFAULT_EXPIRY: u64 = 604_800;
+
+/// The longest label, in bytes.
+const MAX_LABEL: usize = 128;
+
+/// The longest time an invoice may be good for, in seconds: a hundred years.
+/// lightningd takes more; sums with the time of day must not overflow.
+const MAX_EXPIRY: u64 = 100 * 366 * 86_400;
+
+/// Amount in msat, or any.
+fn amount(name: &str, token: Token<'_>) -> Result<Option<u64>, RpcError> {
+    let text = token.text();
+    if text == "any" {
+        return Ok(None);
+    }
+    match parse_msat(&text) {
+        Some(msat) if msat > 0 => Ok(Some(msat)),
+        _ => Err(RpcError::bad(name, "should be positive msat or 'any'")),
+    }
+}
+
+fn bytes32(token: Token<'_>) -> Option<[u8; 32]> {
+    unhex(&token.text())?.try_into().ok()
+}
+
+fn fallback(address: &str) -> Result<Fallback, String> {
+    let address = Address::<NetworkUnchecked>::from_str(address)
+        .map_err(|e| e.to_string())?
+        .require_network(Network::Regtest)
+        .map_err(|e| e.to_string())?;
+    if let Some(hash) = address.pubkey_hash() {
+        return Ok(Fallback::PubKeyHash(PubkeyHash::from_byte_array(
+            hash.to_byte_array(),
+        )));
+    }
+    if let Some(hash) = address.script_hash() {
+        return Ok(Fallback::ScriptHash(ScriptHash::from_byte_array(
+            hash.to_byte_array(),
+        )));
+    }
+    match address.witness_program() {
+        Some(program) => Ok(Fallback::SegWitProgram {
+            version: WitnessVersion::try_from(program.version().to_num())
+                .map_err(|e| e.to_string())?,
+            program: program.program().as_bytes().to_vec(),
+        }),
+        None => Err("no kind of address that BOLT 11 has".into()),
+    }
+}
+
+/// `invoice`
+pub fn invoice(call: &Call) -> Result<Value, Stop> {
+    let (mut msat, mut label, mut description, mut expiry) = (None, None, None, None);
+    let (mut fallbacks, mut preimage, mut expose, mut cltv) = (None, None, None, None);
+    let mut hash_only = None;
+    call.params.read(vec![
+        req("amount_msat", &mut msat, amount),
+        req("label", &mut label, params::label),
+        req("description", &mut description, params::escaped_string),
+        opt(
+            "expiry",
+            &mut expiry,
+            |name, token| match params::number64(name, token)? {
+                seconds if seconds > MAX_EXPIRY => {
+                    Err(RpcError::bad(name, "should be at most a hundred years"))
+                }
+                seconds => Ok(seconds),
+            },
+        ),
+        opt("fallbacks", &mut fallbacks, |name, token| {
+            match token.value() {
+                Value::Array(list) => Ok(list),
+                _ => Err(RpcError::bad(name, "should be an array")),
+            }
+        }),
+        opt("preimage", &mut preimage, |name, token| {
+            bytes32(token).ok_or_else(|| RpcError::bad(name, "should be 64 hex digits"))
+        }),
+        // There are no channels to expose.
+        opt("exposeprivatechannels", &mut expose, |_, token| {
+            Ok(token.value())
+        }),
+        opt("cltv", &mut cltv, params::number),
+        opt("deschashonly", &mut hash_only, params::boolean),
+    ])?;
+    let (msat, label) = (msat.flatten(), label.unwrap_or_default());
+    let description = description.unwrap_or_default();
+    let hash_only = hash_only.unwrap_or(false);
+    if label.len() > MAX_LABEL {
+        return Err(RpcError::params(format!("Label '{label}' over {MAX_LABEL} bytes")).into());
+    }
+    if description.len() > MAX_DESCRIPTION && !hash_only {
+        return Err(RpcError::params(format!(
+            "Description greater than {MAX_DESCRIPTION} bytes invalid (description length {})",
+            description.len()
+        ))
+        .into());
+    }
+    let fallbacks = fallbacks
+        .unwrap_or_default()
+        .iter()
+        .map(|a| fallback(a.as_str().unwrap_or_default()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| RpcError::params("Fallback address not valid"))?;
+    call.done_if_check()?;
+
+    let node = &call.node;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let preimage = match preimage {
+        Some(preimage) => preimage,
+        None => keys::random().map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?,
+    };
+    let terms = Terms {
+        amount_msat: msat,
+        description,
+        hash_only,
+        expiry: expiry.unwrap_or(DEFAULT_EXPIRY),
+        cltv: cltv.map_or(node.config.cltv_final, u64::from),
+        preimage,
+        fallbacks,
+        features: node.features().invoice,
+        timestamp: now,
+    };
+    let made = invoice::make(&terms, &node.keys)
+        .map_err(|e| RpcError::params(format!("amount_msat: {e}")))?;
+    let payment_hash = hex(&made.payment_hash);
+    let expires_at = now + terms.expiry;
+    let created_index = {
+        let mut store = node.store();
+        if store.with_hash(&payment_hash).is_some() {
+            return Err(
+                RpcError::new(INVOICE_PREIMAGE_ALREADY_EXISTS, "preimage already used").into(),
+            );
+        }
+        if store.with_label(&label).is_some() {
+            return Err(RpcError::new(
+                INVOICE_LABEL_ALREADY_EXISTS,
+                format!("Duplicate label '{label}'"),
+            )
+            .into());
+        }
+        store
+            .add(Invoice {
+                label: label.clone(),
+                bolt11: made.bolt11.clone(),
+                payment_hash: payment_hash.clone(),
+                preimage: hex(&preimage),
+                amount_msat: msat,
+                description: Some(terms.description),
+                expires_at,
+                created_index: 0,
+                updated_index: None,
+            })
+            .map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?
+    };
+    let mut creation = json!({});
+    if let Some(msat) = msat {
+        creation["msat"] = json!(msat);
+    }
+    creation["preimage"] = json!(hex(&preimage));
+    creation["label"] = json!(label);
+    node.notify("invoice_creation", creation);
+    Ok(json!({
+        "payment_hash": payment_hash,
+        "expires_at": expires_at,
+        "bolt11": made.bolt11,
+        "payment_secret": hex(&made.payment_secret),
+        "created_index": created_index,
+        "warning_capacity": "Insufficient incoming channel capacity to pay invoice",
+    }))
+}
+
+fn show(invoice: &Invoice) -> Value {
+    let mut shown = json!({
+        "label": invoice.label,
+        "bolt11": invoice.bolt11,
+        "payment_hash": invoice.payment_hash,
+    });
+    if let Some(msat) = invoice.amount_msat {
+        shown["amount_msat"] = json!(msat);
+    }
+    shown["status"] = json!(invoice.status());
+    if let Some(description) = &invoice.description {
+        shown["description"] = json!(description);
+    }
+    shown["expires_at"] = json!(invoice.expires_at);
+    shown["created_index"] = json!(invoice.created_index);
+    if let Some(index) = invoice.updated_index {
+        shown["updated_index"] = json!(index);
+    }
+    shown
+}
+
+/// `listinvoices`
+pub fn listinvoices(call: &Call) -> Result<Value, Stop> {
+    let (mut label, mut invstring, mut payment_hash, mut offer_id) = (None, None, None, None);
+    let (mut index, mut start, mut limit) = (None, None, None);
+    let hash = |name: &str, token: Token<'_>| {
+        bytes32(token)
+            .map(|bytes| hex(&bytes))
+            .ok_or_else(|| RpcError::bad(name, "should be a 32 byte hex value"))
+    };
+    call.params.read(vec![
+        opt("label", &mut label, params::label),
+        opt("invstring", &mut invstring, params::string),
+        opt("payment_hash", &mut payment_hash, hash),
+        opt("offer_id", &mut offer_id, hash),
+        opt("index", &mut index, |name, token| {
+            match token.text().as_str() {
+                "created" => Ok(false),
+                "updated" => Ok(true),
+                _ => Err(RpcError::bad(name, "should be 'created' or 'updated'")),
+            }
+        }),
+        opt("start", &mut start, params::number64),
+        opt("limit", &mut limit, params::number32),
+    ])?;
+    let one = [
+        label.is_some(),
+        invstring.is_some(),
+        payment_hash.is_some(),
+        offer_id.is_some(),
+    ];
+    if one.iter().filter(|given| **given).count() > 1 {
+        return Err(RpcError::params(
+            "Can only specify one of {label}, {invstring}, {payment_hash} or {offer_id}",
+        )
+        .into());
+    }
+    let start = start.unwrap_or(0);
+    for (given, name) in [(start != 0, "start"), (limit.is_some(), "limit")] {
+        if given && index.is_none() {
+            return Err(
+                RpcError::params(format!("Can only specify {{{name}}} with {{index}}")).into(),
+            );
+        }
+    }
+    if let Some(text) = invstring {
+        let text = text.strip_prefix("lightning:").unwrap_or(&text).to_owned();
+        let parsed =
+            Bolt11Invoice::from_str(&text).map_err(|_| RpcError::params("Invalid invstring"))?;
+        payment_hash = Some(hex(&parsed.payment_hash().to_byte_array()));
+    }
+    call.done_if_check()?;
+
+    let store = call.node.store();
+    let found: Vec<Value> = if let Some(label) = label {
+        store.with_label(&label).into_iter().map(show).collect()
+    } else if let Some(hash) = payment_hash {
+        store.with_hash(&hash).into_iter().map(show).collect()
+    } else if offer_id.is_some() {
+        vec![]
+    } else {
+        let by_update = index == Some(true);
+        let at = |i: &&Invoice| {
+            if by_update {
+                i.updated_index.unwrap_or(0)
+            } else {
+                i.created_index
+            }
+        };
+        let mut all: Vec<_> = store
+            .invoices()
+            .filter(|i| !by_update || i.updated_index.is_some())
+            .collect();
+        if by_update {
+            all.sort_by_key(at);
+        }
+        all.iter()
+            .filter(|i| at(i) >= start)
+            .take(limit.map_or(usize::MAX, |l| l as usize))
+            .map(|i| show(i))
+            .collect()
+    };
+    Ok(json!({ "invoices": found }))
+}
+
+/// `delinvoice`
+pub fn delinvoice(call: &Call) -> Result<Value, Stop> {
+    let (mut label, mut status, mut description_only) = (None, None, None);
+    call.params.read(vec![
+        req("label", &mut label, params::label),
+        req("status", &mut status, params::string),
+        opt("desconly", &mut description_only, params::boolean),
+    ])?;
+    let (label, status) = (label.unwrap_or_default(), status.unwrap_or_default());
+    let mut store = call.node.store();
+    let Some(invoice) = store.with_label(&label).cloned() else {
+        return Err(RpcError::new(INVOICE_NOT_FOUND, "Unknown invoice").into());
+    };
+    let actual = invoice.status();
+    if actual != status {
+        return Err(RpcError {
+            code: INVOICE_STATUS_UNEXPECTED,
+            message: format!("Invoice status is {actual} not {status}"),
+            data: Some(json!({ "current_status": actual, "expected_status": status })),
+        }
+        .into());
+    }
+    let failed = |e: std::io::Error| RpcError::new(LIGHTNINGD, e.to_string());
+    if description_only.unwrap_or(false) {
+        if invoice.description.is_none() {
+            return Err(RpcError::new(
+                INVOICE_NO_DESCRIPTION,
+                "Invoice description already removed",
+            )
+            .into());
+        }
+        call.done_if_check()?;
+        let changed = store.forget_description(&invoice).map_err(failed)?;
+        return Ok(show(&changed));
+    }
+    call.done_if_check()?;
+    store.delete(invoice.created_index).map_err(failed)?;
+    Ok(show(&invoice))
+}

@@ -1,0 +1,312 @@
+//! A command's parameters: by position or by name, checked in the order and in
+//! the words of lightningd.
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::error::RpcError;
+use crate::embedded::json::Members;
+use crate::embedded::options::parse_bool;
+
+/// One value, as it was written.
+#[derive(Debug, Clone, Copy)]
+pub struct Token<'a>(pub &'a RawValue);
+
+impl<'a> Token<'a> {
+    /// A string's text, or the literal of anything else (`5`, `true`, `1.5`).
+    pub fn text(self) -> String {
+        serde_json::from_str(self.0.get()).unwrap_or_else(|_| self.0.get().to_owned())
+    }
+
+    /// The text, if it is a string.
+    pub fn string(self) -> Option<String> {
+        serde_json::from_str(self.0.get()).ok()
+    }
+
+    /// As a value.
+    pub fn value(self) -> Value {
+        serde_json::from_str(self.0.get()).unwrap_or(Value::Null)
+    }
+
+    fn is_null(self) -> bool {
+        self.0.get() == "null"
+    }
+}
+
+/// What becomes of one parameter's value.
+type Take<'a> = Box<dyn FnMut(Token<'_>) -> Result<(), RpcError> + 'a>;
+
+/// One parameter a command has.
+pub struct Param<'a> {
+    name: &'static str,
+    required: bool,
+    take: Take<'a>,
+}
+
+/// A parameter that must be there. `read` makes the value of it that ends up in
+/// `slot`.
+pub fn req<'a, T>(
+    name: &'static str,
+    slot: &'a mut Option<T>,
+    read: impl Fn(&str, Token<'_>) -> Result<T, RpcError> + 'a,
+) -> Param<'a> {
+    Param {
+        name,
+        required: true,
+        take: taker(name, slot, read),
+    }
+}
+
+/// A parameter that may be there.
+pub fn opt<'a, T>(
+    name: &'static str,
+    slot: &'a mut Option<T>,
+    read: impl Fn(&str, Token<'_>) -> Result<T, RpcError> + 'a,
+) -> Param<'a> {
+    Param {
+        name,
+        required: false,
+        take: taker(name, slot, read),
+    }
+}
+
+fn taker<'a, T>(
+    name: &'static str,
+    slot: &'a mut Option<T>,
+    read: impl Fn(&str, Token<'_>) -> Result<T, RpcError> + 'a,
+) -> Take<'a> {
+    Box::new(move |token| {
+        *slot = Some(read(name, token)?);
+        Ok(())
+    })
+}
+
+/// The parameters of a request, as they came.
+#[derive(Debug, Clone)]
+pub struct Params(Box<RawValue>);
+
+impl Params {
+    /// What stood under `params`.
+    pub fn new(raw: Box<RawValue>) -> Self {
+        Self(raw)
+    }
+
+    /// Whether they came by position.
+    pub fn by_position(&self) -> bool {
+        self.0.get().starts_with('[')
+    }
+
+    /// The values given by position (none, if by name).
+    pub fn positional(&self) -> Vec<&RawValue> {
+        serde_json::from_str(self.0.get()).unwrap_or_default()
+    }
+
+    /// The names and values given by name (none, if by position).
+    pub fn named(&self) -> Members<'_> {
+        Members::read(self.0.get()).unwrap_or(Members(vec![]))
+    }
+
+    /// The parameters by name, as values.
+    pub fn to_map(&self) -> Map<String, Value> {
+        serde_json::from_str(self.0.get()).unwrap_or_default()
+    }
+
+    /// Reads them into `spec`, required ones first.
+    ///
+    /// # Errors
+    /// lightningd's words for the first thing that is wrong.
+    pub fn read(&self, spec: Vec<Param<'_>>) -> Result<(), RpcError> {
+        self.read_some(spec, false)
+    }
+
+    /// The same, passing over what is not in `spec`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn read_some(&self, mut spec: Vec<Param<'_>>, allow_extra: bool) -> Result<(), RpcError> {
+        let mut set = vec![false; spec.len()];
+        match self.0.get().as_bytes().first() {
+            Some(b'[') => {
+                let values = self.positional();
+                if values.len() > spec.len() && !allow_extra {
+                    return Err(RpcError::params(format!(
+                        "too many parameters: got {}, expected {}",
+                        values.len(),
+                        spec.len()
+                    )));
+                }
+                for ((value, param), set) in values.into_iter().zip(&mut spec).zip(&mut set) {
+                    let token = Token(value);
+                    if !token.is_null() {
+                        (param.take)(token)?;
+                        *set = true;
+                    }
+                }
+            }
+            Some(b'{') => {
+                for (name, value) in self.named().0 {
+                    let Some(index) = spec.iter().position(|p| p.name == name) else {
+                        if allow_extra {
+                            continue;
+                        }
+                        return Err(RpcError::params(format!(
+                            "unknown parameter: {name}, this may be caused by a failure to autodetect \
+                             key=value-style parameters. Please try using the -k flag and explicit key=value \
+                             pairs of parameters."
+                        )));
+                    };
+                    if set[index] {
+                        return Err(RpcError::params(format!("duplicate json names: {name}")));
+                    }
+                    (spec[index].take)(Token(value))?;
+                    set[index] = true;
+                }
+            }
+            _ => return Err(RpcError::params("Expected array or object for params")),
+        }
+        match spec
+            .iter()
+            .zip(&set)
+            .find(|(param, set)| param.required && !**set)
+        {
+            Some((param, _)) => Err(RpcError::params(format!(
+                "missing required parameter: {}",
+                param.name
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A string.
+///
+/// # Errors
+/// It is something else.
+pub fn string(_: &str, token: Token<'_>) -> Result<String, RpcError> {
+    Ok(token.text())
+}
+
+/// A label: a string or a number.
+///
+/// # Errors
+/// It is something else.
+pub fn label(name: &str, token: Token<'_>) -> Result<String, RpcError> {
+    match token.value() {
+        Value::String(text) => Ok(text),
+        Value::Number(_) => Ok(token.0.get().to_owned()),
+        _ => Err(RpcError::bad(name, "should be a string or number")),
+    }
+}
+
+/// A string with JSON's escapes undone.
+///
+/// # Errors
+/// It is something else.
+pub fn escaped_string(name: &str, token: Token<'_>) -> Result<String, RpcError> {
+    token
+        .string()
+        .ok_or_else(|| RpcError::bad(name, "should be a string (without \\u)"))
+}
+
+/// `true` or `false`, also as a string.
+///
+/// # Errors
+/// It is something else.
+pub fn boolean(name: &str, token: Token<'_>) -> Result<bool, RpcError> {
+    let text = token.text();
+    parse_bool(&text)
+        .filter(|_| text == "true" || text == "false")
+        .ok_or_else(|| RpcError::bad(name, "should be 'true' or 'false'"))
+}
+
+/// A number of 32 bits without sign, also as a string.
+///
+/// # Errors
+/// It is something else.
+pub fn number(name: &str, token: Token<'_>) -> Result<u32, RpcError> {
+    token
+        .text()
+        .parse()
+        .map_err(|_| RpcError::bad(name, "should be an integer"))
+}
+
+/// The same, in the words that newer parameters have.
+///
+/// # Errors
+/// It is something else.
+pub fn number32(name: &str, token: Token<'_>) -> Result<u32, RpcError> {
+    token
+        .text()
+        .parse()
+        .map_err(|_| RpcError::bad(name, "should be an unsigned 32 bit integer"))
+}
+
+/// A number of 64 bits without sign, also as a string.
+///
+/// # Errors
+/// It is something else.
+pub fn number64(name: &str, token: Token<'_>) -> Result<u64, RpcError> {
+    token
+        .text()
+        .parse()
+        .map_err(|_| RpcError::bad(name, "should be an unsigned 64 bit integer"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(json: &str) -> Result<(Option<String>, Option<u64>), String> {
+        let params = Params::new(RawValue::from_string(json.into()).unwrap());
+        let (mut a, mut b) = (None, None);
+        params
+            .read(vec![req("a", &mut a, string), opt("b", &mut b, number64)])
+            .map_err(|e| e.message)?;
+        Ok((a, b))
+    }
+
+    #[test]
+    fn by_position_and_by_name() {
+        let (x, y) = (Some("x".to_owned()), Some(5));
+        assert_eq!(read(r#"["x", 5]"#), Ok((x.clone(), y)));
+        assert_eq!(read(r#"["x", "5"]"#), Ok((x.clone(), y)));
+        assert_eq!(read(r#"["x", null]"#), Ok((x.clone(), None)));
+        assert_eq!(read(r#"{"b": 5, "a": "x"}"#), Ok((x, y)));
+        assert_eq!(read(r#"[3]"#), Ok((Some("3".into()), None)));
+    }
+
+    #[test]
+    fn what_is_wrong() {
+        for (json, want) in [
+            ("{}", "missing required parameter: a"),
+            ("[]", "missing required parameter: a"),
+            ("[null]", "missing required parameter: a"),
+            (r#"["x", 5, 6]"#, "too many parameters: got 3, expected 2"),
+            (r#"{"a": 1, "a": 2}"#, "duplicate json names: a"),
+            (
+                r#"{"b": "x"}"#,
+                "b: should be an unsigned 64 bit integer: invalid token (see logs for details)",
+            ),
+            ("null", "Expected array or object for params"),
+            ("5", "Expected array or object for params"),
+        ] {
+            assert_eq!(read(json), Err(want.into()), "{json}");
+        }
+        assert!(
+            read(r#"{"c": 1}"#)
+                .unwrap_err()
+                .starts_with("unknown parameter: c, this may be")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_params_panic(json in "[\\[\\]{}\"ab:,0-9.n ]{0,30}") {
+            if serde_json::from_str::<Value>(&json).is_ok() {
+                let _ = read(json.trim());
+            }
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! What can go wrong with the file, and what the plugin makes of it.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use common::{Host, eventlog, eventually};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn ns(records: &[Value]) -> Vec<u64> {
+    records
+        .iter()
+        .map(|record| record["payload"]["n"].as_u64().unwrap())
+        .collect()
+}
+
+fn trouble(host: &mut Host) -> Option<String> {
+    let stats = host.call("eventlog-stats", json!({})).unwrap();
+    stats
+        .get("trouble")
+        .map(|trouble| trouble.as_str().unwrap().to_owned())
+}
+
+fn until_trouble(host: &mut Host, is: bool) {
+    eventually("trouble to come or to go", || {
+        (trouble(host).is_some() == is).then_some(())
+    });
+}
+
+#[test]
+fn seq_goes_on_after_a_restart() {
+    let mut host = Host::eventlog(json!({}));
+    host.notify("connect", json!({"n": 1}));
+    host.notify("connect", json!({"n": 2}));
+    let mut host = Host::eventlog_in(host.into_dir(), json!({}));
+    host.notify("connect", json!({"n": 3}));
+    host.call("eventlog-rotate", json!({})).unwrap();
+    let mut host = Host::eventlog_in(host.into_dir(), json!({}));
+    host.notify("connect", json!({"n": 4}));
+    assert_eq!(host.records(1)[0]["seq"], 4);
+}
+
+#[test]
+fn a_torn_last_line_is_closed_and_told() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("eventlog.jsonl");
+    let whole = r#"{"seq":41,"received_at":"t","node_id":null,"topic":"connect","payload":{}}"#;
+    fs::write(&path, format!("{whole}\n{{\"seq\":42,\"recei")).unwrap();
+    let mut host = Host::eventlog_in(dir, json!({}));
+    host.notify("connect", json!({"n": 1}));
+    let told = host.logged("has no end");
+    assert!(told.starts_with("warn: "), "{told}");
+    let lines = host.lines("eventlog.jsonl", 3);
+    assert_eq!(lines[..2], [whole, "{\"seq\":42,\"recei"]);
+    let record: Value = serde_json::from_str(&lines[2]).unwrap();
+    assert_eq!(
+        (&record["seq"], &record["payload"]["n"]),
+        (&json!(42), &json!(1))
+    );
+    // It was others' to read, too.
+    assert!(host.logged("others could read it").contains("now 600"));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn rotation_by_size_keeps_so_many_and_every_line_whole() {
+    let mut host = Host::eventlog(json!({
+        "eventlog-rotate-size": "2KiB", "eventlog-rotate-keep": 3, "eventlog-fsync": true,
+    }));
+    for n in 0..200 {
+        host.notify("connect", json!({"n": n}));
+    }
+    let dir = host.into_dir();
+    let mut all = Vec::new();
+    for name in [
+        "eventlog.jsonl.3",
+        "eventlog.jsonl.2",
+        "eventlog.jsonl.1",
+        "eventlog.jsonl",
+    ] {
+        let path = dir.path().join(name);
+        let metadata = path.metadata().unwrap();
+        assert!(
+            metadata.len() <= 2048 && metadata.len() > 0,
+            "{name}: {}",
+            metadata.len()
+        );
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+        all.extend(json_lines(&path));
+    }
+    assert!(!dir.path().join("eventlog.jsonl.4").exists());
+    let kept = all.len() as u64;
+    assert!(kept > 20, "{kept}");
+    assert_eq!(ns(&all), (200 - kept..200).collect::<Vec<_>>());
+    let seqs: Vec<u64> = all
+        .iter()
+        .map(|record| record["seq"].as_u64().unwrap())
+        .collect();
+    assert_eq!(seqs, (201 - kept..201).collect::<Vec<_>>());
+}
+
+#[test]
+fn fewer_kept_files_after_the_option_changed() {
+    let mut host = Host::eventlog(json!({}));
+    for n in 0..4 {
+        host.notify("connect", json!({"n": n}));
+        host.call("eventlog-rotate", json!({})).unwrap();
+    }
+    assert!(host.path("eventlog.jsonl.4").exists());
+    host.call(
+        "setconfig",
+        json!({"config": "eventlog-rotate-keep", "val": "2"}),
+    )
+    .unwrap();
+    host.call("eventlog-rotate", json!({})).unwrap();
+    assert!(host.path("eventlog.jsonl.2").exists());
+    assert!(!host.path("eventlog.jsonl.3").exists() && !host.path("eventlog.jsonl.4").exists());
+}
+
+#[test]
+fn a_line_larger_than_a_file_may_be_gets_one_of_its_own() {
+    let mut host = Host::eventlog(json!({"eventlog-rotate-size": "1KiB"}));
+    host.notify("connect", json!({"n": 0}));
+    host.notify("connect", json!({"n": 1, "long": "x".repeat(5000)}));
+    host.notify("connect", json!({"n": 2}));
+    let dir = host.into_dir();
+    let files = ["eventlog.jsonl.2", "eventlog.jsonl.1", "eventlog.jsonl"];
+    let each = files.map(|name| ns(&json_lines(&dir.path().join(name))));
+    assert_eq!(each, [[0], [1], [2]]);
+}
+
+#[test]
+fn logrotate_moves_the_file_and_sends_sighup() {
+    let mut host = Host::eventlog(json!({}));
+    host.notify("connect", json!({"n": 1}));
+    host.records(1);
+    fs::rename(host.path("eventlog.jsonl"), host.path("moved")).unwrap();
+    let pid = nix::unistd::Pid::from_raw(host.child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::SIGHUP).unwrap();
+    // The new file is there before anything is written.
+    eventually("the new file", || {
+        host.path("eventlog.jsonl").exists().then_some(())
+    });
+    host.notify("connect", json!({"n": 2}));
+    assert_eq!(ns(&host.records(1)), [2]);
+    assert_eq!(ns(&json_lines(&host.path("moved"))), [1]);
+}
+
+#[test]
+fn a_file_moved_or_deleted_without_a_word_is_made_anew() {
+    let mut host = Host::eventlog(json!({}));
+    host.notify("connect", json!({"n": 1}));
+    host.records(1);
+    fs::remove_file(host.path("eventlog.jsonl")).unwrap();
+    host.notify("connect", json!({"n": 2}));
+    let records = host.records(1);
+    assert_eq!((ns(&records), &records[0]["seq"]), (vec![2], &json!(2)));
+}
+
+#[test]
+fn a_directory_in_the_files_place_is_waited_out() {
+    let mut host = Host::eventlog(json!({}));
+    host.notify("connect", json!({"n": 1}));
+    host.records(1);
+    let path = host.path("eventlog.jsonl");
+    fs::rename(&path, host.path("moved")).unwrap();
+    fs::create_dir(&path).unwrap();
+    for n in 2..500 {
+        host.notify("connect", json!({"n": n}));
+    }
+    assert!(host.logged("cannot record").contains("is a directory"));
+    until_trouble(&mut host, true);
+    assert_eq!(
+        host.call("eventlog-rotate", json!({})).unwrap_err()["code"],
+        -1
+    );
+    fs::remove_dir(&path).unwrap();
+    assert_eq!(ns(&host.records(498)), (2..500).collect::<Vec<_>>());
+    assert!(host.logged("recording to").contains("nothing was lost"));
+    until_trouble(&mut host, false);
+    let told = host
+        .log
+        .iter()
+        .filter(|(_, message)| message.contains("cannot record"));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn a_folder_taken_away_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("logs");
+    fs::create_dir(&folder).unwrap();
+    let mut host = Host::eventlog_in(dir, json!({"eventlog-file": "logs/events"}));
+    host.notify("connect", json!({"n": 1}));
+    host.lines("logs/events", 1);
+    fs::remove_dir_all(&folder).unwrap();
+    host.notify("connect", json!({"n": 2}));
+    assert!(
+        host.logged("cannot record")
+            .contains("its folder does not exist")
+    );
+    fs::create_dir(&folder).unwrap();
+    assert!(host.lines("logs/events", 1)[0].contains("{\"n\":2}"));
+}
+
+#[test]
+fn a_full_disk_is_waited_out_and_no_line_is_torn() {
+    // A limit on the file's size stands for the disk. (`ulimit -f` counts
+    // blocks of 512 or 1024 bytes, as the shell has it.)
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -S -f 8; exec \"$0\"",
+        env!("CARGO_BIN_EXE_eventlog"),
+    ]);
+    command.env("LIGHTNINGD_VERSION", "v26.06.6");
+    let mut host = Host::spawn(command);
+    host.handshake(json!({}));
+    for n in 0..300 {
+        host.notify("connect", json!({"n": n}));
+    }
+    assert!(host.logged("cannot record").contains("File too large"));
+    until_trouble(&mut host, true);
+    // Reading goes on, and requests are answered.
+    for n in 300..400 {
+        host.notify("connect", json!({"n": n}));
+    }
+    let stats = host.call("eventlog-stats", json!({})).unwrap();
+    assert!(stats["queue"]["length"].as_u64().unwrap() >= 100, "{stats}");
+    let length = host.path("eventlog.jsonl").metadata().unwrap().len();
+    assert!(length == 4096 || length == 8192, "{length}");
+    let raised = Command::new("prlimit")
+        .args([
+            format!("--pid={}", host.child.id()),
+            "--fsize=unlimited".to_owned(),
+        ])
+        .status()
+        .expect("prlimit, of util-linux");
+    assert!(raised.success());
+    let records = host.records(400);
+    assert_eq!(ns(&records), (0..400).collect::<Vec<_>>());
+    assert!(host.logged("recording to").contains("nothing was lost"));
+}
+
+#[test]
+fn what_finds_no_room_in_memory_is_counted_and_marked() {
+    let mut host = Host::eventlog(json!({"eventlog-buffer": "64KiB"}));
+    let path = host.path("eventlog.jsonl");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    for n in 0..2000 {
+        host.notify("connect", json!({"n": n, "pad": "x".repeat(100)}));
+    }
+    let dropped = eventually("drops", || {
+        let stats = host.call("eventlog-stats", json!({})).unwrap();
+        assert!(
+            stats["queue"]["bytes"].as_u64().unwrap() <= 64 << 10,
+            "{stats}"
+        );
+        stats["dropped"].as_u64().filter(|dropped| *dropped > 0)
+    });
+    fs::remove_dir(&path).unwrap();
+    host.logged(&format!("{dropped} notifications were dropped"));
+    host.notify("connect", json!({"n": 2000}));
+    let kept = usize::try_from(2000 - dropped).unwrap();
+    let records = host.records(kept + 2);
+    assert_eq!(ns(&records[..kept]), (0..kept as u64).collect::<Vec<_>>());
+    assert_eq!(records[kept]["topic"], "eventlog_dropped");
+    assert_eq!(records[kept]["payload"], json!({"count": dropped}));
+    assert_eq!(records[kept + 1]["payload"]["n"], 2000);
+    for (n, record) in records.iter().enumerate() {
+        assert_eq!(record["seq"], n + 1);
+    }
+}
+
+#[test]
+fn what_is_lost_at_the_end_is_told() {
+    let mut host = Host::eventlog(json!({}));
+    let path = host.path("eventlog.jsonl");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    for n in 0..5 {
+        host.notify("connect", json!({"n": n}));
+    }
+    host.logged("cannot record");
+    host.notify("shutdown", json!({}));
+    assert!(!host.ended().success());
+    let log = host.log_until_end();
+    assert!(
+        log.iter()
+            .any(|(level, m)| level == "error" && m.contains("lost 5 notifications")),
+        "{log:?}"
+    );
+}
+
+/// The reason the plugin gives to disable itself with these options.
+fn refused(dir: TempDir, options: Value) -> String {
+    let mut host = Host::spawn_in(eventlog(), dir);
+    host.call("getmanifest", json!({})).unwrap();
+    let answer = host.init(options).unwrap();
+    let reason = answer["disable"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{answer}"))
+        .to_owned();
+    assert!(host.ended().success());
+    assert!(!reason.contains('\n'), "{reason}");
+    reason
+}
+
+#[test]
+fn bad_values_disable_the_plugin_with_one_line() {
+    for (option, value, reason) in [
+        (
+            "eventlog-format",
+            "xml",
+            "eventlog-format=xml: give `json` or `text`",
+        ),
+        (
+            "eventlog-topics",
+            "",
+            "eventlog-topics=: `` has an empty name in it",
+        ),
+        ("eventlog-file", "", "eventlog-file=: name a file"),
+        (
+            "eventlog-buffer",
+            "5",
+            "eventlog-buffer=5: give a size from 64KiB to 4GiB",
+        ),
+        (
+            "eventlog-rotate-size",
+            "x",
+            "eventlog-rotate-size=x: give a size from 1KiB, such as `100MiB`, or 0 for never",
+        ),
+    ] {
+        assert_eq!(
+            refused(TempDir::new().unwrap(), json!({option: value})),
+            reason
+        );
+    }
+    let keep = json!({"eventlog-rotate-keep": 1001});
+    assert_eq!(
+        refused(TempDir::new().unwrap(), keep),
+        "eventlog-rotate-keep=1001: give a number from 1 to 1000"
+    );
+}
+
+#[test]
+fn files_that_should_not_be_written_are_refused() {
+    type Make = fn(&Path);
+    let cases: [(Make, &str); 4] = [
+        (|path| fs::create_dir(path).unwrap(), "is a directory"),
+        (
+            |path| {
+                fs::write(path.with_extension("target"), "").unwrap();
+                symlink(path.with_extension("target"), path).unwrap();
+            },
+            "is a symbolic link",
+        ),
+        (
+            |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "is a named pipe",
+        ),
+        (
+            |path| symlink("/dev/null", path).unwrap(),
+            "is a symbolic link",
+        ),
+    ];
+    for (make, reason) in cases {
+        let dir = TempDir::new().unwrap();
+        make(&dir.path().join("eventlog.jsonl"));
+        let said = refused(dir, json!({}));
+        assert!(said.contains(reason), "{said}");
+    }
+    let said = refused(
+        TempDir::new().unwrap(),
+        json!({"eventlog-file": "no/such/folder"}),
+    );
+    assert!(said.contains("its folder does not exist"), "{said}");
+    let said = refused(
+        TempDir::new().unwrap(),
+        json!({"eventlog-file": "/dev/null"}),
+    );
+    assert!(said.contains("is a device"), "{said}");
+}
+
+#[test]
+fn a_file_another_process_records_to_is_refused() {
+    let host = Host::eventlog(json!({}));
+    let path = host.path("eventlog.jsonl");
+    let said = refused(TempDir::new().unwrap(), json!({"eventlog-file": path}));
+    assert!(said.contains("another process records there"), "{said}");
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_for_lack_of_permission_is_refused() {
+    if nix::unistd::geteuid().is_root() {
+        // Nothing is forbidden to root. Another user's file is refused all the same.
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("eventlog.jsonl");
+        fs::write(&path, "").unwrap();
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        let said = refused(dir, json!({}));
+        assert!(said.contains("belongs to user 65534"), "{said}");
+    } else {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("eventlog.jsonl");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        let said = refused(dir, json!({}));
+        assert!(said.contains("permission denied"), "{said}");
+    }
+}

@@ -1,0 +1,206 @@
+//! 100,000 custom notifications from one plugin through lightningd to another:
+//! `eventlog`, beside a plugin that only reads, and beside one on pyln-client.
+//!
+//! Each turn starts the receiving plugin in the same node, floods it, and stops
+//! it. The time is from the request to the last notification recorded; the memory
+//! is the receiving process's highest.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use cln_lab::{Lab, Node, NodeKind, Plugin, Probe, binaries, eventually};
+use lab_tests::bench::{Pairs, median};
+use lab_tests::{Outcome, program, python};
+use serde_json::{Value, json};
+
+const COUNT: u64 = 100_000;
+const TURNS: usize = 5;
+
+fn main() -> Outcome {
+    if binaries::lightningd().is_err() {
+        println!("notifications: skipped, no lightningd found");
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(bench())
+}
+
+/// One way of receiving: a plugin, and how to see that it has them all.
+struct Receiver {
+    plugin: Plugin,
+    /// Part of its command line, to find its process.
+    process: &'static str,
+    file: PathBuf,
+    all_there: fn(&Path) -> anyhow::Result<u64>,
+}
+
+async fn bench() -> Outcome {
+    let lab = Lab::builder()
+        .nodes(1)
+        .kind(NodeKind::Lightningd)
+        .start()
+        .await?;
+    let l1 = lab.l1();
+    l1.plugin_start(&Plugin::path_to(program("flood")?)).await?;
+
+    let eventlog = Receiver {
+        plugin: Plugin::path_to(program("eventlog")?)
+            .option("eventlog-topics", "flood")
+            .option("eventlog-file", "flood.jsonl"),
+        process: "eventlog",
+        file: l1.network_dir().join("flood.jsonl"),
+        all_there: lines,
+    };
+    let sink_file = lab.dir().join("sink.count");
+    let sink = Receiver {
+        plugin: script(
+            &lab.dir().join("sink"),
+            &format!(
+                "SINK_FILE='{}' exec '{}'",
+                sink_file.display(),
+                program("sink")?.display()
+            ),
+        )?,
+        process: "examples/sink",
+        file: sink_file,
+        all_there: counted,
+    };
+    let pyln_file = lab.dir().join("pyln.jsonl");
+    let pyln = match python::with(&["pyln-client==26.6.6"]) {
+        Ok(python) => {
+            let source = lab.dir().join("pyln-eventlog.py");
+            std::fs::write(&source, PYLN)?;
+            Some(Receiver {
+                plugin: script(
+                    &lab.dir().join("pyln"),
+                    &format!(
+                        "PYLN_FILE='{}' exec '{}' '{}'",
+                        pyln_file.display(),
+                        python.display(),
+                        source.display()
+                    ),
+                )?,
+                process: "pyln-eventlog.py",
+                file: pyln_file,
+                all_there: lines,
+            })
+        }
+        Err(error) => {
+            println!("pyln-client: left out: {error:#}");
+            None
+        }
+    };
+
+    compare(l1, &eventlog, &sink, "a plugin that only reads").await?;
+    if let Some(pyln) = &pyln {
+        compare(l1, &eventlog, pyln, "a pyln-client plugin").await?;
+    }
+    Ok(lab.stop().await?)
+}
+
+async fn compare(l1: &Node, ours: &Receiver, theirs: &Receiver, name: &str) -> Outcome {
+    let mut pairs = Pairs::new(&format!("{COUNT} notifications recorded"), "eventlog", name);
+    let (mut our_memory, mut their_memory) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let (our_time, memory) = turn(l1, ours).await?;
+        our_memory.push(memory);
+        let (their_time, memory) = turn(l1, theirs).await?;
+        their_memory.push(memory);
+        pairs.add(our_time, their_time);
+    }
+    pairs.print();
+    let (ours, theirs) = (median(our_memory), median(their_memory));
+    if let (Some(ours), Some(theirs)) = (ours, theirs) {
+        println!(
+            "  memory: eventlog {ours:.1} MB, {name} {theirs:.1} MB, ratio {:.2}",
+            ours / theirs
+        );
+    }
+    Ok(())
+}
+
+/// One flood; the time it took, and the highest memory in MB.
+async fn turn(l1: &Node, receiver: &Receiver) -> anyhow::Result<(Duration, f64)> {
+    let _ = std::fs::remove_file(&receiver.file);
+    l1.plugin_start(&receiver.plugin).await?;
+    let pid = l1.process_with(receiver.process).await?.pid;
+    let started = Instant::now();
+    let sent: Value = l1.call("flood", json!({"count": COUNT})).await?;
+    ensure!(sent["sent"] == COUNT, "{sent}");
+    let last = eventually(
+        "the last notification",
+        Duration::from_secs(60),
+        async || {
+            let there = (receiver.all_there)(&receiver.file).unwrap_or(0);
+            Ok(match there >= COUNT {
+                true => Probe::Ready(Instant::now()),
+                false => Probe::NotYet(format!("{there} of {COUNT}")),
+            })
+        },
+    )
+    .await?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let highest = status.lines().find_map(|line| {
+        line.strip_prefix("VmHWM:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<f64>()
+            .ok()
+    });
+    if receiver
+        .file
+        .extension()
+        .is_some_and(|extension| extension == "jsonl")
+    {
+        check_order(&receiver.file)?;
+    }
+    l1.plugin_stop(&receiver.plugin.path().display().to_string())
+        .await?;
+    Ok((last - started, highest.unwrap_or(f64::NAN) / 1000.0))
+}
+
+/// How many lines a file has, without reading it as text.
+fn lines(path: &Path) -> anyhow::Result<u64> {
+    Ok(std::fs::read(path)?
+        .iter()
+        .filter(|&&byte| byte == b'\n')
+        .count() as u64)
+}
+
+fn counted(path: &Path) -> anyhow::Result<u64> {
+    Ok(std::fs::read_to_string(path)?.trim().parse()?)
+}
+
+fn check_order(path: &Path) -> Outcome {
+    for (n, line) in std::fs::read_to_string(path)?.lines().enumerate() {
+        let record: Value = serde_json::from_str(line)?;
+        let payload = record.get("payload").unwrap_or(&record);
+        ensure!(payload["n"] == n, "line {n}: {line}");
+    }
+    Ok(())
+}
+
+fn script(path: &Path, command: &str) -> anyhow::Result<Plugin> {
+    std::fs::write(path, format!("#!/bin/sh\n{command}\n"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    Ok(Plugin::path_to(path))
+}
+
+/// The same in Python, kindly: the file stays open, and is written line by line.
+const PYLN: &str = r#"
+import json, os
+from pyln.client import Plugin
+
+plugin = Plugin()
+out = open(os.environ["PYLN_FILE"], "a", buffering=1)
+
+@plugin.subscribe("flood")
+def flood(plugin, n, pad, **kwargs):
+    out.write(json.dumps({"n": n, "pad": pad}) + "\n")
+
+plugin.run()
+"#;

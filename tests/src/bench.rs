@@ -1,0 +1,81 @@
+//! Two ways of doing a thing, timed in turn in one run, so that a ratio holds
+//! however fast the machine is at the moment.
+
+use std::time::Duration;
+
+/// Pairs of times.
+#[derive(Debug)]
+pub struct Pairs {
+    title: String,
+    names: [String; 2],
+    pairs: Vec<(Duration, Duration)>,
+}
+
+impl Pairs {
+    /// Compares `ours` with `theirs` at what the title says.
+    pub fn new(title: &str, ours: &str, theirs: &str) -> Pairs {
+        Pairs {
+            title: title.to_owned(),
+            names: [ours.to_owned(), theirs.to_owned()],
+            pairs: Vec::new(),
+        }
+    }
+
+    /// Adds the times of one turn.
+    pub fn add(&mut self, ours: Duration, theirs: Duration) {
+        self.pairs.push((ours, theirs));
+    }
+
+    /// The median of the pairs' ratios, ours / theirs; `None` without a pair.
+    pub fn ratio(&self) -> Option<f64> {
+        median(
+            self.pairs
+                .iter()
+                .map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()),
+        )
+    }
+
+    /// Prints the medians, and the median of the ratios with their range.
+    pub fn print(&self) {
+        let ms = |times: Vec<f64>| median(times).map_or(0.0, |seconds| seconds * 1000.0);
+        let ours = ms(self.pairs.iter().map(|(a, _)| a.as_secs_f64()).collect());
+        let theirs = ms(self.pairs.iter().map(|(_, b)| b.as_secs_f64()).collect());
+        let ratios = || {
+            self.pairs
+                .iter()
+                .map(|(a, b)| a.as_secs_f64() / b.as_secs_f64())
+        };
+        let least = ratios().fold(f64::INFINITY, f64::min);
+        let most = ratios().fold(0.0, f64::max);
+        println!(
+            "{}: {} {ours:.0} ms, {} {theirs:.0} ms, ratio {:.2} ({least:.2} to {most:.2}), {} pairs",
+            self.title,
+            self.names[0],
+            self.names[1],
+            self.ratio().unwrap_or(f64::NAN),
+            self.pairs.len()
+        );
+    }
+}
+
+/// The middle value; `None` without any.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_the_median_of_the_pairs() {
+        let mut pairs = Pairs::new("t", "a", "b");
+        assert_eq!(pairs.ratio(), None);
+        for (a, b) in [(1, 2), (9, 1), (3, 4)] {
+            pairs.add(Duration::from_secs(a), Duration::from_secs(b));
+        }
+        assert_eq!(pairs.ratio(), Some(0.75));
+    }
+}

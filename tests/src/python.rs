@@ -1,0 +1,50 @@
+//! Python packages that some tests and benchmarks compare with, in a virtual
+//! environment of their own.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use cln_lab::binaries;
+
+/// A Python that has these packages (`name==version`): made on first use, kept
+/// in the private folder of [`binaries::nodes_dir`].
+///
+/// # Errors
+/// If there is no `python3`, or a package cannot be had.
+pub fn with(packages: &[&str]) -> anyhow::Result<PathBuf> {
+    let name = packages
+        .join("_")
+        .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
+    let venv = binaries::nodes_dir().join(format!("venv-{name}"));
+    let python = venv.join("bin/python3");
+    if python.exists() {
+        return Ok(python);
+    }
+    let folder = venv.parent().context("the venv has no parent")?;
+    std::fs::create_dir_all(folder)?;
+    let result = run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).and_then(|()| {
+        run(Command::new(venv.join("bin/pip"))
+            .args(["install", "--quiet"])
+            .args(packages))
+    });
+    if let Err(error) = result {
+        let _ = std::fs::remove_dir_all(&venv);
+        bail!("a Python with {}: {error:#}", packages.join(", "));
+    }
+    Ok(python)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
