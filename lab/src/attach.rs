@@ -6,6 +6,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -110,12 +111,12 @@ impl Lab {
             port,
             pid,
         } = &described.bitcoind;
-        let bitcoind = Bitcoind::attached(program, data, *port, *pid)?;
+        let bitcoind = Arc::new(Bitcoind::attached(program, data, *port, *pid)?);
         let attached = |node: &Described| {
             let attached = Attached {
                 lab_dir: dir.clone(),
             };
-            Node::attached(node, attached)
+            Node::attached(node, attached, &bitcoind)
         };
         let nodes = described.nodes.iter().map(attached).collect();
         Ok(Lab::attached(nodes, bitcoind, &dir))

@@ -26,20 +26,15 @@ pub(crate) const WALLET: &str = "default";
 /// A bitcoind on regtest with one wallet, `default`, reached on 127.0.0.1.
 #[derive(Debug)]
 pub struct Bitcoind {
-    process: Process,
+    /// `None` once it was stopped, and for one that another process holds.
+    daemon: Mutex<Option<Daemon>>,
+    pid: u32,
+    attached: bool,
     password: String,
     dir: PathBuf,
     program: PathBuf,
     port: Port,
     client: Arc<Client>,
-}
-
-/// Whose process it is.
-#[derive(Debug)]
-enum Process {
-    Ours(Mutex<Daemon>),
-    /// Another process's; its id.
-    Attached(u32),
 }
 
 impl Bitcoind {
@@ -61,7 +56,9 @@ impl Bitcoind {
             .to_owned();
         Ok(Bitcoind {
             client: client(port, &password)?,
-            process: Process::Attached(pid),
+            daemon: Mutex::new(None),
+            pid,
+            attached: true,
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -102,7 +99,9 @@ impl Bitcoind {
         })
         .await?;
         Ok(Bitcoind {
-            process: Process::Ours(Mutex::new(daemon)),
+            pid: daemon.pid(),
+            daemon: Mutex::new(Some(daemon)),
+            attached: false,
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -145,13 +144,6 @@ impl Bitcoind {
         self.call("getblockcount", vec![]).await
     }
 
-    /// Mines `blocks` blocks to the wallet; their hashes, first to last.
-    pub async fn mine(&self, blocks: u64) -> Result<Vec<String>> {
-        let address: String = self.call("getnewaddress", vec![]).await?;
-        self.call("generatetoaddress", vec![json!(blocks), json!(address)])
-            .await
-    }
-
     /// The port of its JSON-RPC interface.
     pub fn rpc_port(&self) -> u16 {
         self.port.number()
@@ -174,27 +166,33 @@ impl Bitcoind {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        match &self.process {
-            Process::Ours(daemon) => locked(daemon).pid(),
-            Process::Attached(pid) => *pid,
-        }
+        self.pid
     }
 
     /// An error, with the end of its log, if it has ended.
     pub fn check_alive(&self) -> Result<()> {
-        match &self.process {
-            Process::Ours(daemon) => locked(daemon).check_alive(),
-            Process::Attached(pid) if is_alive(*pid) => Ok(()),
-            Process::Attached(pid) => Err(Error::Answer {
-                from: "bitcoind".to_owned(),
-                why: format!("its process {pid} has ended"),
-            }),
+        if self.attached {
+            return match is_alive(self.pid) {
+                true => Ok(()),
+                false => Err(Error::Answer {
+                    from: "bitcoind".to_owned(),
+                    why: format!("its process {} has ended", self.pid),
+                }),
+            };
+        }
+        match self.daemon().as_mut() {
+            Some(daemon) => daemon.check_alive(),
+            None => Err(Error::usage("bitcoind is not running")),
         }
     }
 
+    fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Stops it and waits until it is gone.
-    pub(crate) async fn stop(self) -> Result<ExitStatus> {
-        if matches!(self.process, Process::Attached(_)) {
+    pub(crate) async fn stop(&self) -> Result<ExitStatus> {
+        if self.attached {
             return Err(not_ours("bitcoind"));
         }
         // An error here means that it is ending or dead; `finish` sees which.
@@ -202,10 +200,9 @@ impl Bitcoind {
         if let Err(error) = &asked {
             tracing::warn!(%error, "bitcoind did not take `stop`");
         }
-        let Process::Ours(daemon) = self.process else {
-            unreachable!("seen above");
+        let Some(daemon) = self.daemon().take() else {
+            return Err(Error::usage("bitcoind is not running"));
         };
-        let daemon = daemon.into_inner().unwrap_or_else(PoisonError::into_inner);
         daemon
             .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
             .await
@@ -213,10 +210,6 @@ impl Bitcoind {
 }
 
 const USER: &str = "lab";
-
-fn locked(daemon: &Mutex<Daemon>) -> MutexGuard<'_, Daemon> {
-    daemon.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A client for the bitcoind on this port. Nothing is sent yet.
 fn client(port: u16, password: &str) -> Result<Arc<Client>> {

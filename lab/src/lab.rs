@@ -211,6 +211,7 @@ impl LabBuilder {
         // want blocks, and those are in the prepared chain.
         let (bitcoind, programs) =
             tokio::try_join!(start_bitcoind(&bitcoind, folder.path(), &reaper), programs)?;
+        let bitcoind = Arc::new(bitcoind);
         let height = chain::BLOCKS;
         let nodes =
             async {
@@ -315,7 +316,7 @@ fn names(specs: &[NodeSpec]) -> Result<Vec<String>> {
 #[derive(Debug)]
 pub struct Lab {
     nodes: Vec<Node>,
-    bitcoind: Bitcoind,
+    bitcoind: Arc<Bitcoind>,
     folder: Folder,
 }
 
@@ -380,7 +381,7 @@ impl Lab {
 
     /// The handle of a lab that another process holds: nothing of it ends when
     /// this is dropped.
-    pub(crate) fn attached(nodes: Vec<Node>, bitcoind: Bitcoind, dir: &Path) -> Lab {
+    pub(crate) fn attached(nodes: Vec<Node>, bitcoind: Arc<Bitcoind>, dir: &Path) -> Lab {
         Lab {
             nodes,
             bitcoind,

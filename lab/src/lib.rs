@@ -25,8 +25,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`Lab`], [`LabBuilder`] (`lab.rs`) | what runs, in what order, and its end |
-//! | [`Node`] (`node/`) | one Lightning node: its process, configuration, requests, plugins, peers, invoices |
-//! | [`Bitcoind`] (`bitcoind.rs`) | the regtest bitcoind; `chain.rs`: the chain it starts with |
+//! | [`Node`] (`node/`) | one Lightning node: its process, configuration, requests, plugins, peers, wallet, channels, invoices, payments |
+//! | `topology.rs` | what concerns several nodes at once: blocks, coins, channels |
+//! | [`Bitcoind`] (`bitcoind.rs`, `mining.rs`) | the regtest bitcoind: its process, blocks and coins; `chain.rs`: the chain it starts with |
 //! | [`Events`] (`events.rs`) | what a plugin recorded |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
@@ -50,10 +51,12 @@ pub mod embedded;
 mod error;
 mod events;
 mod lab;
+mod mining;
 mod node;
 mod ports;
 mod reaper;
 pub mod state;
+mod topology;
 mod version;
 mod wait;
 pub mod workshop;
@@ -62,6 +65,9 @@ pub use bitcoind::Bitcoind;
 pub use error::{Error, Result};
 pub use events::{Event, Events, PATIENCE};
 pub use lab::{Keep, Lab, LabBuilder, NodeKind, NodeSpec};
-pub use node::{Implementation, Log, Node, Plugin, PluginStatus, Process};
+pub use node::{
+    CHANNEL_SAT, Capability, Channel, Implementation, Invoice, Log, Node, OpenChannel, Payment,
+    Plugin, PluginStatus, Process, msat,
+};
 pub use version::Version;
 pub use wait::{Probe, eventually, scaled, timeout_factor};

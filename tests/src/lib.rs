@@ -10,7 +10,7 @@ pub mod python;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cln_lab::{Lab, LabBuilder, NodeKind, NodeSpec, binaries};
+use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, binaries};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a scenario returns.
@@ -69,6 +69,11 @@ impl Cast {
             Cast::EmbeddedAndLightningd if even => NodeKind::Embedded,
             Cast::EmbeddedAndLightningd => NodeKind::Lightningd,
         }
+    }
+
+    /// True if every node of it can do this.
+    pub fn supports(self, _capability: Capability) -> bool {
+        self == Cast::Lightningd
     }
 
     /// Why it is not to run here; `None` if it is. `LAB_NODE` chooses one kind:
@@ -136,6 +141,19 @@ impl Suite {
             });
         }
         self
+    }
+
+    /// Adds a scenario on the casts whose nodes can all do this.
+    #[must_use]
+    pub fn needing<F>(self, need: Capability, name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let casts: Vec<Cast> = Cast::ALL
+            .into_iter()
+            .filter(|cast| cast.supports(need))
+            .collect();
+        self.on(&casts, name, scenario)
     }
 
     /// Adds a test that needs no Lightning node.

@@ -10,6 +10,10 @@ use super::{Implementation, NETWORK, Plugin};
 use crate::bitcoind::{Bitcoind, write_private};
 use crate::{Error, Result};
 
+/// Options of the lab's own that may be given more than once: what a test adds
+/// stands beside them.
+const MULTIPLE: [&str; 2] = ["addr", "disable-plugin"];
+
 /// What a node is to be, before it runs.
 pub(crate) struct Config<'a> {
     pub name: &'a str,
@@ -58,8 +62,17 @@ impl Config<'_> {
                 lines.push(("developer".to_owned(), None));
                 lines.push(("dev-fast-gossip".to_owned(), None));
                 lines.push(("dev-bitcoind-poll".to_owned(), Some("1".to_owned())));
+            } else {
+                // An empty chain gives no estimates, without which lightningd opens
+                // no channel; from v23.11 on it makes them up on regtest.
+                lines.push(("force-feerates".to_owned(), Some("1000".to_owned())));
             }
+            // `developer` turns this off; a plugin meets it on in production.
+            lines.push(("allow-deprecated-apis".to_owned(), Some("true".to_owned())));
         }
+        // What is chosen for this node stands instead of what the lab would set.
+        let chosen = |name: &str| self.options.iter().any(|(option, _)| option == name);
+        lines.retain(|(name, _)| MULTIPLE.contains(&name.as_str()) || !chosen(name));
         for plugin in self.plugins {
             lines.push((
                 "plugin".to_owned(),

@@ -1,10 +1,24 @@
 //! Invoices.
 
-use cln_rpc::model::responses::InvoiceResponse;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Node;
 use crate::Result;
+
+/// An invoice as lightningd makes it. (cln-rpc's own type wants `created_index`,
+/// which came with v23.08.)
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Invoice {
+    /// The invoice itself (BOLT 11).
+    pub bolt11: String,
+    /// What its preimage hashes to: 32 bytes, in hexadecimal.
+    pub payment_hash: String,
+    /// What keeps others from probing for it: 32 bytes, in hexadecimal.
+    pub payment_secret: String,
+    /// When it expires, in seconds since 1970.
+    pub expires_at: u64,
+}
 
 impl Node {
     /// Makes an invoice: `invoice amount_msat label description`.
@@ -14,12 +28,7 @@ impl Node {
     ///
     /// # Errors
     /// 900 if there is an invoice of this label, -32602 if the amount makes no sense.
-    pub async fn invoice(
-        &self,
-        amount: &str,
-        label: &str,
-        description: &str,
-    ) -> Result<InvoiceResponse> {
+    pub async fn invoice(&self, amount: &str, label: &str, description: &str) -> Result<Invoice> {
         let params = json!({"amount_msat": amount, "label": label, "description": description});
         self.call("invoice", params).await
     }

@@ -1,12 +1,16 @@
 //! One Lightning node: what it is, and requests to it.
 
+mod capability;
+mod channels;
 mod config;
 mod invoices;
 mod log;
+mod payments;
 mod peers;
 mod plugins;
 mod process;
 mod processes;
+mod wallet;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -17,15 +21,23 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::attach::Attached;
+use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
 use crate::ports::Port;
 use crate::reaper::Reaper;
 use crate::{Error, Result, Version};
 
+pub use capability::Capability;
+pub(crate) use channels::open_channels;
+pub use channels::{CHANNEL_SAT, Channel, OpenChannel};
+pub use invoices::Invoice;
 pub use log::Log;
+pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
 pub(crate) use process::Setup;
 pub use processes::Process;
+pub(crate) use wallet::fund;
+pub use wallet::msat;
 
 /// The name of the network folder, and of the only network there is here.
 pub(crate) const NETWORK: &str = "regtest";
@@ -73,6 +85,8 @@ pub struct Node {
     plugins: Vec<Plugin>,
     /// Always `None` for a node that another process holds.
     daemon: Mutex<Option<Daemon>>,
+    /// Where its blocks come from: what needs blocks mined mines them there.
+    bitcoind: Arc<Bitcoind>,
     holder: Holder,
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Setup<'a> {
     pub plugins: Vec<Plugin>,
     /// The lab's folder, in which the node gets one of its name.
     pub lab_dir: &'a Path,
-    pub bitcoind: &'a Bitcoind,
+    pub bitcoind: &'a Arc<Bitcoind>,
     pub bitcoin_cli: &'a Path,
     pub reaper: &'a Arc<Reaper>,
 }
@@ -72,6 +72,7 @@ impl Node {
             id: OnceLock::new(),
             plugins: setup.plugins,
             daemon: Mutex::new(None),
+            bitcoind: Arc::clone(setup.bitcoind),
             holder: Holder::Us(Arc::clone(setup.reaper)),
         };
         let socket = node.rpc_path();
@@ -87,7 +88,7 @@ impl Node {
     }
 
     /// The handle of a node that another process holds.
-    pub(crate) fn attached(node: &Described, attached: Attached) -> Node {
+    pub(crate) fn attached(node: &Described, attached: Attached, bitcoind: &Arc<Bitcoind>) -> Node {
         Node {
             name: node.name.clone(),
             program: node.program.clone(),
@@ -97,6 +98,7 @@ impl Node {
             id: OnceLock::from(node.id.clone()),
             plugins: Vec::new(),
             daemon: Mutex::new(None),
+            bitcoind: Arc::clone(bitcoind),
             holder: Holder::Other(attached),
         }
     }

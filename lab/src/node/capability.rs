@@ -1,0 +1,55 @@
+//! What a node can do.
+
+use super::{Implementation, Node};
+use crate::{Error, Result};
+
+/// Something that not every implementation of a node can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Capability {
+    /// Coins on chain: `newaddr`, `listfunds`, `withdraw`.
+    Wallet,
+    /// Channels: `fundchannel`, `close`, and the gossip about them.
+    Channels,
+    /// Payments: `pay`, `keysend`.
+    Payments,
+}
+
+impl std::fmt::Display for Capability {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Capability::Wallet => "an on-chain wallet",
+            Capability::Channels => "channels",
+            Capability::Payments => "payments",
+        })
+    }
+}
+
+impl Node {
+    /// True if it can do this. A test that needs more than every node has asks
+    /// here rather than which program the node is.
+    pub fn supports(&self, capability: Capability) -> bool {
+        match (self.implementation(), capability) {
+            (Implementation::Lightningd(_), _) => true,
+            (
+                Implementation::Embedded(_),
+                Capability::Wallet | Capability::Channels | Capability::Payments,
+            ) => false,
+        }
+    }
+
+    /// An error that says what is missing and what to do, unless it supports this.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn require(&self, capability: Capability) -> Result<()> {
+        if self.supports(capability) {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{} is the {}, which has not {capability}: this needs lightningd (LAB_NODE=lightningd)",
+            self.name(),
+            self.implementation()
+        )))
+    }
+}

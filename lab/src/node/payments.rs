@@ -1,0 +1,74 @@
+//! Payments: by invoice, and without one.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Capability, Node, msat};
+use crate::{Error, Result};
+
+/// A payment that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payment {
+    /// What the payee showed for it: 32 bytes, in hexadecimal.
+    pub preimage: String,
+    /// What the payee received, in millisatoshi.
+    pub amount_msat: u64,
+    /// What the payer sent, fees included, in millisatoshi.
+    pub amount_sent_msat: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    payment_preimage: String,
+    amount_msat: Value,
+    amount_sent_msat: Value,
+}
+
+impl Node {
+    /// Pays an invoice: `pay`, which lightningd hands to `xpay` from v24.11 on.
+    ///
+    /// First it waits until the node has seen the last block: `xpay` leaves no
+    /// slack in its time locks, so that a payer who is a block behind the payee
+    /// would be refused.
+    ///
+    /// # Errors
+    /// lightningd's: 205 if there is no route, 203 if the payee refused, …
+    /// (lightning-pay(7)).
+    pub async fn pay(&self, bolt11: &str) -> Result<Payment> {
+        self.require(Capability::Payments)?;
+        self.wait_block().await?;
+        self.payment("pay", json!({"bolt11": bolt11})).await
+    }
+
+    /// Pays `amount_msat` millisatoshi to a node that made no invoice: `xkeysend`
+    /// from v26.06 on, `keysend` before.
+    ///
+    /// # Errors
+    /// As [`Node::pay`].
+    pub async fn keysend(&self, payee: &Node, amount_msat: u64) -> Result<Payment> {
+        self.require(Capability::Payments)?;
+        self.wait_block().await?;
+        let version = self.implementation().lightningd();
+        let method = match version.is_some_and(|version| version.at_least(26, 6)) {
+            true => "xkeysend",
+            false => "keysend",
+        };
+        let params = json!({"destination": payee.id(), "amount_msat": amount_msat});
+        self.payment(method, params).await
+    }
+
+    async fn payment(&self, method: &str, params: Value) -> Result<Payment> {
+        let answer: Answer = self.call(method, params).await?;
+        let amount = |name: &str, value: &Value| {
+            msat(value).ok_or_else(|| Error::Answer {
+                from: format!("{}: {method}", self.name()),
+                why: format!("{name} is {value}"),
+            })
+        };
+        Ok(Payment {
+            amount_msat: amount("amount_msat", &answer.amount_msat)?,
+            amount_sent_msat: amount("amount_sent_msat", &answer.amount_sent_msat)?,
+            preimage: answer.payment_preimage,
+        })
+    }
+}
