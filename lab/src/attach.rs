@@ -167,15 +167,21 @@ impl Attached {
     /// also knows of one that was started by hand.
     pub fn pid(&self, node: &Node) -> Option<u32> {
         pid_file(node)
-            .or_else(|| {
-                let described = Description::read(&self.lab_dir).ok()?;
-                described
-                    .nodes
-                    .iter()
-                    .find(|other| other.name == node.name())?
-                    .pid
-            })
+            .or_else(|| self.described(node)?.pid)
             .filter(|pid| is_alive(*pid))
+    }
+
+    /// True if the holder has stopped it and means it to be down.
+    pub fn is_stopped(&self, node: &Node) -> bool {
+        let stopped = self
+            .described(node)
+            .is_some_and(|described| described.pid.is_none());
+        stopped && self.pid(node).is_none()
+    }
+
+    fn described(&self, node: &Node) -> Option<Described> {
+        let nodes = Description::read(&self.lab_dir).ok()?.nodes;
+        nodes.into_iter().find(|other| other.name == node.name())
     }
 
     pub fn check_alive(&self, node: &Node) -> Result<()> {

@@ -29,6 +29,9 @@ pub enum End {
 pub async fn start(spec: &Spec, signals: &mut Signals) -> Result<std::result::Result<Lab, u8>> {
     let started = async {
         let lab = spec.builder().start().await?;
+        if spec.channels {
+            lab.while_alive(lab.line_graph()).await?;
+        }
         Ok(lab)
     };
     tokio::select! {

@@ -180,6 +180,11 @@ impl<'a> Json<'a> {
     }
 }
 
+/// A value of ours in the layout that the nodes' answers have.
+pub fn pretty(value: &serde_json::Value) -> String {
+    Json::read(&mut value.to_string().as_str()).pretty()
+}
+
 /// Passes over `bytes` bytes and the white space after them.
 fn skip(rest: &mut &str, bytes: usize) {
     *rest = rest.get(bytes..).unwrap_or_default().trim_ascii_start();

@@ -40,7 +40,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut logs = Vec::new();
     for name in &args.nodes {
         let (name, path) = log_of(&lab, name)?;
-        logs.push((name, Follow::new(path)));
+        logs.push((name, Follow::new(path), String::new()));
     }
     let several = logs.len() > 1;
     let mut skip = args.lines;
@@ -48,18 +48,24 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Before the last look at the files: what a daemon says at its end is in them.
         let ended = !args.follow || Lab::attach(lab.dir()).is_err();
         let mut lines = Vec::new();
-        for (name, log) in &mut logs {
-            lines.extend(log.lines()?.into_iter().map(|line| (name.clone(), line)));
+        for (name, log, time) in &mut logs {
+            let mut new = log.lines()?;
             if ended {
-                lines.extend(log.rest().map(|line| (name.clone(), line)));
+                new.extend(log.rest());
+            }
+            for line in new {
+                // A line without a time of its own goes with the one before it.
+                if let Some(own) = time_of(&line) {
+                    own.clone_into(time);
+                }
+                lines.push((time.clone(), name.clone(), line));
             }
         }
         if several {
-            // Each begins with the time, alike up to the second.
-            lines.sort_by(|a, b| time(&a.1).cmp(time(&b.1)));
+            lines.sort_by(|a, b| a.0.cmp(&b.0));
         }
         let from = skip.take().map_or(0, |n| lines.len().saturating_sub(n));
-        for (name, line) in &lines[from..] {
+        for (_, name, line) in &lines[from..] {
             if several {
                 out::line(format_args!(
                     "{} {line}",
@@ -76,10 +82,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The time at a line's beginning, without its `Z`.
-fn time(line: &str) -> &str {
-    let word = line.split(' ').next().unwrap_or_default();
-    word.trim_end_matches('Z')
+/// The time at a line's beginning, `2026-01-31T12:00:00.123` or without the
+/// fraction, both without `Z`: alike up to the second.
+fn time_of(line: &str) -> Option<&str> {
+    let time = line.split(' ').next()?.strip_suffix('Z')?;
+    let digit = time.starts_with(|c: char| c.is_ascii_digit());
+    (digit && time.contains('T')).then_some(time)
 }
 
 fn log_of(lab: &Lab, name: &str) -> anyhow::Result<(String, PathBuf)> {

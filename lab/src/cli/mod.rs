@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand.
 
 mod bitcoin_cli;
+mod channel;
+mod close;
 mod completions;
 mod connect;
 mod disconnect;
@@ -10,12 +12,14 @@ mod env;
 mod events;
 mod exec;
 mod follow;
+mod fund;
 mod hold;
 mod json_text;
 mod lightning_cli;
 mod logs;
 mod mine;
 mod out;
+mod pay;
 mod progress;
 mod restart;
 mod signals;
@@ -79,6 +83,14 @@ enum Command {
     Connect(connect::Args),
     /// End a connection
     Disconnect(disconnect::Args),
+    /// Give nodes coins
+    Fund(fund::Args),
+    /// Open a channel from one node to another
+    Channel(channel::Args),
+    /// Have one node pay another
+    Pay(pay::Args),
+    /// Close a channel
+    Close(close::Args),
     /// Mine blocks, and wait until every node has seen them
     Mine(mine::Args),
     /// Print a node's log
@@ -137,6 +149,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::BitcoinCli(args) => bitcoin_cli::run(args).await,
         Command::Connect(args) => connect::run(args).await,
         Command::Disconnect(args) => disconnect::run(args).await,
+        Command::Fund(args) => fund::run(args).await,
+        Command::Channel(args) => channel::run(args).await,
+        Command::Pay(args) => pay::run(args).await,
+        Command::Close(args) => close::run(args).await,
         Command::Mine(args) => mine::run(args).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Events(args) => events::run(args).await,

@@ -207,8 +207,10 @@ impl Node {
 
     /// True if it was stopped or killed through its handle, and is meant to be down.
     pub async fn is_stopped(&self) -> bool {
-        // What another process means to do with its node is not ours to know.
-        matches!(self.holder, Holder::Us(_)) && self.daemon.lock().await.is_none()
+        match &self.holder {
+            Holder::Us(_) => self.daemon.lock().await.is_none(),
+            Holder::Other(attached) => attached.is_stopped(self),
+        }
     }
 
     /// Its process id; `None` if it is down.
