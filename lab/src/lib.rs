@@ -31,6 +31,7 @@
 //! | [`Events`] (`events.rs`) | what a plugin recorded |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
+//! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
 //! | `ports.rs` | ports that no other lab has |
 //! | [`binaries`] | where bitcoind, lightningd and our own programs are |
 //! | [`Version`] (`version.rs`) | lightningd's versions |
@@ -39,9 +40,12 @@
 //! | [`embedded`] | a node in one process, where lightningd is not installed |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
+mod attach;
 pub mod binaries;
 mod bitcoind;
+mod byhand;
 mod chain;
+pub mod control;
 mod daemon;
 pub mod embedded;
 mod error;
@@ -51,6 +55,7 @@ mod mining;
 mod node;
 mod ports;
 mod reaper;
+pub mod state;
 mod topology;
 mod version;
 mod wait;
