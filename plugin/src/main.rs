@@ -33,9 +33,7 @@ async fn main() -> Result<ExitCode> {
             .context("reading stdin")?;
 
     // The manifest: options, methods, subscriptions.
-    let release = std::env::var("LIGHTNINGD_VERSION")
-        .ok()
-        .and_then(|v| topics::release(&v));
+    let release = topics::release_from_env();
     let more = std::env::var(TOPICS_ENV).unwrap_or_default();
     let more: Vec<String> = more
         .split(',')
