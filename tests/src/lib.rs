@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod python;
+pub mod sandbox;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

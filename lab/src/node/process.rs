@@ -140,6 +140,7 @@ impl Node {
     pub(crate) async fn ready(&self, height: u64) -> Result<()> {
         eventually(format!("{} to be ready", self.name), START, async || {
             self.check_alive().await?;
+            self.check_plugins().await?;
             match self.not_ready_because(height).await {
                 Ok(None) => Ok(Probe::Ready(())),
                 Ok(Some(reason)) => Ok(Probe::NotYet(reason)),
@@ -147,6 +148,36 @@ impl Node {
             }
         })
         .await
+    }
+
+    /// An error if a plugin that the node was to start with has ended: lightningd
+    /// goes on without it, and no longer lists it.
+    async fn check_plugins(&self) -> Result<()> {
+        if self.plugins.is_empty() || !self.rpc_path().exists() {
+            return Ok(());
+        }
+        // A node that does not answer yet is none that has lost a plugin.
+        let Ok(listed) = self.plugin_list().await else {
+            return Ok(());
+        };
+        for plugin in &self.plugins {
+            let path = plugin.path();
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            if listed.iter().any(|status| Path::new(&status.name) == path) {
+                continue;
+            }
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let mut why = "it ended before it was up; the node's log says of it:".to_owned();
+            for line in self.log().lines_with(&*file)? {
+                why.push_str("\n    ");
+                why.push_str(&line);
+            }
+            return Err(Error::Answer {
+                from: format!("{}: plugin {}", self.name, path.display()),
+                why,
+            });
+        }
+        Ok(())
     }
 
     /// One look at everything that makes a node ready; `None` if all of it holds.
@@ -228,6 +259,9 @@ impl Node {
     pub async fn start(&self) -> Result<()> {
         if let Holder::Other(attached) = &self.holder {
             return attached.start(self).await;
+        }
+        if self.pid().await.is_some() {
+            return Err(Error::usage(format!("{} is running already", self.name)));
         }
         // A stopped node's port can stay taken for a while by a process of its
         // own that is still ending.
