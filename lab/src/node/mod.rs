@@ -14,6 +14,7 @@ mod shim;
 mod wallet;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use cln_rpc::model::TypedRequest;
@@ -84,6 +85,8 @@ pub struct Node {
     port: Port,
     /// Set when it first answers; a node keeps its id for life.
     id: OnceLock<String>,
+    /// How often its process was started.
+    starts: AtomicUsize,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
     /// Always `None` for a node that another process holds.

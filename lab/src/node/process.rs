@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -70,6 +71,7 @@ impl Node {
             dir,
             port,
             id: OnceLock::new(),
+            starts: AtomicUsize::new(0),
             plugins: setup.plugins,
             daemon: Mutex::new(None),
             bitcoind: Arc::clone(setup.bitcoind),
@@ -96,6 +98,7 @@ impl Node {
             dir: node.dir.clone(),
             port: Port::leased_elsewhere(node.port),
             id: OnceLock::from(node.id.clone()),
+            starts: AtomicUsize::new(0),
             plugins: Vec::new(),
             daemon: Mutex::new(None),
             bitcoind: Arc::clone(bitcoind),
@@ -132,6 +135,7 @@ impl Node {
             reaper,
         )?;
         *slot = Some(daemon);
+        self.starts.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -168,7 +172,7 @@ impl Node {
             }
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let mut why = "it ended before it was up; the node's log says of it:".to_owned();
-            for line in self.log().lines_with(&*file)? {
+            for line in self.log().lines_with(&file)? {
                 why.push_str("\n    ");
                 why.push_str(&line);
             }
@@ -214,6 +218,17 @@ impl Node {
         // getinfo answers a moment before peers are listened for.
         if let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).await {
             return Ok(Some(format!("port {}: {error}", self.port())));
+        }
+        // Both answer a moment before lightningd is through with its start, and a
+        // `plugin start` in between can hang. Its log says when it is, once a start.
+        let started = self
+            .log()
+            .lines_with("Server started with public key")?
+            .len();
+        if self.log_path().exists() && started < self.starts.load(Ordering::Relaxed) {
+            return Ok(Some(
+                "its log does not say that the server started".to_owned(),
+            ));
         }
         let known = self.id.get_or_init(|| id.to_owned());
         if known != id {
