@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod pattern;
 pub mod python;
+pub mod sandbox;
 pub mod socket;
 
 use std::path::PathBuf;

@@ -29,7 +29,8 @@ Examples:
   lab up --name other                     a second lab beside the first")]
 pub struct Args {
     /// What to call it
-    #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = state::DEFAULT)]
+    #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = state::DEFAULT,
+        value_parser = name)]
     name: String,
     /// Return when all nodes are ready; `lab down` ends it
     #[arg(long, short)]
@@ -39,6 +40,11 @@ pub struct Args {
     /// What `--detach` starts: holds the lab, and says on standard output when it is up
     #[arg(long, hide = true)]
     supervise: bool,
+}
+
+fn name(text: &str) -> cln_lab::Result<String> {
+    state::check_name(text)?;
+    Ok(text.to_owned())
 }
 
 /// What the process that holds the lab tells the one that started it.

@@ -10,9 +10,11 @@ mod peers;
 mod plugins;
 mod process;
 mod processes;
+mod shim;
 mod wallet;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use cln_rpc::model::TypedRequest;
@@ -36,6 +38,8 @@ pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
 pub(crate) use process::Setup;
 pub use processes::Process;
+pub(crate) use shim::Shim;
+pub use shim::{InlinePlugin, ShimReader, ShimWriter};
 pub(crate) use wallet::fund;
 pub use wallet::msat;
 
@@ -81,6 +85,8 @@ pub struct Node {
     port: Port,
     /// Set when it first answers; a node keeps its id for life.
     id: OnceLock<String>,
+    /// How often its process was started.
+    starts: AtomicUsize,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
     /// Always `None` for a node that another process holds.
