@@ -35,6 +35,7 @@
 //! | `wire.rs` | the messages that lightningd and plugins exchange |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
+//! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
 //! | `ports.rs` | ports that no other lab has |
 //! | [`binaries`] | where bitcoind, lightningd and our own programs are |
 //! | [`Version`] (`version.rs`) | lightningd's versions |
@@ -43,9 +44,12 @@
 //! | [`embedded`] | a node in one process, where lightningd is not installed |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
+mod attach;
 pub mod binaries;
 mod bitcoind;
+mod byhand;
 mod chain;
+pub mod control;
 mod daemon;
 pub mod embedded;
 mod error;
@@ -56,6 +60,7 @@ mod mining;
 mod node;
 mod ports;
 mod reaper;
+pub mod state;
 mod tap;
 mod topics;
 mod topology;

@@ -93,6 +93,17 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
+/// Taken for the release of a lightningd that tells a version of its own making:
+/// one so new that nothing is missing.
+const UNNAMED: Release = (u32::MAX, 0);
+
+/// The release in the environment variable `LIGHTNINGD_VERSION`, which lightningd
+/// sets for its plugins in every version that knows `*`; `None` if it does not.
+pub fn release_from_env() -> Option<Release> {
+    let version = std::env::var("LIGHTNINGD_VERSION").ok()?;
+    Some(release(&version).unwrap_or(UNNAMED))
+}
+
 /// Reads a release from lightningd's version string: `v23.02.2`,
 /// `v24.11-123-gabcdef-modded`, `26.06`. `None` if it is not of that form.
 pub fn release(version: &str) -> Option<Release> {
@@ -159,11 +170,7 @@ impl Wanted {
             }
         }
         if !wanted.all && !wanted.any && wanted.names.is_empty() {
-            return Err(
-                "name a topic; lightning-cli -k setconfig config=eventlog-topics \
-                 val='[\"connect\"]' does"
-                    .to_owned(),
-            );
+            return Err("name a topic (lightning-cli passes a list on only with -k)".to_owned());
         }
         Ok(wanted)
     }

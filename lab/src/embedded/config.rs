@@ -5,12 +5,12 @@
 //! the log; one that neither lightningd nor any plugin knows is refused, as
 //! lightningd refuses it.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::log::{Level, LogConfig};
-use super::options::{self, ConfigVar, Source, parse_bool};
+use super::options::{self, ConfigVar, parse_bool};
 
 /// The port on which lightningd listens on regtest.
 pub const DEFAULT_PORT: u16 = 19846;
@@ -154,7 +154,7 @@ pub struct Config {
     pub rgb: Option<String>,
     /// `addr` and `bind-addr`; empty is none.
     pub bind: Vec<SocketAddr>,
-    /// `addr` and `announce-addr`: told in `getinfo`.
+    /// `addr`, where it is routable, and `announce-addr`: told in `getinfo`.
     pub announce: Vec<SocketAddr>,
     /// `offline`: neither listen nor connect by itself.
     pub offline: bool,
@@ -382,7 +382,9 @@ impl Config {
             }
             "addr" => parse_addr(&value).map(|addr| {
                 self.bind.push(addr);
-                self.announce.push(addr);
+                if is_routable(&addr) {
+                    self.announce.push(addr);
+                }
             }),
             "bind-addr" => parse_addr(&value).map(|addr| self.bind.push(addr)),
             "announce-addr" => parse_addr(&value).map(|addr| self.announce.push(addr)),
@@ -671,6 +673,21 @@ fn parse_addr(value: &str) -> Result<SocketAddr, String> {
         .ok_or_else(wrong)
 }
 
+/// Whether lightningd would announce an address it listens on.
+fn is_routable(addr: &SocketAddr) -> bool {
+    match addr.ip() {
+        IpAddr::V4(ip) => {
+            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified())
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_loopback()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local()
+                || ip.is_unspecified())
+        }
+    }
+}
+
 /// The whole `--help`.
 pub fn help() -> String {
     let mut text = String::from(
@@ -696,12 +713,15 @@ pub fn help() -> String {
     text
 }
 
-/// The source of an option that nobody set, for `listconfigs`.
-pub fn source_of(vars: &[ConfigVar], name: &str) -> Option<Source> {
-    vars.iter()
-        .rev()
-        .find(|v| v.name == name)
-        .map(|v| v.source.clone())
+/// Whether lightningd has an option of this name.
+pub fn is_known(name: &str) -> bool {
+    OWN.iter().any(|own| own.name == name)
+        || NO_EFFECT_WITH_VALUE.contains(&name)
+        || NO_EFFECT_FLAGS.contains(&name)
+        || matches!(
+            name,
+            "developer" | "clear-plugins" | "daemon" | "offline" | "regtest"
+        )
 }
 
 #[cfg(test)]

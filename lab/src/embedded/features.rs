@@ -60,7 +60,22 @@ impl FeatureSet {
         }
     }
 
-    /// As in `getinfo` and in a plugin's `init`.
+    /// As in a plugin's `init`, which names more places than the node shows any
+    /// bits in.
+    pub fn to_init_json(&self) -> Value {
+        let mut places = self.to_json();
+        for place in [
+            "bolt12_offer",
+            "bolt12_invreq",
+            "bolt12_invoice",
+            "channel_type",
+        ] {
+            places[place] = json!("");
+        }
+        places
+    }
+
+    /// As in `getinfo`.
     pub fn to_json(&self) -> Value {
         json!({
             "init": hex(&self.init),

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 /// The longest single message that is taken, in bytes. lightningd has no limit;
 /// without one, a peer of the pipe that never closes its brace would take the
 /// machine's memory.
-pub const MAX_MESSAGE: usize = 64 * 1024 * 1024;
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// How much of what was seen an error quotes, in bytes.
 const QUOTE: usize = 1000;

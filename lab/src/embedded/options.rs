@@ -17,8 +17,6 @@ pub enum Source {
     File(PathBuf, usize),
     /// In `plugin start PATH name=value`: gone when the plugin stops.
     PluginStart,
-    /// By `setconfig`, written to this file at this line.
-    SetConfig(PathBuf, usize),
     /// By `setconfig … transient=true`.
     Transient,
 }
@@ -28,7 +26,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::CommandLine => f.write_str("cmdline"),
-            Source::File(path, line) | Source::SetConfig(path, line) => {
+            Source::File(path, line) => {
                 write!(f, "{}:{line}", path.display())
             }
             Source::PluginStart => f.write_str("pluginstart"),

@@ -4,14 +4,13 @@
 //! is never about something that is gone after a crash, and the cost of an
 //! invoice does not grow with their number. Reading drops a last line that a
 //! crash cut short, and writes the file anew (beside it, then renamed over it)
-//! without what was deleted. Mode 0600: it holds preimages.
+//! without what was deleted or changed since. Mode 0600: it holds preimages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,19 +36,15 @@ pub struct Invoice {
     /// Set by the first change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_index: Option<u64>,
+    /// Nobody paid it in time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expired: bool,
 }
 
 impl Invoice {
     /// `unpaid` or `expired`: nobody can pay an embedded node.
     pub fn status(&self) -> &'static str {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        if now.as_secs() > self.expires_at {
-            "expired"
-        } else {
-            "unpaid"
-        }
+        if self.expired { "expired" } else { "unpaid" }
     }
 }
 
@@ -76,6 +71,8 @@ pub struct Store {
     invoices: BTreeMap<u64, Invoice>,
     by_label: HashMap<String, u64>,
     by_hash: HashMap<String, u64>,
+    /// The unpaid ones: when each expires, and which it is.
+    unpaid: BTreeSet<(u64, u64)>,
     created: u64,
     updated: u64,
 }
@@ -93,29 +90,34 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(fail(e.to_string())),
         };
-        let mut changes = Vec::new();
-        let mut lines = text.split_inclusive(|b| *b == b'\n').enumerate().peekable();
-        while let Some((index, line)) = lines.next() {
-            match serde_json::from_slice(line) {
-                Ok(change) => changes.push(change),
-                Err(_) if lines.peek().is_none() && !line.ends_with(b"\n") => {}
-                Err(e) => return Err(fail(format!("line {}: {e}", index + 1))),
-            }
-        }
         let mut store = Self {
             path: path.to_owned(),
-            file: create(&path.with_extension("new")).map_err(|e| fail(e.to_string()))?,
-            len: 0,
+            file: append_to(path).map_err(|e| fail(e.to_string()))?,
+            len: text.len() as u64,
             invoices: BTreeMap::new(),
             by_label: HashMap::new(),
             by_hash: HashMap::new(),
+            unpaid: BTreeSet::new(),
             created: 0,
             updated: 0,
         };
-        for change in changes {
-            store.apply(change);
+        let mut changes = 0;
+        let mut cut_short = false;
+        let mut lines = text.split_inclusive(|b| *b == b'\n').enumerate().peekable();
+        while let Some((index, line)) = lines.next() {
+            match serde_json::from_slice(line) {
+                Ok(change) if line.ends_with(b"\n") => {
+                    store.apply(change);
+                    changes += 1;
+                }
+                _ if lines.peek().is_none() && !line.ends_with(b"\n") => cut_short = true,
+                Ok(_) => {}
+                Err(e) => return Err(fail(format!("line {}: {e}", index + 1))),
+            }
         }
-        store.rewrite().map_err(|e| fail(e.to_string()))?;
+        if cut_short || changes > store.invoices.len() + 1 {
+            store.rewrite().map_err(|e| fail(e.to_string()))?;
+        }
         Ok(store)
     }
 
@@ -125,6 +127,10 @@ impl Store {
             created: self.created,
             updated: self.updated,
         };
+        let new = self.path.with_extension("new");
+        // What a crash left behind may have another mode.
+        let _ = fs::remove_file(&new);
+        self.file = append_to(&new)?;
         let mut text = line(&counters)?;
         for invoice in self.invoices.values() {
             text.extend(line(&Change::Put(invoice.clone()))?);
@@ -132,7 +138,7 @@ impl Store {
         self.file.write_all(&text)?;
         self.file.sync_all()?;
         self.len = text.len() as u64;
-        fs::rename(self.path.with_extension("new"), &self.path)
+        fs::rename(&new, &self.path)
     }
 
     fn apply(&mut self, change: Change) {
@@ -147,12 +153,18 @@ impl Store {
                 self.updated = self.updated.max(invoice.updated_index.unwrap_or(0));
                 self.by_label.insert(invoice.label.clone(), index);
                 self.by_hash.insert(invoice.payment_hash.clone(), index);
+                if invoice.expired {
+                    self.unpaid.remove(&(invoice.expires_at, index));
+                } else {
+                    self.unpaid.insert((invoice.expires_at, index));
+                }
                 self.invoices.insert(index, invoice);
             }
             Change::Delete(index) => {
                 if let Some(invoice) = self.invoices.remove(&index) {
                     self.by_label.remove(&invoice.label);
                     self.by_hash.remove(&invoice.payment_hash);
+                    self.unpaid.remove(&(invoice.expires_at, index));
                 }
             }
         }
@@ -183,6 +195,27 @@ impl Store {
         let index = invoice.created_index;
         self.commit(Change::Put(invoice))?;
         Ok(index)
+    }
+
+    /// Marks what nobody paid in time; `now` in seconds since the epoch.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn expire(&mut self, now: u64) -> io::Result<()> {
+        while let Some((expires_at, index)) = self.unpaid.first().copied() {
+            if expires_at >= now {
+                break;
+            }
+            let Some(invoice) = self.invoices.get(&index) else {
+                break;
+            };
+            self.commit(Change::Put(Invoice {
+                expired: true,
+                updated_index: Some(self.updated + 1),
+                ..invoice.clone()
+            }))?;
+        }
+        Ok(())
     }
 
     /// Takes an invoice away for good.
@@ -223,12 +256,10 @@ impl Store {
     }
 }
 
-fn create(path: &Path) -> io::Result<File> {
-    // What a crash left behind may have another mode.
-    let _ = fs::remove_file(path);
+fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
-        .create_new(true)
+        .create(true)
         .mode(0o600)
         .open(path)
 }
@@ -256,7 +287,41 @@ mod tests {
             expires_at: u64::MAX,
             created_index: 0,
             updated_index: None,
+            expired: false,
         }
+    }
+
+    #[test]
+    fn what_nobody_paid_expires_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invoices.jsonl");
+        let mut store = Store::open(&path).unwrap();
+        store
+            .add(Invoice {
+                expires_at: 10,
+                ..invoice("a")
+            })
+            .unwrap();
+        store.add(invoice("b")).unwrap();
+        for now in [10, 11, 12] {
+            store.expire(now).unwrap();
+            let a = store.with_label("a").unwrap();
+            let want = if now > 10 {
+                ("expired", Some(1))
+            } else {
+                ("unpaid", None)
+            };
+            assert_eq!((a.status(), a.updated_index), want);
+            assert_eq!(store.with_label("b").unwrap().status(), "unpaid");
+        }
+        assert_eq!(
+            Store::open(&path)
+                .unwrap()
+                .with_label("a")
+                .unwrap()
+                .status(),
+            "expired"
+        );
     }
 
     #[test]

@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use cln_rpc::model::TypedRequest;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::attach::Attached;
 use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
 use crate::ports::Port;
@@ -45,7 +46,8 @@ pub use wallet::msat;
 pub(crate) const NETWORK: &str = "regtest";
 
 /// Which program a node is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "version", rename_all = "lowercase")]
 pub enum Implementation {
     /// Core Lightning.
     Lightningd(Version),
@@ -84,10 +86,18 @@ pub struct Node {
     id: OnceLock<String>,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
+    /// Always `None` for a node that another process holds.
     daemon: Mutex<Option<Daemon>>,
     /// Where its blocks come from: what needs blocks mined mines them there.
     bitcoind: Arc<Bitcoind>,
-    reaper: Arc<Reaper>,
+    holder: Holder,
+}
+
+/// Who holds a node's process, and sees to its end.
+#[derive(Debug)]
+enum Holder {
+    Us(Arc<Reaper>),
+    Other(Attached),
 }
 
 impl Node {

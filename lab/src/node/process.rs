@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::config::Config;
-use super::{Implementation, Node, Plugin};
+use super::{Holder, Implementation, Node, Plugin};
+use crate::attach::{Attached, Described, not_ours};
 use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
 use crate::error::IoContext;
@@ -72,7 +73,7 @@ impl Node {
             plugins: setup.plugins,
             daemon: Mutex::new(None),
             bitcoind: Arc::clone(setup.bitcoind),
-            reaper: Arc::clone(setup.reaper),
+            holder: Holder::Us(Arc::clone(setup.reaper)),
         };
         let socket = node.rpc_path();
         if socket.as_os_str().len() > SOCKET_PATH {
@@ -86,6 +87,22 @@ impl Node {
         Ok(node)
     }
 
+    /// The handle of a node that another process holds.
+    pub(crate) fn attached(node: &Described, attached: Attached, bitcoind: &Arc<Bitcoind>) -> Node {
+        Node {
+            name: node.name.clone(),
+            program: node.program.clone(),
+            implementation: node.implementation.clone(),
+            dir: node.dir.clone(),
+            port: Port::leased_elsewhere(node.port),
+            id: OnceLock::from(node.id.clone()),
+            plugins: Vec::new(),
+            daemon: Mutex::new(None),
+            bitcoind: Arc::clone(bitcoind),
+            holder: Holder::Other(attached),
+        }
+    }
+
     /// The command that starts it, as a person would type it.
     pub fn start_command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -97,6 +114,9 @@ impl Node {
     }
 
     async fn spawn_process(&self) -> Result<()> {
+        let Holder::Us(reaper) = &self.holder else {
+            return Err(not_ours(&self.name));
+        };
         let mut slot = self.daemon.lock().await;
         if slot
             .as_mut()
@@ -109,7 +129,7 @@ impl Node {
             self.start_command(),
             &self.dir.join("output"),
             Some(&self.log_path()),
-            &self.reaper,
+            reaper,
         )?;
         *slot = Some(daemon);
         Ok(())
@@ -176,6 +196,9 @@ impl Node {
 
     /// An error, with the end of its log, if its process has ended.
     pub async fn check_alive(&self) -> Result<()> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.check_alive(self);
+        }
         match self.daemon.lock().await.as_mut() {
             Some(daemon) => daemon.check_alive(),
             None => Err(Error::usage(format!("{} is not running", self.name))),
@@ -184,11 +207,17 @@ impl Node {
 
     /// True if it was stopped or killed through its handle, and is meant to be down.
     pub async fn is_stopped(&self) -> bool {
-        self.daemon.lock().await.is_none()
+        match &self.holder {
+            Holder::Us(_) => self.daemon.lock().await.is_none(),
+            Holder::Other(attached) => attached.is_stopped(self),
+        }
     }
 
     /// Its process id; `None` if it is down.
     pub async fn pid(&self) -> Option<u32> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.pid(self);
+        }
         let mut slot = self.daemon.lock().await;
         let daemon = slot.as_mut()?;
         daemon.status().is_none().then(|| daemon.pid())
@@ -197,6 +226,9 @@ impl Node {
     /// Starts it again after [`Node::stop`] and waits until it is ready. Plugins
     /// that were started by hand are not: they ended with the process.
     pub async fn start(&self) -> Result<()> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.start(self).await;
+        }
         // A stopped node's port can stay taken for a while by a process of its
         // own that is still ending.
         eventually(
@@ -222,6 +254,9 @@ impl Node {
     /// # Errors
     /// If it is not running, or cannot be ended.
     pub async fn stop(&self) -> Result<ExitStatus> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.stop(self).await;
+        }
         let Some(daemon) = self.daemon.lock().await.take() else {
             return Err(Error::usage(format!("{} is not running", self.name)));
         };
@@ -242,6 +277,9 @@ impl Node {
 
     /// Ends it and everything it started with SIGKILL, as a power cut would.
     pub async fn kill9(&self) -> Result<ExitStatus> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.kill9(self).await;
+        }
         match self.daemon.lock().await.take() {
             Some(daemon) => daemon.kill().await,
             None => Err(Error::usage(format!("{} is not running", self.name))),

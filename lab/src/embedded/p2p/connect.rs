@@ -26,6 +26,12 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// handshake (it does so at the second tick, every ten seconds).
 const LDK_PATIENCE: Duration = Duration::from_secs(9);
 
+/// How often a link is tried that crossed another.
+const TRIES: usize = 4;
+
+/// How long the side that gives way waits for the other's link.
+const GIVE_WAY: Duration = Duration::from_millis(250);
+
 /// Why a connection did not come up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -84,7 +90,7 @@ pub async fn connect(
     if let (true, Some(addr)) = (first, addr) {
         let node = node.clone();
         tokio::spawn(async move {
-            if let Err(failure) = reach(&node, id, addr).await {
+            if let Err(failure) = reach_uncrossed(&node, id, addr).await {
                 let waiting = node.peers.state().waiting.remove(&id).unwrap_or_default();
                 for waiter in waiting {
                     let _ = waiter.send(Err(failure.clone()));
@@ -95,9 +101,36 @@ pub async fn connect(
     rx.await.unwrap_or(Err(Failure::Dropped))
 }
 
+/// Opens the link, again if it crossed one that the peer opened at the same
+/// time: LDK keeps the link it knows and drops the other, so two that cross can
+/// end each other on both sides. The side with the smaller id tries again at
+/// once, the other gives it time.
+async fn reach_uncrossed(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> Result<(), Failure> {
+    let mut tries = 0;
+    loop {
+        let (failure, phase) = match reach(node, id, addr).await {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        tries += 1;
+        if phase != Phase::Init || tries == TRIES {
+            return Err(failure);
+        }
+        if node.keys.public > id && node.peers.comes_up(&id, GIVE_WAY).await {
+            return Ok(());
+        }
+        if node.peers.comes_up(&id, Duration::ZERO).await {
+            return Ok(());
+        }
+    }
+}
+
+/// What became of an attempt, and how far it came.
+type Attempt = Result<(), (Failure, Phase)>;
+
 /// Opens the link; the events of the link tell who waits for it that it is up.
-async fn reach(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> Result<(), Failure> {
-    let fail = |what: String| Failure::Failed { addr, what };
+async fn reach(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> Attempt {
+    let fail = |what: String| (Failure::Failed { addr, what }, Phase::Handshake);
     let started = Instant::now();
     let deadline = started + TIMEOUT;
     node.log
@@ -129,18 +162,22 @@ async fn reach(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> Result<(), 
     };
     if !ended {
         node.peers.manager.disconnect_by_node_id(id);
+        // Whatever it waited for so long, it will not do better now.
         return Err(fail(format!("{doing}: Connection timed out")));
     }
-    Err(fail(format!("{doing}: {}", why_ended(&witness, started))))
+    let why = why_ended(&witness, started, phase);
+    Err((fail(format!("{doing}: {why}")).0, phase))
 }
 
-fn why_ended(witness: &std::net::TcpStream, started: Instant) -> &'static str {
+fn why_ended(witness: &std::net::TcpStream, started: Instant, phase: Phase) -> &'static str {
     let mut byte = [0];
-    match witness.peek(&mut byte) {
-        Ok(0) => "peer closed connection (wrong key?)",
-        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
-            "peer closed connection (wrong key?)"
-        }
+    let closed_by_peer = match witness.peek(&mut byte) {
+        Ok(len) => len == 0,
+        Err(e) => e.kind() == io::ErrorKind::ConnectionReset,
+    };
+    match phase {
+        Phase::Handshake if closed_by_peer => "peer closed connection (wrong key?)",
+        _ if closed_by_peer => "peer closed connection",
         _ if started.elapsed() > LDK_PATIENCE => "Connection timed out",
         _ => "Protocol error",
     }

@@ -240,6 +240,28 @@ impl Peers {
         rx.await.ok()
     }
 
+    /// Whether a link to this node is up, or comes up in time.
+    async fn comes_up(&self, id: &PublicKey, within: Duration) -> bool {
+        let (tx, mut rx) = oneshot::channel();
+        {
+            let mut state = self.state();
+            if state.connected.contains_key(id) || state.deciding.contains_key(id) {
+                return true;
+            }
+            state.waiting.entry(*id).or_default().push(tx);
+        }
+        let up = matches!(tokio::time::timeout(within, &mut rx).await, Ok(Ok(Ok(_))));
+        rx.close();
+        let mut state = self.state();
+        if let Some(waiting) = state.waiting.get_mut(id) {
+            waiting.retain(|waiter| !waiter.is_closed());
+            if waiting.is_empty() {
+                state.waiting.remove(id);
+            }
+        }
+        up
+    }
+
     /// Sends a ping that asks for no pong.
     pub fn send_ping(&self, id: &PublicKey, bytes: u16, pong_bytes: u16) {
         self.pings.send(*id, Ping { pong_bytes, bytes });

@@ -369,7 +369,7 @@ fn check_names(node: &Node, plugin: &Plugin, manifest: &Manifest) -> Result<(), 
                 && p.manifest()
                     .is_some_and(|m| m.options.iter().any(|o| o.name == option.name))
         });
-        if other || config::OWN.iter().any(|own| own.name == option.name) {
+        if other || config::is_known(&option.name) {
             return Err(format!("Option \"{}\" already registered", option.name));
         }
     }
@@ -417,7 +417,7 @@ async fn init_phase(node: &Arc<Node>, plugin: &Arc<Plugin>) -> Result<(), String
             "rpc-file": rpc_file_name(node),
             "startup": node.plugins.startup(),
             "network": "regtest",
-            "feature_set": node.features().to_json(),
+            "feature_set": node.features().to_init_json(),
         },
     });
     plugin.set_stage(Stage::Init);

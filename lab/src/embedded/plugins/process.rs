@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -115,18 +116,26 @@ impl Plugin {
         file: Fingerprint,
         important: bool,
     ) -> Result<Arc<Self>, String> {
-        let mut command = Command::new(path);
-        command
-            .env("LIGHTNINGD_PLUGIN", "1")
-            .env("LIGHTNINGD_VERSION", crate::embedded::version())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        if node.config.developer {
-            command.arg("--developer");
-        }
-        let mut child = command
-            .spawn()
-            .map_err(|e| format!("opening pipe: {}", os_error(&e)))?;
+        let start = |mut command: Command| {
+            command
+                .env("LIGHTNINGD_PLUGIN", "1")
+                .env("LIGHTNINGD_VERSION", crate::embedded::version())
+                .args(node.config.developer.then_some("--developer"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+        };
+        let started = match start(Command::new(path)) {
+            // A script without `#!` is the shell's, as `execvp` has it and so
+            // lightningd.
+            Err(e) if e.raw_os_error() == Some(Errno::ENOEXEC as i32) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg(path);
+                start(shell)
+            }
+            other => other,
+        };
+        let mut child = started.map_err(|e| format!("opening pipe: {}", os_error(&e)))?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("opening pipe".into());
         };
@@ -362,6 +371,9 @@ async fn read(node: Arc<Node>, plugin: Arc<Plugin>, mut stdout: ChildStdout) {
                 return;
             }
         }
+        // Who waited for one of these answers takes it before the end of the
+        // output is seen: a plugin may disable itself and leave in one breath.
+        tokio::task::yield_now().await;
     }
     let level = if node.plugins.shutting_down() {
         Level::Debug

@@ -21,16 +21,11 @@ impl Settings {
     /// The values of an option, each with where it was set; empty if it was not.
     pub fn get(&self, option: &PluginOption) -> Vec<&ConfigVar> {
         let all: Vec<_> = self.vars.iter().filter(|v| v.name == option.name).collect();
-        // `setconfig` and `plugin start` replace what was there before.
+        // What `plugin start` sets replaces what was there before.
         let from = all
             .iter()
-            .rposition(|v| matches!(v.source, Source::PluginStart))
-            .map_or(0, |last| {
-                let first = all
-                    .iter()
-                    .position(|v| matches!(v.source, Source::PluginStart));
-                first.unwrap_or(last)
-            });
+            .position(|v| v.source == Source::PluginStart)
+            .unwrap_or(0);
         if option.multi {
             all[from..].to_vec()
         } else {

@@ -41,7 +41,11 @@ pub struct RpcError {
     /// For people.
     pub message: String,
     /// For programs.
-    pub data: Option<Value>,
+    pub data: Option<Box<Value>>,
+    /// The parameter's value that is wrong, as JSON. It may be a secret, so the
+    /// caller is told of it only where lightningd tells it, too: see
+    /// [`RpcError::tell`].
+    pub token: Option<Box<str>>,
 }
 
 impl RpcError {
@@ -51,6 +55,7 @@ impl RpcError {
             code,
             message: message.into(),
             data: None,
+            token: None,
         }
     }
 
@@ -59,18 +64,46 @@ impl RpcError {
         Self::new(INVALID_PARAMS, message)
     }
 
-    /// A parameter has a wrong value, in lightningd's form.
-    pub fn bad(param: &str, what: &str) -> Self {
-        Self::params(format!(
-            "{param}: {what}: invalid token (see logs for details)"
-        ))
+    /// A parameter has a wrong value.
+    pub fn bad(param: &str, what: &str, token: impl Into<Box<str>>) -> Self {
+        Self {
+            token: Some(token.into()),
+            ..Self::params(format!("{param}: {what}"))
+        }
+    }
+
+    /// A plugin died before it answered.
+    pub fn terminated() -> Self {
+        Self::new(
+            PLUGIN_TERMINATED,
+            "Plugin terminated before replying to RPC call.",
+        )
+    }
+
+    /// Makes the message about a wrong value what lightningd makes of it: with
+    /// the value for developers and for `check`, without for others. Gives the
+    /// line for the log that has it then.
+    pub fn tell(mut self, with_value: bool) -> (Self, Option<String>) {
+        let Some(token) = self.token.take() else {
+            return (self, None);
+        };
+        if with_value {
+            self.message += &format!(": invalid token '{token}'");
+            return (self, None);
+        }
+        let line = match self.message.split_once(": ") {
+            Some((param, what)) => format!("Invalid parameter {param} ({what}): token '{token}'"),
+            None => format!("Invalid parameter: token '{token}'"),
+        };
+        self.message += ": invalid token (see logs for details)";
+        (self, Some(line))
     }
 
     /// As in the answer.
     pub fn to_json(&self) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let Some(data) = &self.data {
-            error["data"] = data.clone();
+            error["data"] = (**data).clone();
         }
         error
     }

@@ -24,7 +24,7 @@ impl Filter {
         let value: Value = serde_json::from_str(json).unwrap_or_default();
         match value {
             Value::Object(_) => Self::from_value(&value),
-            _ => Err(RpcError::bad("filter", "Expected object")),
+            _ => Err(RpcError::bad("filter", "Expected object", json)),
         }
     }
 
@@ -38,9 +38,17 @@ impl Filter {
                 .map(Filter::Object),
             Value::Array(elements) => match elements.as_slice() {
                 [one] => Ok(Filter::Array(Box::new(Self::from_value(one)?))),
-                _ => Err(RpcError::bad("filter", "Array must have one element")),
+                _ => Err(RpcError::bad(
+                    "filter",
+                    "array must have exactly one element",
+                    value.to_string(),
+                )),
             },
-            _ => Err(RpcError::bad("filter", "Expected object, array or 'true'")),
+            _ => Err(RpcError::bad(
+                "filter",
+                "value must be true",
+                value.to_string(),
+            )),
         }
     }
 

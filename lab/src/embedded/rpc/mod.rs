@@ -27,7 +27,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use self::commands::{Call, Stop};
-use self::error::{INVALID_REQUEST, METHOD_NOT_FOUND, PLUGIN_TERMINATED, RpcError};
+use self::error::{INVALID_REQUEST, METHOD_NOT_FOUND, RpcError};
 use self::params::Params;
 use super::json::{JsonStream, Members, lenient, quote};
 use super::node::{Ending, Node};
@@ -39,8 +39,8 @@ use super::plugins::process::{Plugin, Progress, Terminated};
 /// before no more is read from it.
 const IN_FLIGHT: usize = 1024;
 
-/// How much is read at once, in bytes.
-const READ: usize = 64 * 1024;
+/// How much is read at once, in bytes: every idle connection has this much.
+const READ: usize = 8 * 1024;
 
 /// What is to be written to a client.
 struct Out {
@@ -335,7 +335,7 @@ impl Origin<'_> {
             .transpose()
         {
             Ok(filter) => filter,
-            Err(error) => return (failure(self.id, &error), false),
+            Err(error) => return (self.failure(error, false), false),
         };
         let call = Call {
             node: self.node.clone(),
@@ -348,13 +348,21 @@ impl Origin<'_> {
             Ok(result) => result,
             // Only `check` has commands check and stop there, and it answers itself.
             Err(Stop::Checked) => Value::Object(Map::new()),
-            Err(Stop::Failed(error)) => return (failure(self.id, &error), false),
+            Err(Stop::Failed(error)) => return (self.failure(error, method == "check"), false),
         };
         let result = match filter {
             Some(filter) => filter.apply(result),
             None => result,
         };
         (success(self.id, &result), method == "stop")
+    }
+
+    fn failure(&self, error: RpcError, check: bool) -> Vec<u8> {
+        let (error, line) = error.tell(check || self.node.config.developer);
+        if let Some(line) = line {
+            self.node.log.info("jsonrpc", line);
+        }
+        failure(self.id, &error)
     }
 
     /// Lets a plugin answer: request and answer pass through as they are
@@ -387,13 +395,7 @@ impl Origin<'_> {
                 };
                 format!("{answer}\n\n").into_bytes()
             }
-            Err(Terminated) => failure(
-                self.id,
-                &RpcError::new(
-                    PLUGIN_TERMINATED,
-                    "Plugin terminated before replying to RPC call.",
-                ),
-            ),
+            Err(Terminated) => failure(self.id, &RpcError::terminated()),
         }
     }
 }

@@ -1,16 +1,497 @@
 //! listconfigs, setconfig.
+//!
+//! `setconfig` changes what a plugin declared dynamic: it asks the plugin, and
+//! keeps the value in `config.setconfig`, which the configuration includes.
 
-use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
 
 use super::{Call, Stop};
-use crate::embedded::rpc::error::{METHOD_NOT_FOUND, RpcError};
+use crate::embedded::config::{self, Kind};
+use crate::embedded::node::Node;
+use crate::embedded::options::{self, ConfigVar, Source};
+use crate::embedded::plugins::manifest::{OptionKind, PluginOption};
+use crate::embedded::plugins::process::Plugin;
+use crate::embedded::rpc::error::{LIGHTNINGD, RpcError};
+use crate::embedded::rpc::params::{self, Token, opt, req};
+
+/// lightningd's options that take no value and mean something here.
+const FLAGS: &[&str] = &["regtest", "developer", "clear-plugins", "daemon", "offline"];
 
 /// `listconfigs`
-pub fn listconfigs(_: &Call) -> Result<Value, Stop> {
-    Err(RpcError::new(METHOD_NOT_FOUND, "not yet").into())
+pub fn listconfigs(call: &Call) -> Result<Value, Stop> {
+    let mut name = None;
+    call.params
+        .read(vec![opt("config", &mut name, params::string)])?;
+    call.done_if_check()?;
+    let all = all(&call.node);
+    let configs: Map<String, Value> = match name {
+        None => all,
+        Some(name) => match all.get(&name) {
+            Some(config) => [(name.clone(), config.clone())].into_iter().collect(),
+            None if config::is_known(&name) => Map::new(),
+            None => {
+                return Err(RpcError::bad(
+                    "config",
+                    "Unknown config option",
+                    json!(name).to_string(),
+                )
+                .into());
+            }
+        },
+    };
+    Ok(json!({ "configs": configs }))
+}
+
+/// Every option that has a value, was set, or is a plugin's.
+fn all(node: &Node) -> Map<String, Value> {
+    let mut all = Map::new();
+    let vars = &node.config.vars;
+    let of = |name: &str| vars.iter().filter(|v| v.name == name).collect::<Vec<_>>();
+    for own in config::OWN {
+        let set = of(own.name);
+        let value = |v: &&ConfigVar| typed(own.kind, v.value.as_deref().unwrap_or_default());
+        let entry = if own.multi {
+            // With what may be given more than once, the values are a list; the
+            // log level is one nevertheless.
+            if own.name == "log-level" {
+                json!({ "value_str": node.config.log.level.name(), "source": source(set.last().copied()) })
+            } else {
+                let values: Vec<_> = set.iter().map(value).collect();
+                let sources: Vec<_> = set.iter().map(|v| v.source.to_string()).collect();
+                json!({ key(own.kind, true): values, "sources": sources })
+            }
+        } else {
+            let given = set.last().map(value);
+            let Some(value) = given.or_else(|| default_of(node, own.name)) else {
+                continue;
+            };
+            json!({ key(own.kind, false): value, "source": source(set.last().copied()) })
+        };
+        all.insert(own.name.into(), entry);
+    }
+    for flag in FLAGS {
+        let set = of(flag);
+        all.insert(
+            (*flag).into(),
+            json!({ "set": !set.is_empty(), "source": source(set.last().copied()) }),
+        );
+    }
+    for name in &node.config.no_effect {
+        let set = of(name);
+        let entry = match set.last().and_then(|v| v.value.as_ref()) {
+            Some(value) => json!({ "value_str": value, "source": source(set.last().copied()) }),
+            None => json!({ "set": true, "source": source(set.last().copied()) }),
+        };
+        all.insert(name.clone(), entry);
+    }
+    for plugin in node.plugins.all() {
+        for option in plugin.manifest().iter().flat_map(|m| &m.options) {
+            if let Some(entry) = plugin_option(node, &plugin, option) {
+                all.insert(option.name.clone(), Value::Object(entry));
+            }
+        }
+    }
+    all
+}
+
+fn key(kind: Kind, multi: bool) -> &'static str {
+    match (kind, multi) {
+        (Kind::Str, false) => "value_str",
+        (Kind::Int, false) => "value_int",
+        (Kind::Bool, false) => "value_bool",
+        (Kind::Str, true) => "values_str",
+        (Kind::Int, true) => "values_int",
+        (Kind::Bool, true) => "values_bool",
+    }
+}
+
+fn typed(kind: Kind, text: &str) -> Value {
+    match kind {
+        Kind::Str => json!(text),
+        Kind::Int => text.parse::<i64>().map_or(Value::Null, Value::from),
+        Kind::Bool => options::parse_bool(text).map_or(Value::Null, Value::from),
+    }
+}
+
+fn source(var: Option<&ConfigVar>) -> String {
+    var.map_or_else(|| "default".into(), |v| v.source.to_string())
+}
+
+/// What holds where nothing was set.
+fn default_of(node: &Node, name: &str) -> Option<Value> {
+    Some(match name {
+        "alias" => json!(node.alias()),
+        "rgb" => json!(node.color()),
+        "network" => json!("regtest"),
+        "lightning-dir" => json!(node.config.base_dir),
+        "rpc-file" => json!("lightning-rpc"),
+        "rpc-file-mode" => json!("0600"),
+        "pid-file" => json!(node.config.pid_file),
+        "log-timestamps" => json!(node.config.log.timestamps),
+        "allow-deprecated-apis" => json!(node.config.deprecated_ok),
+        "cltv-final" => json!(node.config.cltv_final),
+        _ => return None,
+    })
+}
+
+/// One option of a plugin; `None` if it has no value.
+fn plugin_option(
+    node: &Node,
+    plugin: &Plugin,
+    option: &PluginOption,
+) -> Option<Map<String, Value>> {
+    let settings = node.plugins.settings();
+    let set = settings.get(option);
+    let mut entry = Map::new();
+    let kind = match option.kind {
+        OptionKind::Int => Kind::Int,
+        OptionKind::Bool => Kind::Bool,
+        _ => Kind::Str,
+    };
+    let shown = |var: &&ConfigVar| match option.kind {
+        OptionKind::Conceal => json!("..."),
+        _ => option.to_json(var.value.as_deref().unwrap_or_default()),
+    };
+    if option.kind == OptionKind::Flag {
+        entry.insert("set".into(), json!(!set.is_empty()));
+        entry.insert("source".into(), json!(source(set.last().copied())));
+    } else if option.multi {
+        entry.insert(key(kind, true).into(), set.iter().map(shown).collect());
+        entry.insert(
+            "sources".into(),
+            set.iter().map(|v| json!(v.source.to_string())).collect(),
+        );
+    } else {
+        let value = match (set.last(), &option.default) {
+            (Some(var), _) => shown(var),
+            (None, Some(default)) => option.to_json(default),
+            (None, None) => return None,
+        };
+        entry.insert(key(kind, false).into(), value);
+        entry.insert("source".into(), json!(source(set.last().copied())));
+    }
+    entry.insert("plugin".into(), json!(plugin.path));
+    if option.dynamic {
+        entry.insert("dynamic".into(), json!(true));
+    }
+    Some(entry)
+}
+
+/// The plugin that has an option, and the option.
+fn find(node: &Node, name: &str) -> Option<(Arc<Plugin>, PluginOption)> {
+    node.plugins.all().into_iter().find_map(|plugin| {
+        let option = plugin
+            .manifest()?
+            .options
+            .iter()
+            .find(|o| o.name == name)?
+            .clone();
+        Some((plugin, option))
+    })
 }
 
 /// `setconfig`
-pub async fn setconfig(_: &Call) -> Result<Value, Stop> {
-    Err(RpcError::new(METHOD_NOT_FOUND, "not yet").into())
+pub async fn setconfig(call: &Call) -> Result<Value, Stop> {
+    let (mut found, mut val, mut transient) = (None, None, None);
+    let node = &call.node;
+    call.params.read(vec![
+        req("config", &mut found, |name, token: Token<'_>| {
+            let wanted = token.text();
+            let bad = |what| RpcError::bad(name, what, token.0.get());
+            match find(node, &wanted) {
+                Some((plugin, option)) if option.dynamic => Ok((plugin, option)),
+                None if !config::is_known(&wanted) => Err(bad("Unknown config option")),
+                _ => Err(bad("Not a dynamic config option")),
+            }
+        }),
+        opt("val", &mut val, |_, token| Ok(token.value())),
+        opt("transient", &mut transient, params::boolean),
+    ])?;
+    let Some((plugin, option)) = found else {
+        return Err(RpcError::params("missing required parameter: config").into());
+    };
+    let transient = transient.unwrap_or(false);
+    let values = values(&option, val)?;
+    let files = Files::of(node, transient);
+    if let Some(files) = &files {
+        files.check(node, &option).map_err(RpcError::params)?;
+    }
+    ask(call, &plugin, &option, &values).await?;
+    call.done_if_check()?;
+
+    let kept = match files {
+        Some(files) => files
+            .keep(node, &option, &values)
+            .map_err(|e| RpcError::new(LIGHTNINGD, e))?,
+        None => values.iter().map(|_| Source::Transient).collect(),
+    };
+    let vars = values
+        .into_iter()
+        .zip(kept)
+        .map(|(value, source)| ConfigVar {
+            name: option.name.clone(),
+            value,
+            next_word: None,
+            source,
+        })
+        .collect();
+    node.plugins.settings().replace(&option.name, vars);
+    let mut config = Map::new();
+    config.insert("config".into(), json!(option.name));
+    config.extend(plugin_option(node, &plugin, &option).unwrap_or_default());
+    Ok(json!({ "config": config }))
+}
+
+/// The values to set: one for each line of the configuration, `None` for an
+/// option that takes none.
+fn values(option: &PluginOption, val: Option<Value>) -> Result<Vec<Option<String>>, RpcError> {
+    let name = &option.name;
+    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), Into::into);
+    let wrong = |what: String| Err(RpcError::params(what));
+    let values = match (option.multi, &val) {
+        (true, None) => vec![],
+        (true, Some(Value::Array(list))) => list.iter().map(|v| Some(text(v))).collect(),
+        (true, Some(_)) => return wrong(format!("{name} is a multi option: val must be an array")),
+        (false, Some(Value::Array(_))) => {
+            return wrong(format!(
+                "{name} is not a multi option: val must not be an array"
+            ));
+        }
+        (false, val) => match (option.kind == OptionKind::Flag, val) {
+            (true, None) => vec![None],
+            (true, Some(_)) => return wrong(format!("{name} does not take a value")),
+            (false, None) => return wrong(format!("{name} requires a value")),
+            (false, Some(val)) => vec![Some(text(val))],
+        },
+    };
+    for value in values.iter().flatten() {
+        // lightningd dies of a number that is none.
+        option
+            .check(value)
+            .map_err(|what| RpcError::params(format!("Error setting {name}: {what}")))?;
+        if value.contains(['\n', '\r']) {
+            return wrong(format!("Error setting {name}: a value is one line"));
+        }
+    }
+    Ok(values)
+}
+
+/// Has the plugin take the values, or say that it would.
+async fn ask(
+    call: &Call,
+    plugin: &Plugin,
+    option: &PluginOption,
+    values: &[Option<String>],
+) -> Result<(), Stop> {
+    let mut params = Map::new();
+    let method = if call.check {
+        if !plugin.manifest().is_some_and(|m| m.can_check) {
+            return Err(Stop::Checked);
+        }
+        params.insert("command_to_check".into(), json!("setconfig"));
+        "check"
+    } else {
+        "setconfig"
+    };
+    params.insert("config".into(), json!(option.name));
+    if option.multi {
+        params.insert("val".into(), json!(values));
+    } else if let [Some(value)] = values {
+        params.insert("val".into(), json!(value));
+    }
+    let malformed = || {
+        RpcError::new(
+            LIGHTNINGD,
+            format!("Malformed setvalue {} plugin return", option.name),
+        )
+    };
+    let answer = plugin
+        .request(&call.node, method, Value::Object(params), Some(&call.id))
+        .await
+        .map_err(|_| RpcError::terminated())?;
+    let answer: Value = serde_json::from_slice(&answer).map_err(|_| malformed())?;
+    if let Some(error) = answer.get("error") {
+        let code = error
+            .get("code")
+            .and_then(Value::as_i64)
+            .and_then(|c| i32::try_from(c).ok());
+        let message = error.get("message").and_then(Value::as_str);
+        return Err(match (code, message) {
+            (Some(code), Some(message)) => RpcError::new(code, message).into(),
+            _ => malformed().into(),
+        });
+    }
+    match answer.get("result") {
+        Some(_) => Ok(()),
+        None => Err(malformed().into()),
+    }
+}
+
+/// The configuration file that is the node's own, and the one with what
+/// `setconfig` set, which the first includes.
+struct Files {
+    base: PathBuf,
+    set: PathBuf,
+}
+
+impl Files {
+    fn of(node: &Node, transient: bool) -> Option<Self> {
+        let base = node
+            .config
+            .conf
+            .clone()
+            .unwrap_or_else(|| node.config.net_dir.join("config"));
+        let mut set = base.clone().into_os_string();
+        set.push(".setconfig");
+        (!transient).then(|| Self {
+            base,
+            set: set.into(),
+        })
+    }
+
+    fn set_name(&self) -> String {
+        self.set
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// Whether every line that is to be replaced is still what was read.
+    fn check(&self, node: &Node, option: &PluginOption) -> Result<(), String> {
+        let settings = node.plugins.settings();
+        for var in settings.get(option) {
+            let Source::File(path, number) = &var.source else {
+                continue;
+            };
+            let lines = read_lines(path)?;
+            let Some(line) = lines.get(number - 1) else {
+                return Err(format!(
+                    "Configfile {} no longer has {number} lines!",
+                    path.display()
+                ));
+            };
+            let expected = line_of(&option.name, var.value.as_deref());
+            if line.trim() != expected {
+                return Err(format!(
+                    "Configfile {} line {number} changed from {expected} to {line}!",
+                    path.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the values; comments out what they replace. Gives where each is.
+    fn keep(
+        &self,
+        node: &Node,
+        option: &PluginOption,
+        values: &[Option<String>],
+    ) -> Result<Vec<Source>, String> {
+        let mut set = if self.set.exists() {
+            read_lines(&self.set)?
+        } else {
+            vec!["# Written by setconfig; edit it only while the node is down.".into()]
+        };
+        let mut free = Vec::new();
+        let settings = node.plugins.settings();
+        for var in settings.get(option) {
+            let Source::File(path, number) = &var.source else {
+                continue;
+            };
+            if *path == self.set {
+                free.push(*number);
+            } else {
+                let mut lines = read_lines(path)?;
+                if let Some(line) = lines.get_mut(number - 1) {
+                    *line = format!(
+                        "# setconfig commented out (see {}): {line}",
+                        self.set_name()
+                    );
+                }
+                write_lines(path, &lines)?;
+            }
+        }
+        let mut sources = Vec::new();
+        let mut free = free.into_iter();
+        for value in values {
+            let line = line_of(&option.name, value.as_deref());
+            let number = match free.next() {
+                Some(number) if number <= set.len() => {
+                    set[number - 1] = line;
+                    number
+                }
+                _ => {
+                    set.push(line);
+                    set.len()
+                }
+            };
+            sources.push(Source::File(self.set.clone(), number));
+        }
+        for number in free {
+            if let Some(line) = set.get_mut(number - 1) {
+                *line = format!("# {line}");
+            }
+        }
+        write_lines(&self.set, &set)?;
+        let mut base = if self.base.exists() {
+            read_lines(&self.base)?
+        } else {
+            vec![]
+        };
+        let include = format!("include {}", self.set_name());
+        if !base.iter().any(|line| line.trim() == include) {
+            base.push("# Inserted by setconfig".into());
+            base.push(include);
+            write_lines(&self.base, &base)?;
+        }
+        Ok(sources)
+    }
+}
+
+fn line_of(name: &str, value: Option<&str>) -> String {
+    match value {
+        Some(value) => format!("{name}={value}"),
+        None => name.to_owned(),
+    }
+}
+
+fn read_lines(path: &PathBuf) -> Result<Vec<String>, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        format!(
+            "Could not load configfile {}: {}",
+            path.display(),
+            options::os_error(&e)
+        )
+    })?;
+    Ok(text.lines().map(Into::into).collect())
+}
+
+/// Writes a file anew, beside it and then over it, with the mode it had (0600
+/// when it is new).
+fn write_lines(path: &PathBuf, lines: &[String]) -> Result<(), String> {
+    use std::io::Write;
+    let fail = |e: std::io::Error| {
+        format!(
+            "Cannot write to config file {}: {}",
+            path.display(),
+            options::os_error(&e)
+        )
+    };
+    let dir = path.parent().unwrap_or(std::path::Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
+    for line in lines {
+        writeln!(file, "{line}").map_err(fail)?;
+    }
+    if let Ok(meta) = std::fs::metadata(path) {
+        file.as_file()
+            .set_permissions(meta.permissions())
+            .map_err(fail)?;
+    }
+    file.persist(path).map_err(|e| fail(e.error))?;
+    Ok(())
 }

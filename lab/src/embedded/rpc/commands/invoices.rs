@@ -31,6 +31,12 @@ const MAX_LABEL: usize = 128;
 /// lightningd takes more; sums with the time of day must not overflow.
 const MAX_EXPIRY: u64 = 100 * 366 * 86_400;
 
+/// Seconds since the epoch.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
 /// Amount in msat, or any.
 fn amount(name: &str, token: Token<'_>) -> Result<Option<u64>, RpcError> {
     let text = token.text();
@@ -39,7 +45,7 @@ fn amount(name: &str, token: Token<'_>) -> Result<Option<u64>, RpcError> {
     }
     match parse_msat(&text) {
         Some(msat) if msat > 0 => Ok(Some(msat)),
-        _ => Err(RpcError::bad(name, "should be positive msat or 'any'")),
+        _ => Err(token.bad(name, "should be positive msat or 'any'")),
     }
 }
 
@@ -86,7 +92,7 @@ pub fn invoice(call: &Call) -> Result<Value, Stop> {
             &mut expiry,
             |name, token| match params::number64(name, token)? {
                 seconds if seconds > MAX_EXPIRY => {
-                    Err(RpcError::bad(name, "should be at most a hundred years"))
+                    Err(token.bad(name, "should be at most a hundred years"))
                 }
                 seconds => Ok(seconds),
             },
@@ -94,11 +100,11 @@ pub fn invoice(call: &Call) -> Result<Value, Stop> {
         opt("fallbacks", &mut fallbacks, |name, token| {
             match token.value() {
                 Value::Array(list) => Ok(list),
-                _ => Err(RpcError::bad(name, "should be an array")),
+                _ => Err(token.bad(name, "should be an array")),
             }
         }),
         opt("preimage", &mut preimage, |name, token| {
-            bytes32(token).ok_or_else(|| RpcError::bad(name, "should be 64 hex digits"))
+            bytes32(token).ok_or_else(|| token.bad(name, "should be 64 hex digits"))
         }),
         // There are no channels to expose.
         opt("exposeprivatechannels", &mut expose, |_, token| {
@@ -125,14 +131,11 @@ pub fn invoice(call: &Call) -> Result<Value, Stop> {
         .iter()
         .map(|a| fallback(a.as_str().unwrap_or_default()))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| RpcError::params("Fallback address not valid"))?;
+        .map_err(|_| RpcError::new(LIGHTNINGD, "Fallback address not valid"))?;
     call.done_if_check()?;
 
     let node = &call.node;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let now = now();
     let preimage = match preimage {
         Some(preimage) => preimage,
         None => keys::random().map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?,
@@ -177,6 +180,7 @@ pub fn invoice(call: &Call) -> Result<Value, Stop> {
                 expires_at,
                 created_index: 0,
                 updated_index: None,
+                expired: false,
             })
             .map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?
     };
@@ -225,7 +229,7 @@ pub fn listinvoices(call: &Call) -> Result<Value, Stop> {
     let hash = |name: &str, token: Token<'_>| {
         bytes32(token)
             .map(|bytes| hex(&bytes))
-            .ok_or_else(|| RpcError::bad(name, "should be a 32 byte hex value"))
+            .ok_or_else(|| token.bad(name, "should be a 32 byte hex value"))
     };
     call.params.read(vec![
         opt("label", &mut label, params::label),
@@ -236,7 +240,7 @@ pub fn listinvoices(call: &Call) -> Result<Value, Stop> {
             match token.text().as_str() {
                 "created" => Ok(false),
                 "updated" => Ok(true),
-                _ => Err(RpcError::bad(name, "should be 'created' or 'updated'")),
+                _ => Err(token.bad(name, "unknown index")),
             }
         }),
         opt("start", &mut start, params::number64),
@@ -270,7 +274,10 @@ pub fn listinvoices(call: &Call) -> Result<Value, Stop> {
     }
     call.done_if_check()?;
 
-    let store = call.node.store();
+    let mut store = call.node.store();
+    store
+        .expire(now())
+        .map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?;
     let found: Vec<Value> = if let Some(label) = label {
         store.with_label(&label).into_iter().map(show).collect()
     } else if let Some(hash) = payment_hash {
@@ -311,7 +318,9 @@ pub fn delinvoice(call: &Call) -> Result<Value, Stop> {
         opt("desconly", &mut description_only, params::boolean),
     ])?;
     let (label, status) = (label.unwrap_or_default(), status.unwrap_or_default());
+    let failed = |e: std::io::Error| RpcError::new(LIGHTNINGD, e.to_string());
     let mut store = call.node.store();
+    store.expire(now()).map_err(failed)?;
     let Some(invoice) = store.with_label(&label).cloned() else {
         return Err(RpcError::new(INVOICE_NOT_FOUND, "Unknown invoice").into());
     };
@@ -320,11 +329,13 @@ pub fn delinvoice(call: &Call) -> Result<Value, Stop> {
         return Err(RpcError {
             code: INVOICE_STATUS_UNEXPECTED,
             message: format!("Invoice status is {actual} not {status}"),
-            data: Some(json!({ "current_status": actual, "expected_status": status })),
+            data: Some(Box::new(
+                json!({ "current_status": actual, "expected_status": status }),
+            )),
+            token: None,
         }
         .into());
     }
-    let failed = |e: std::io::Error| RpcError::new(LIGHTNINGD, e.to_string());
     if description_only.unwrap_or(false) {
         if invoice.description.is_none() {
             return Err(RpcError::new(
@@ -335,7 +346,11 @@ pub fn delinvoice(call: &Call) -> Result<Value, Stop> {
         }
         call.done_if_check()?;
         let changed = store.forget_description(&invoice).map_err(failed)?;
-        return Ok(show(&changed));
+        // lightningd shows it without the index of this very change.
+        return Ok(show(&Invoice {
+            updated_index: invoice.updated_index,
+            ..changed
+        }));
     }
     call.done_if_check()?;
     store.delete(invoice.created_index).map_err(failed)?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Call, Stop};
 use crate::embedded::config::DEFAULT_PORT;
+use crate::embedded::log::Level;
 use crate::embedded::p2p::connect::{self, Failure};
 use crate::embedded::rpc::error::{
     CONNECT_ALL_ADDRESSES_FAILED, CONNECT_DISCONNECTED_DURING, CONNECT_NO_KNOWN_ADDRESS,
@@ -22,7 +23,7 @@ fn parse_id(text: &str) -> Option<PublicKey> {
 }
 
 fn node_id(name: &str, token: Token<'_>) -> Result<PublicKey, RpcError> {
-    parse_id(&token.text()).ok_or_else(|| RpcError::bad(name, "should be a node id"))
+    parse_id(&token.text()).ok_or_else(|| token.bad(name, "should be a node id"))
 }
 
 /// What `connect` takes for a peer: `id`, `id@host`, `id@host:port`.
@@ -38,7 +39,7 @@ fn target(name: &str, token: Token<'_>) -> Result<Target, RpcError> {
         Some((id, at)) => (id, Some(at)),
         None => (text.as_str(), None),
     };
-    let id = parse_id(id).ok_or_else(|| RpcError::bad(name, "should be a node id"))?;
+    let id = parse_id(id).ok_or_else(|| token.bad(name, "should be a node id"))?;
     let (mut host, mut port) = (None, None);
     if let Some(at) = at {
         // `[v6]:port`, `host:port`, or one of them without a port.
@@ -61,9 +62,9 @@ fn target(name: &str, token: Token<'_>) -> Result<Target, RpcError> {
 
 fn port(name: &str, token: Token<'_>) -> Result<u16, RpcError> {
     match token.text().parse() {
-        Ok(0) => Err(RpcError::bad(name, "should be non-zero")),
+        Ok(0) => Err(token.bad(name, "should be non-zero")),
         Ok(port) => Ok(port),
-        Err(_) => Err(RpcError::bad(name, "should be a 16-bit integer")),
+        Err(_) => Err(token.bad(name, "should be a 16-bit integer")),
     }
 }
 
@@ -129,7 +130,7 @@ pub async fn disconnect(call: &Call) -> Result<Value, Stop> {
     call.params.read(vec![
         req("id", &mut id, |name, token| {
             let text = token.text();
-            let id = parse_id(&text).ok_or_else(|| RpcError::bad(name, "invalid peer id"))?;
+            let id = parse_id(&text).ok_or_else(|| token.bad(name, "invalid peer id"))?;
             match peers.get(&id) {
                 Some(_) => Ok(id),
                 None => Err(RpcError::params(format!("Unknown peer '{text}'"))),
@@ -151,7 +152,12 @@ pub fn listpeers(call: &Call) -> Result<Value, Stop> {
     call.params.read(vec![
         opt("id", &mut id, node_id),
         // lightningd adds the peer's log here; the file has it.
-        opt("level", &mut level, params::string),
+        opt("level", &mut level, |name, token| {
+            match token.text().parse::<Level>() {
+                Ok(level) if level <= Level::Unusual => Ok(level),
+                _ => Err(token.bad(name, "should be 'io', 'debug', 'info', or 'unusual'")),
+            }
+        }),
     ])?;
     call.done_if_check()?;
     let peers = match id {

@@ -1,0 +1,525 @@
+//! `eventlog` as an operator runs it: in order, none lost, whatever happens to it
+//! and to its file.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use cln_lab::{Event, Events, Lab, Node, NodeSpec, Plugin, Probe, eventually};
+use lab_tests::{Cast, Outcome, Suite, program};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    Suite::new()
+        .scenario_alone("twenty_thousand_notifications_in_order", in_order)
+        .scenario_alone("stop_with_a_backlog_loses_nothing", stop_with_backlog)
+        .scenario_alone(
+            "plugin_stop_with_a_backlog_loses_nothing",
+            plugin_stop_with_backlog,
+        )
+        .scenario_alone("seq_goes_on_after_a_restart", seq_goes_on)
+        .scenario_alone("a_torn_last_line_is_closed_and_told", torn_line)
+        .scenario_alone("rotation_loses_nothing", rotation)
+        .scenario_alone("sighup_reopens_the_file", sighup)
+        .scenario_alone("secrets_are_left_out_unless_asked_for", secrets)
+        .scenario_alone("topics_are_chosen_and_changed_while_running", topics)
+        .scenario_alone(
+            "a_topic_nobody_knows_is_told_with_the_nearest",
+            unknown_topic,
+        )
+        .scenario_alone("methods_answer_by_name_and_by_position", methods)
+        .scenario_alone("wait_is_answered_by_the_next_event_or_times_out", wait)
+        .scenario_alone(
+            "bad_values_disable_the_plugin_and_the_node_starts",
+            bad_values,
+        )
+        .scenario_alone("a_file_in_trouble_recovers", trouble)
+        .main()
+}
+
+/// A node with eventlog, set so, and with the plugin that floods.
+async fn flooded(cast: Cast, options: &[(&str, &str)]) -> anyhow::Result<Lab> {
+    let lab = cast.lab(1).start().await?;
+    lab.l1()
+        .plugin_start(&Plugin::path_to(program("flood")?))
+        .await?;
+    lab.l1().plugin_start(&eventlog(options)?).await?;
+    Ok(lab)
+}
+
+fn eventlog(options: &[(&str, &str)]) -> anyhow::Result<Plugin> {
+    let plugin = Plugin::path_to(program("eventlog")?);
+    Ok(options
+        .iter()
+        .fold(plugin, |plugin, (name, value)| plugin.option(*name, value)))
+}
+
+async fn flood(node: &Node, count: u64) -> Outcome {
+    let answer: Value = node.call("flood", json!({"count": count})).await?;
+    ensure!(answer["sent"] == count, "{answer}");
+    Ok(())
+}
+
+fn file(node: &Node) -> PathBuf {
+    node.network_dir().join("eventlog.jsonl")
+}
+
+/// Every event in the file, in order.
+fn recorded(path: &Path) -> anyhow::Result<Vec<Event>> {
+    let text = std::fs::read_to_string(path)?;
+    ensure!(
+        text.is_empty() || text.ends_with('\n'),
+        "torn: {:?}",
+        text.lines().last()
+    );
+    Ok(text.lines().map(Event::parse).collect::<Result<_, _>>()?)
+}
+
+/// Waits until the file has this many lines.
+async fn lines(path: &Path, count: usize) -> Outcome {
+    let what = format!("{count} lines in {}", path.display());
+    eventually(what, Duration::from_secs(20), async || {
+        let there =
+            std::fs::read(path).map_or(0, |bytes| bytes.iter().filter(|b| **b == b'\n').count());
+        Ok(if there >= count {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(format!("{there} lines"))
+        })
+    })
+    .await?;
+    Ok(())
+}
+
+/// These floods one after the other, each complete and in order, and no gap in `seq`.
+fn check_floods(events: &[Event], floods: &[u64]) -> Outcome {
+    let numbers: Vec<u64> = events
+        .iter()
+        .filter(|event| event.topic == "flood")
+        .map(|event| event.payload["n"].as_u64().context("no n"))
+        .collect::<anyhow::Result<_>>()?;
+    let expected: Vec<u64> = floods.iter().flat_map(|count| 0..*count).collect();
+    let differs = numbers.iter().zip(&expected).position(|(a, b)| a != b);
+    ensure!(
+        numbers == expected,
+        "{} of {}, first difference at {differs:?}",
+        numbers.len(),
+        expected.len()
+    );
+    for (n, event) in events.iter().enumerate() {
+        ensure!(
+            event.seq == Some(n as u64 + 1),
+            "line {}: {}",
+            n + 1,
+            event.line
+        );
+    }
+    Ok(())
+}
+
+async fn in_order(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood,connect")]).await?;
+    flood(lab.l1(), 20_000).await?;
+    lines(&file(lab.l1()), 20_000).await?;
+    let events = recorded(&file(lab.l1()))?;
+    check_floods(&events, &[20_000])?;
+    let first: Value = serde_json::from_str(&events[0].line)?;
+    let keys: Vec<&String> = first.as_object().context("an object")?.keys().collect();
+    ensure!(
+        keys == [
+            "seq",
+            "received_at",
+            "node_id",
+            "topic",
+            "origin",
+            "payload"
+        ],
+        "{keys:?}"
+    );
+    ensure!(
+        first["node_id"] == lab.l1().id() && first["origin"] == "flood",
+        "{first}"
+    );
+    Ok(lab.stop().await?)
+}
+
+async fn stop_with_backlog(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+    let (l1, path) = (lab.l1(), file(lab.l1()));
+    flood(l1, 20_000).await?;
+    l1.stop().await?;
+    check_floods(&recorded(&path)?, &[20_000])?;
+    Ok(lab.stop().await?)
+}
+
+async fn plugin_stop_with_backlog(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+    let (l1, path) = (lab.l1(), file(lab.l1()));
+    flood(l1, 20_000).await?;
+    l1.plugin_stop("eventlog").await?;
+    check_floods(&recorded(&path)?, &[20_000])?;
+    Ok(lab.stop().await?)
+}
+
+async fn seq_goes_on(cast: Cast) -> Outcome {
+    let plugin = eventlog(&[("eventlog-topics", "flood")])?;
+    let flooding = Plugin::path_to(program("flood")?);
+    let lab = cast
+        .lab(1)
+        .plugin(plugin.clone())
+        .plugin(flooding)
+        .start()
+        .await?;
+    let l1 = lab.l1();
+    flood(l1, 10).await?;
+    l1.restart().await?;
+    flood(l1, 10).await?;
+    lines(&file(l1), 20).await?;
+    // A process that is killed has written what it had taken.
+    kill(
+        Pid::from_raw(l1.process_with("/eventlog").await?.pid as i32),
+        Signal::SIGKILL,
+    )?;
+    eventually("eventlog to be gone", Duration::from_secs(10), async || {
+        Ok(match l1.plugin_active(plugin.path()).await? {
+            false => Probe::Ready(()),
+            true => Probe::NotYet("it is listed".to_owned()),
+        })
+    })
+    .await?;
+    l1.plugin_start(&plugin).await?;
+    flood(l1, 10).await?;
+    lines(&file(l1), 30).await?;
+    check_floods(&recorded(&file(l1))?, &[10, 10, 10])?;
+    Ok(lab.stop().await?)
+}
+
+async fn torn_line(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+    let l1 = lab.l1();
+    flood(l1, 3).await?;
+    lines(&file(l1), 3).await?;
+    l1.plugin_stop("eventlog").await?;
+    // As after a power cut in the midst of the last line.
+    let text = std::fs::read_to_string(file(l1))?;
+    std::fs::write(file(l1), &text[..text.len() - 20])?;
+    l1.plugin_start(&eventlog(&[("eventlog-topics", "flood")])?)
+        .await?;
+    l1.log().wait_for("its last line has no end").await?;
+    flood(l1, 2).await?;
+    lines(&file(l1), 5).await?;
+    let text = std::fs::read_to_string(file(l1))?;
+    let read: Vec<Option<Event>> = text.lines().map(|line| Event::parse(line).ok()).collect();
+    let whole: Vec<&Event> = read.iter().flatten().collect();
+    // Two whole ones, the torn one on a line of its own, two new ones after it.
+    ensure!(
+        read.iter().filter(|event| event.is_none()).count() == 1,
+        "{text}"
+    );
+    ensure!(read[2].is_none(), "{text}");
+    let numbers: Vec<_> = whole
+        .iter()
+        .filter(|e| e.topic == "flood")
+        .map(|e| &e.payload["n"])
+        .collect();
+    ensure!(numbers == [0, 1, 0, 1], "{text}");
+    let seqs: Vec<_> = whole.iter().filter_map(|event| event.seq).collect();
+    ensure!(seqs.windows(2).all(|pair| pair[0] < pair[1]), "{text}");
+    Ok(lab.stop().await?)
+}
+
+async fn rotation(cast: Cast) -> Outcome {
+    let options = [
+        ("eventlog-topics", "flood"),
+        ("eventlog-rotate-size", "200KiB"),
+        ("eventlog-rotate-keep", "100"),
+    ];
+    let lab = flooded(cast, &options).await?;
+    let l1 = lab.l1();
+    flood(l1, 5_000).await?;
+    l1.plugin_stop("eventlog").await?;
+    let mut events = Vec::new();
+    let mut files = 0;
+    for n in (1..=100).rev() {
+        let path = l1.network_dir().join(format!("eventlog.jsonl.{n}"));
+        if path.exists() {
+            files += 1;
+            ensure!(
+                path.metadata()?.len() <= 200 * 1024,
+                "{}: too large",
+                path.display()
+            );
+            events.extend(recorded(&path)?);
+        }
+    }
+    events.extend(recorded(&file(l1))?);
+    ensure!(files >= 3, "rotated {files} times");
+    check_floods(&events, &[5_000])?;
+    Ok(lab.stop().await?)
+}
+
+async fn sighup(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+    let (l1, path) = (lab.l1(), file(lab.l1()));
+    flood(l1, 5).await?;
+    lines(&path, 5).await?;
+    let moved = path.with_extension("moved");
+    std::fs::rename(&path, &moved)?;
+    kill(
+        Pid::from_raw(l1.process_with("/eventlog").await?.pid as i32),
+        Signal::SIGHUP,
+    )?;
+    eventually(
+        "the file to be there again",
+        Duration::from_secs(10),
+        async || {
+            Ok(if path.exists() {
+                Probe::Ready(())
+            } else {
+                Probe::NotYet("it is not".to_owned())
+            })
+        },
+    )
+    .await?;
+    flood(l1, 5).await?;
+    lines(&path, 5).await?;
+    let mut events = recorded(&moved)?;
+    events.extend(recorded(&path)?);
+    check_floods(&events, &[5, 5])?;
+    Ok(lab.stop().await?)
+}
+
+async fn secrets(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    l1.plugin_start(&eventlog(&[])?).await?;
+    let redacted = l1.invoice("1000", "redacted", "d").await?;
+    let mut events = Events::open(file(l1));
+    let event = events.expect("invoice_creation").await?;
+    // The preimage's hash is the payment hash.
+    let expected = format!("sha256:{}", redacted.payment_hash);
+    ensure!(event.payload["preimage"] == expected, "{}", event.line);
+
+    let set: Value = l1
+        .call(
+            "setconfig",
+            json!({"config": "eventlog-redact", "val": false}),
+        )
+        .await?;
+    ensure!(set["config"]["config"] == "eventlog-redact", "{set}");
+    l1.invoice("1000", "plain", "d").await?;
+    let event = events.expect("invoice_creation").await?;
+    let preimage = event.payload["preimage"].as_str().context("no preimage")?;
+    ensure!(
+        preimage.len() == 64 && preimage.chars().all(|c| c.is_ascii_hexdigit()),
+        "{}",
+        event.line
+    );
+    Ok(lab.stop().await?)
+}
+
+async fn topics(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    l1.plugin_start(&eventlog(&[(
+        "eventlog-topics",
+        "disconnect, block_added",
+    )])?)
+    .await?;
+    let mut events = Events::open(file(l1));
+    l1.connect(l2).await?;
+    l1.disconnect(l2).await?;
+    events.expect_in_order(&["disconnect"]).await?;
+    lab.bitcoind().mine(1).await?;
+    events.expect_in_order(&["block_added"]).await?;
+
+    let refused: cln_lab::Result<Value> = l1
+        .call(
+            "setconfig",
+            json!({"config": "eventlog-format", "val": "xml"}),
+        )
+        .await;
+    let refused = refused.expect_err("no such format");
+    ensure!(refused.rpc_code() == Some(-32602), "{refused}");
+    l1.call::<Value>(
+        "setconfig",
+        json!({"config": "eventlog-topics", "val": ["connect"]}),
+    )
+    .await?;
+    l1.connect(l2).await?;
+    l1.disconnect(l2).await?;
+    l1.connect(l2).await?;
+    events.expect_in_order(&["connect", "connect"]).await?;
+    Ok(lab.stop().await?)
+}
+
+async fn unknown_topic(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    l1.plugin_start(&eventlog(&[("eventlog-topics", "conect")])?)
+        .await?;
+    let line = l1.log().wait_for("conect").await?;
+    ensure!(
+        line.contains("plugin-eventlog") && line.contains("`connect`"),
+        "{line}"
+    );
+    Ok(lab.stop().await?)
+}
+
+async fn methods(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood,invoice_creation")]).await?;
+    let l1 = lab.l1();
+    flood(l1, 5).await?;
+    l1.invoice("any", "i", "d").await?;
+    lines(&file(l1), 6).await?;
+
+    let seqs = |answer: &Value| -> Vec<u64> {
+        let events = answer["events"].as_array().cloned().unwrap_or_default();
+        events
+            .iter()
+            .filter_map(|event| event["seq"].as_u64())
+            .collect()
+    };
+    let all: Value = l1.call("eventlog-list", json!({})).await?;
+    ensure!(seqs(&all) == [6, 5, 4, 3, 2, 1], "{all}");
+    let some: Value = l1
+        .call("eventlog-list", json!(["flood", 2, 3, "last"]))
+        .await?;
+    ensure!(seqs(&some) == [2, 3, 4] && some["more"] == true, "{some}");
+    let same: Value = l1
+        .call(
+            "eventlog-list",
+            json!({"topic": "flood", "since": 2, "limit": 3, "newest": "last"}),
+        )
+        .await?;
+    ensure!(same == some, "{same}");
+
+    let stats: Value = l1.call("eventlog-stats", json!({})).await?;
+    ensure!(
+        stats["recorded"] == 6 && stats["dropped"] == 0 && stats["last_seq"] == 6,
+        "{stats}"
+    );
+    ensure!(stats["file"] == file(l1).display().to_string(), "{stats}");
+
+    for (params, word) in [
+        (json!({"limit": "many"}), "limit"),
+        (json!({"newest": "middle"}), "newest"),
+        (json!({"no_such": 1}), "no_such"),
+    ] {
+        let error = l1
+            .call::<Value>("eventlog-list", &params)
+            .await
+            .expect_err("bad parameters");
+        ensure!(
+            error.rpc_code() == Some(-32602) && error.to_string().contains(word),
+            "{params}: {error}"
+        );
+    }
+    let rotated: Value = l1.call("eventlog-rotate", json!({})).await?;
+    ensure!(
+        rotated["rotated_to"] == format!("{}.1", file(l1).display()),
+        "{rotated}"
+    );
+    let help: Value = l1.call("help", json!(["eventlog-list"])).await?;
+    ensure!(
+        help.to_string()
+            .contains("eventlog-list [topic] [since] [limit] [newest]"),
+        "{help}"
+    );
+    Ok(lab.stop().await?)
+}
+
+async fn wait(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood,invoice_creation")]).await?;
+    let l1 = lab.l1();
+    let wait = || {
+        l1.call::<Value>(
+            "eventlog-wait",
+            json!({"topic": "invoice_creation", "after": 0}),
+        )
+    };
+    // Many wait for the same, others for what does not come.
+    let waiting = async { tokio::try_join!(wait(), wait(), wait()) };
+    let event = async {
+        flood(l1, 3).await?;
+        l1.invoice("any", "awaited", "d").await?;
+        anyhow::Ok(())
+    };
+    let (answers, done) = tokio::join!(waiting, event);
+    done?;
+    let (one, two, three) = answers?;
+    ensure!(one == two && two == three, "{one} {two} {three}");
+    ensure!(
+        one["payload"]["label"] == "awaited" || one["event"]["payload"]["label"] == "awaited",
+        "{one}"
+    );
+    let error = l1
+        .call::<Value>("eventlog-wait", json!({"topic": "connect", "timeout": 1}))
+        .await
+        .expect_err("nothing comes");
+    ensure!(error.rpc_code() == Some(2000), "{error}");
+    Ok(lab.stop().await?)
+}
+
+async fn bad_values(cast: Cast) -> Outcome {
+    for (option, value) in [
+        ("eventlog-format", "xml"),
+        ("eventlog-rotate-size", "big"),
+        ("eventlog-buffer", "1"),
+        ("eventlog-file", "a-folder/"),
+    ] {
+        let spec = NodeSpec::new()
+            .kind(cast.kind_of(0))
+            .plugin(Plugin::path_to(program("flood")?))
+            .option("plugin", program("eventlog")?.display())
+            .option(option, value);
+        let lab = Lab::builder().node(spec).start().await?;
+        let line = lab.l1().log().wait_for(&format!("{option}={value}")).await;
+        let line = line.with_context(|| format!("{option}={value}"))?;
+        ensure!(line.contains("eventlog"), "{line}");
+        let listed = lab.l1().plugin_list().await?;
+        ensure!(
+            !listed
+                .iter()
+                .any(|plugin| plugin.name.ends_with("/eventlog")),
+            "{option}: {listed:?}"
+        );
+        lab.stop().await?;
+    }
+    Ok(())
+}
+
+async fn trouble(cast: Cast) -> Outcome {
+    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+    let (l1, path) = (lab.l1(), file(lab.l1()));
+    flood(l1, 5).await?;
+    lines(&path, 5).await?;
+
+    // Somebody moves the file away and puts a folder in its place.
+    let moved = path.with_extension("moved");
+    std::fs::rename(&path, &moved)?;
+    std::fs::create_dir(&path)?;
+    kill(
+        Pid::from_raw(l1.process_with("/eventlog").await?.pid as i32),
+        Signal::SIGHUP,
+    )?;
+    l1.log().wait_for("a directory").await?;
+    flood(l1, 5).await?;
+    let stats: Value = l1.call("eventlog-stats", json!({})).await?;
+    ensure!(stats["trouble"].is_string(), "{stats}");
+
+    std::fs::remove_dir(&path)?;
+    lines(&path, 5).await?;
+    let mut events = recorded(&moved)?;
+    events.extend(recorded(&path)?);
+    check_floods(&events, &[5, 5])?;
+    let stats: Value = l1.call("eventlog-stats", json!({})).await?;
+    ensure!(
+        stats["trouble"].is_null() && stats["dropped"] == 0,
+        "{stats}"
+    );
+    Ok(lab.stop().await?)
+}
