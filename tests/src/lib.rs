@@ -157,6 +157,19 @@ impl Suite {
         self.on(&casts, name, scenario)
     }
 
+    /// The same where it makes no difference who the other nodes are.
+    #[must_use]
+    pub fn needing_alone<F>(self, need: Capability, name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let casts: Vec<Cast> = Cast::PURE
+            .into_iter()
+            .filter(|cast| cast.supports(need))
+            .collect();
+        self.on(&casts, name, scenario)
+    }
+
     /// Adds a test that needs no Lightning node.
     #[must_use]
     pub fn test<F>(mut self, name: &str, test: fn() -> F) -> Suite

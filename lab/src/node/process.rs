@@ -168,7 +168,7 @@ impl Node {
             }
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let mut why = "it ended before it was up; the node's log says of it:".to_owned();
-            for line in self.log().lines_with(&*file)? {
+            for line in self.log().lines_with(&file)? {
                 why.push_str("\n    ");
                 why.push_str(&line);
             }
