@@ -97,6 +97,7 @@ impl Cast {
 #[derive(Default)]
 pub struct Suite {
     trials: Vec<Trial>,
+    missing: Option<String>,
 }
 
 impl Suite {
@@ -134,13 +135,20 @@ impl Suite {
             let trial = Trial::test(format!("{name}::{}", cast.name()), move || {
                 run(scenario(cast))
             });
-            self.trials.push(match cast.skipped_because() {
-                Some(reason) => trial
-                    .with_kind(format!("skipped: {reason}"))
-                    .with_ignored_flag(true),
+            let reason = self.missing.clone().or_else(|| cast.skipped_because());
+            self.trials.push(match reason {
+                Some(reason) => skipped(trial, &reason),
                 None => trial,
             });
         }
+        self
+    }
+
+    /// What is added from here on needs something that is not there for this
+    /// reason, and is skipped; `None`: it needs nothing, or it is there.
+    #[must_use]
+    pub fn unless(mut self, missing: Option<String>) -> Suite {
+        self.missing = missing;
         self
     }
 
@@ -176,7 +184,11 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        self.trials.push(Trial::test(name, move || run(test())));
+        let trial = Trial::test(name, move || run(test()));
+        self.trials.push(match &self.missing {
+            Some(reason) => skipped(trial, reason),
+            None => trial,
+        });
         self
     }
 
@@ -186,6 +198,12 @@ impl Suite {
     }
 }
 
+fn skipped(trial: Trial, reason: &str) -> Trial {
+    trial
+        .with_kind(format!("skipped: {reason}"))
+        .with_ignored_flag(true)
+}
+
 fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -193,6 +211,13 @@ fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
     runtime
         .block_on(outcome)
         .map_err(|error| Failed::from(format!("{error:#}")))
+}
+
+/// Why what needs this program is skipped; `None` if it is on the PATH.
+pub fn without(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    (!found).then(|| format!("no {program} found"))
 }
 
 /// A program that this workspace builds.
