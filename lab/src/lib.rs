@@ -29,6 +29,9 @@
 //! | `topology.rs` | what concerns several nodes at once: blocks, coins, channels |
 //! | [`Bitcoind`] (`bitcoind.rs`, `mining.rs`) | the regtest bitcoind: its process, blocks and coins; `chain.rs`: the chain it starts with |
 //! | [`Events`] (`events.rs`) | what a plugin recorded |
+//! | [`Tap`] (`tap.rs`), [`TOPICS`] (`topics.rs`) | what lightningd sends, recorded without a plugin of one's own |
+//! | [`InlinePlugin`] (`node/shim.rs`) | a plugin whose handlers run in the test's process |
+//! | `wire.rs` | the messages that lightningd and plugins exchange |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
 //! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
@@ -56,9 +59,12 @@ mod node;
 mod ports;
 mod reaper;
 pub mod state;
+mod tap;
+mod topics;
 mod topology;
 mod version;
 mod wait;
+mod wire;
 pub mod workshop;
 
 pub use bitcoind::Bitcoind;
@@ -66,8 +72,10 @@ pub use error::{Error, Result};
 pub use events::{Event, Events, PATIENCE};
 pub use lab::{Keep, Lab, LabBuilder, NodeKind, NodeSpec};
 pub use node::{
-    CHANNEL_SAT, Capability, Channel, Implementation, Invoice, Log, Node, OpenChannel, Payment,
-    Plugin, PluginStatus, Process, msat,
+    CHANNEL_SAT, Capability, Channel, Implementation, InlinePlugin, Invoice, Log, Node,
+    OpenChannel, Payment, Plugin, PluginStatus, Process, ShimReader, ShimWriter, msat,
 };
+pub use tap::Tap;
+pub use topics::{TOPICS, Topic};
 pub use version::Version;
 pub use wait::{Probe, eventually, scaled, timeout_factor};

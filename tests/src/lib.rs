@@ -5,13 +5,15 @@
 //! reports the test as skipped, with the reason in its name, and never as passed.
 
 pub mod bench;
+pub mod pattern;
 pub mod python;
 pub mod sandbox;
+pub mod socket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, binaries};
+use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a scenario returns.
@@ -178,6 +180,36 @@ impl Suite {
         self.on(&casts, name, scenario)
     }
 
+    /// Adds a scenario that lightningd plays as written from a release on: one
+    /// test for each kind of node. An older lightningd is skipped.
+    #[must_use]
+    pub fn since<F>(self, release: (u16, u16), name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let old = match lightningd_version() {
+            Some(version) if !version.at_least(release.0, release.1) => Some(format!(
+                "lightningd {version} is older than v{:02}.{:02}",
+                release.0, release.1
+            )),
+            _ => None,
+        };
+        let before = self.trials.len();
+        let mut suite = self.on(&Cast::PURE, name, scenario);
+        if let Some(reason) = old {
+            suite.trials = suite
+                .trials
+                .into_iter()
+                .enumerate()
+                .map(|(n, trial)| match n == before {
+                    true => skipped(trial, &reason),
+                    false => trial,
+                })
+                .collect();
+        }
+        suite
+    }
+
     /// Adds a test that needs no Lightning node.
     #[must_use]
     pub fn test<F>(mut self, name: &str, test: fn() -> F) -> Suite
@@ -218,6 +250,18 @@ pub fn without(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     (!found).then(|| format!("no {program} found"))
+}
+
+/// The version of the lightningd that tests would run; `None` if there is none.
+fn lightningd_version() -> Option<Version> {
+    let lightningd = binaries::lightningd().ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    runtime
+        .block_on(binaries::lightningd_version(&lightningd))
+        .ok()
 }
 
 /// A program that this workspace builds.

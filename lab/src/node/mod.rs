@@ -10,6 +10,7 @@ mod peers;
 mod plugins;
 mod process;
 mod processes;
+mod shim;
 mod wallet;
 
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
 pub(crate) use process::Setup;
 pub use processes::Process;
+pub(crate) use shim::Shim;
+pub use shim::{InlinePlugin, ShimReader, ShimWriter};
 pub(crate) use wallet::fund;
 pub use wallet::msat;
 
