@@ -99,6 +99,7 @@ impl Cast {
 #[derive(Default)]
 pub struct Suite {
     trials: Vec<Trial>,
+    missing: Option<String>,
 }
 
 impl Suite {
@@ -136,13 +137,20 @@ impl Suite {
             let trial = Trial::test(format!("{name}::{}", cast.name()), move || {
                 run(scenario(cast))
             });
-            self.trials.push(match cast.skipped_because() {
-                Some(reason) => trial
-                    .with_kind(format!("skipped: {reason}"))
-                    .with_ignored_flag(true),
+            let reason = self.missing.clone().or_else(|| cast.skipped_because());
+            self.trials.push(match reason {
+                Some(reason) => skipped(trial, &reason),
                 None => trial,
             });
         }
+        self
+    }
+
+    /// What is added from here on needs something that is not there for this
+    /// reason, and is skipped; `None`: it needs nothing, or it is there.
+    #[must_use]
+    pub fn unless(mut self, missing: Option<String>) -> Suite {
+        self.missing = missing;
         self
     }
 
@@ -153,6 +161,19 @@ impl Suite {
         F: Future<Output = Outcome> + 'static,
     {
         let casts: Vec<Cast> = Cast::ALL
+            .into_iter()
+            .filter(|cast| cast.supports(need))
+            .collect();
+        self.on(&casts, name, scenario)
+    }
+
+    /// The same where it makes no difference who the other nodes are.
+    #[must_use]
+    pub fn needing_alone<F>(self, need: Capability, name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let casts: Vec<Cast> = Cast::PURE
             .into_iter()
             .filter(|cast| cast.supports(need))
             .collect();
@@ -181,9 +202,7 @@ impl Suite {
                 .into_iter()
                 .enumerate()
                 .map(|(n, trial)| match n == before {
-                    true => trial
-                        .with_kind(format!("skipped: {reason}"))
-                        .with_ignored_flag(true),
+                    true => skipped(trial, &reason),
                     false => trial,
                 })
                 .collect();
@@ -197,7 +216,11 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        self.trials.push(Trial::test(name, move || run(test())));
+        let trial = Trial::test(name, move || run(test()));
+        self.trials.push(match &self.missing {
+            Some(reason) => skipped(trial, reason),
+            None => trial,
+        });
         self
     }
 
@@ -207,6 +230,12 @@ impl Suite {
     }
 }
 
+fn skipped(trial: Trial, reason: &str) -> Trial {
+    trial
+        .with_kind(format!("skipped: {reason}"))
+        .with_ignored_flag(true)
+}
+
 fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -214,6 +243,13 @@ fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
     runtime
         .block_on(outcome)
         .map_err(|error| Failed::from(format!("{error:#}")))
+}
+
+/// Why what needs this program is skipped; `None` if it is on the PATH.
+pub fn without(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    (!found).then(|| format!("no {program} found"))
 }
 
 /// The version of the lightningd that tests would run; `None` if there is none.
