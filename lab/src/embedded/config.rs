@@ -89,7 +89,7 @@ pub struct Config {
     pub offline: bool,
     /// `bitcoin-*`.
     pub bitcoin: BitcoinConfig,
-    /// `dev-bitcoind-poll`, or once a second.
+    /// `dev-bitcoind-poll`, or four times a second.
     pub poll: Duration,
     /// `log-*`.
     pub log: LogConfig,
@@ -196,7 +196,7 @@ impl Config {
             announce: Vec::new(),
             offline: false,
             bitcoin: BitcoinConfig::default(),
-            poll: Duration::from_secs(1),
+            poll: Duration::from_millis(250),
             log: LogConfig::default(),
             plugins: Vec::new(),
             developer: false,

@@ -108,7 +108,7 @@ pub const OWN: &[Own] = &[
         "dev-bitcoind-poll",
         Kind::Int,
         false,
-        "Seconds between two looks for a block (1)",
+        "Seconds between two looks for a block (0.25)",
     ),
     own(
         "cltv-final",
