@@ -298,7 +298,6 @@ async fn peer_connected(cast: Cast) -> Outcome {
     let (l1, l2) = (lab.l1(), lab.l2());
     l1.plugin_start(&script(lab.dir(), "door", "hooks")?)
         .await?;
-    l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
     l1.connect(l2).await?;
     l1.disconnect(l2).await?;
     gone(l2, l1).await?;
@@ -332,7 +331,7 @@ async fn peer_connected(cast: Cast) -> Outcome {
         "{out}"
     );
     ensure!(peers[3]["direction"] == "in", "{}", peers[3]);
-    let connects = told_of(l1, "tap", &["connect"], 2).await?;
+    let connects = told_of(l1, "door", &["connect"], 2).await?;
     ensure!(connects.len() == 2, "{connects:?}");
     Ok(lab.stop().await?)
 }
