@@ -31,6 +31,7 @@
 //! | [`Events`] (`events.rs`) | what a plugin recorded |
 //! | [`Tap`] (`tap.rs`), [`TOPICS`] (`topics.rs`) | what lightningd sends, recorded without a plugin of one's own |
 //! | [`InlinePlugin`] (`node/shim.rs`) | a plugin whose handlers run in the test's process |
+//! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: its protocol, spoken by the test |
 //! | `wire.rs` | the messages that lightningd and plugins exchange |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
@@ -53,6 +54,7 @@ mod daemon;
 pub mod embedded;
 mod error;
 mod events;
+mod harness;
 mod lab;
 mod mining;
 mod node;
@@ -70,6 +72,7 @@ pub mod workshop;
 pub use bitcoind::Bitcoind;
 pub use error::{Error, Result};
 pub use events::{Event, Events, PATIENCE};
+pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
 pub use lab::{Keep, Lab, LabBuilder, NodeKind, NodeSpec};
 pub use node::{
     CHANNEL_SAT, Capability, Channel, Implementation, InlinePlugin, Invoice, Log, Node,
