@@ -36,7 +36,7 @@ answer() {
     printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n\n' "${id%%,*}" "$2"
 }
 
-while read -r message; do
+while IFS= read -r message; do
     # Some versions write a space after the colon.
     compact=$(printf '%s\n' "$message" | sed 's/" *: */":/g')
     case $compact in

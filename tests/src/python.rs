@@ -20,7 +20,8 @@ pub fn with(packages: &[&str]) -> anyhow::Result<PathBuf> {
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
     let venv = binaries::nodes_dir().join(format!("venv-{name}"));
     let python = venv.join("bin/python3");
-    if python.exists() {
+    let complete = venv.join("complete");
+    if complete.exists() {
         return Ok(python);
     }
     let folder = venv.parent().context("the venv has no parent")?;
@@ -40,6 +41,7 @@ pub fn with(packages: &[&str]) -> anyhow::Result<PathBuf> {
         let _ = std::fs::remove_dir_all(&venv);
         bail!("a Python with {}: {error:#}", packages.join(", "));
     }
+    File::create(complete)?;
     Ok(python)
 }
 
