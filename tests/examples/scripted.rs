@@ -154,7 +154,7 @@ impl Plugin {
                     return;
                 }
                 Some("traceback") => {
-                    log("error", "Traceback:\n  File \"x\"\n\nValueError: no");
+                    log("warn", "Traceback:\n  File \"x\"\n\nValueError: no");
                     json!({})
                 }
                 Some("emit") => {
