@@ -36,6 +36,7 @@
 //! | [`Version`] (`version.rs`) | lightningd's versions |
 //! | [`Error`] (`error.rs`) | what can go wrong |
 //! | [`workshop`] | the scripted walkthrough |
+//! | [`topics`] | lightningd's notifications: the table, and a scenario for each |
 //! | [`embedded`] | a node in one process, where lightningd is not installed |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
@@ -51,6 +52,7 @@ mod mining;
 mod node;
 mod ports;
 mod reaper;
+pub mod topics;
 mod topology;
 mod version;
 mod wait;

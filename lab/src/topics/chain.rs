@@ -1,0 +1,2 @@
+use super::scenario::Scenario;
+pub(super) const SCENARIOS: &[Scenario] = &[];
