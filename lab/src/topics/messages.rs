@@ -1,2 +1,48 @@
+//! Onion messages (BOLT 4): `onionmessage_forward_fail`.
+
+use serde_json::{Value, json};
+
 use super::scenario::Scenario;
-pub(super) const SCENARIOS: &[Scenario] = &[];
+use super::stage::{Stage, holds, same, text};
+use crate::{CHANNEL_SAT, Result};
+
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(
+    "onionmessage_forward_fail",
+    &["onionmessage_forward_fail"],
+    3,
+    "l1 asks l3, which is down, for an invoice by way of l2: l2 is told",
+    |stage| Box::pin(forward_fail(stage)),
+)];
+
+async fn forward_fail(stage: &Stage) -> Result<()> {
+    let (l1, l2) = stage.pair();
+    let l3 = stage.lab().node("l3")?;
+    let specs = [crate::OpenChannel::new(l2, l3).sat(CHANNEL_SAT).private()];
+    stage.lab().open_channels(&specs).await?;
+    l1.connect(l2).await?;
+    // No public channel leads to l3, so its offer tells a way: from l2, blinded.
+    let offer: Value = l3
+        .call("offer", json!({"amount": "any", "description": "coffee"}))
+        .await?;
+    l3.stop().await?;
+    let params = json!({
+        "offer": text(&offer, "bolt12")?,
+        "amount_msat": 1000,
+        "timeout": 1,
+    });
+    let answer = l1.call::<Value>("fetchinvoice", params).await;
+    holds(answer.is_err(), || format!("l3 is down: {answer:?}"))?;
+    let told = stage.first(l2, "onionmessage_forward_fail").await?;
+    same(&told, "source", l1.id())?;
+    if told.payload.get("next_node_id").is_some() {
+        same(&told, "next_node_id", l3.id())?;
+    } else {
+        text(&told.payload, "next_short_channel_id_dir")?;
+    }
+    for name in ["incoming", "outgoing", "path_key"] {
+        let hex = text(&told.payload, name)?;
+        let is_hex = hex.chars().all(|c| c.is_ascii_hexdigit());
+        holds(!hex.is_empty() && is_hex, || told.line.clone())?;
+    }
+    stage.none(l1, "onionmessage_forward_fail").await
+}

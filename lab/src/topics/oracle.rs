@@ -102,10 +102,17 @@ pub(super) fn saved(folder: &Path) -> Result<Vec<Sent>> {
         found.push((start, number, path));
     }
     found.sort();
-    found
-        .iter()
-        .map(|(_, _, path)| Sent::read(&std::fs::read_to_string(path).doing("read", path)?))
-        .collect()
+    let mut sent = Vec::with_capacity(found.len());
+    for (n, (_, _, path)) in found.iter().enumerate() {
+        let text = std::fs::read_to_string(path).doing("read", path)?;
+        match Sent::read(&text) {
+            Ok(message) => sent.push(message),
+            // The newest may be half written.
+            Err(_) if n + 1 == found.len() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
 }
 
 /// Holds what was recorded against what was sent: from a start of the recorder on
