@@ -1,10 +1,12 @@
 //! Onion messages (BOLT 4): `onionmessage_forward_fail`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, holds, same, text};
-use crate::{CHANNEL_SAT, Result};
+use crate::{Node, Probe, Result, eventually};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(
     "onionmessage_forward_fail",
@@ -17,10 +19,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(
 async fn forward_fail(stage: &Stage) -> Result<()> {
     let (l1, l2) = stage.pair();
     let l3 = stage.lab().node("l3")?;
-    let specs = [crate::OpenChannel::new(l2, l3).sat(CHANNEL_SAT).private()];
-    stage.lab().open_channels(&specs).await?;
-    l1.connect(l2).await?;
-    // No public channel leads to l3, so its offer tells a way: from l2, blinded.
+    stage.lab().line_graph().await?;
+    // A way for onion messages leads over nodes that are known to take them.
+    for node in [l2, l3] {
+        announced(l1, node).await?;
+    }
     let offer: Value = l3
         .call("offer", json!({"amount": "any", "description": "coffee"}))
         .await?;
@@ -45,4 +48,18 @@ async fn forward_fail(stage: &Stage) -> Result<()> {
         holds(!hex.is_empty() && is_hex, || told.line.clone())?;
     }
     stage.none(l1, "onionmessage_forward_fail").await
+}
+
+/// Waits until a node has another's announcement (BOLT 7).
+async fn announced(node: &Node, other: &Node) -> Result<()> {
+    const GOSSIP: Duration = Duration::from_secs(60);
+    let what = format!("{} to know what {} can do", node.name(), other.name());
+    eventually(what, GOSSIP, async || {
+        let answer: Value = node.call("listnodes", json!({"id": other.id()})).await?;
+        Ok(match answer["nodes"][0]["features"].is_string() {
+            true => Probe::Ready(()),
+            false => Probe::NotYet(answer.to_string()),
+        })
+    })
+    .await
 }
