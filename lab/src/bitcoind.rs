@@ -9,7 +9,8 @@ use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::daemon::Daemon;
+use crate::attach::not_ours;
+use crate::daemon::{Daemon, is_alive};
 use crate::error::IoContext;
 use crate::ports::Port;
 use crate::reaper::Reaper;
@@ -25,9 +26,10 @@ pub(crate) const WALLET: &str = "default";
 /// A bitcoind on regtest with one wallet, `default`, reached on 127.0.0.1.
 #[derive(Debug)]
 pub struct Bitcoind {
-    /// `None` once it was stopped.
+    /// `None` once it was stopped, and for one that another process holds.
     daemon: Mutex<Option<Daemon>>,
     pid: u32,
+    attached: bool,
     password: String,
     dir: PathBuf,
     program: PathBuf,
@@ -36,6 +38,34 @@ pub struct Bitcoind {
 }
 
 impl Bitcoind {
+    /// The handle of one that another process holds: `program`, process `pid`,
+    /// in `dir`, answering on `port`.
+    ///
+    /// # Errors
+    /// If its configuration, which has the password, cannot be read.
+    pub(crate) fn attached(program: &Path, dir: &Path, port: u16, pid: u32) -> Result<Bitcoind> {
+        let config = dir.join("bitcoin.conf");
+        let text = std::fs::read_to_string(&config).doing("read", &config)?;
+        let password = text
+            .lines()
+            .find_map(|line| line.strip_prefix("rpcpassword="))
+            .ok_or_else(|| Error::Answer {
+                from: config.display().to_string(),
+                why: "no `rpcpassword`".to_owned(),
+            })?
+            .to_owned();
+        Ok(Bitcoind {
+            client: client(port, &password)?,
+            daemon: Mutex::new(None),
+            pid,
+            attached: true,
+            password,
+            dir: dir.to_owned(),
+            program: program.to_owned(),
+            port: Port::leased_elsewhere(port),
+        })
+    }
+
     /// Starts `program` in `dir`, which may hold a prepared chain, and waits
     /// until it answers. The wallet is not loaded yet: see [`Bitcoind::load_wallet`].
     ///
@@ -58,10 +88,7 @@ impl Bitcoind {
         let mut daemon =
             Daemon::spawn("bitcoind", command, &dir.join("output"), Some(&log), reaper)?;
 
-        let url = format!("http://127.0.0.1:{}", port.number());
-        let auth = Auth::UserPass(USER.to_owned(), password.clone());
-        let client = Client::new(&url, auth).map_err(|e| failed("connect", e))?;
-        let client = Arc::new(client);
+        let client = client(port.number(), &password)?;
         let what = format!("bitcoind to answer on port {}", port.number());
         eventually(what, START, async || {
             daemon.check_alive()?;
@@ -74,6 +101,7 @@ impl Bitcoind {
         Ok(Bitcoind {
             pid: daemon.pid(),
             daemon: Mutex::new(Some(daemon)),
+            attached: false,
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -143,6 +171,15 @@ impl Bitcoind {
 
     /// An error, with the end of its log, if it has ended.
     pub fn check_alive(&self) -> Result<()> {
+        if self.attached {
+            return match is_alive(self.pid) {
+                true => Ok(()),
+                false => Err(Error::Answer {
+                    from: "bitcoind".to_owned(),
+                    why: format!("its process {} has ended", self.pid),
+                }),
+            };
+        }
         match self.daemon().as_mut() {
             Some(daemon) => daemon.check_alive(),
             None => Err(Error::usage("bitcoind is not running")),
@@ -155,6 +192,9 @@ impl Bitcoind {
 
     /// Stops it and waits until it is gone.
     pub(crate) async fn stop(&self) -> Result<ExitStatus> {
+        if self.attached {
+            return Err(not_ours("bitcoind"));
+        }
         // An error here means that it is ending or dead; `finish` sees which.
         let asked = self.call::<Value>("stop", vec![]).await;
         if let Err(error) = &asked {
@@ -171,7 +211,18 @@ impl Bitcoind {
 
 const USER: &str = "lab";
 
+/// A client for the bitcoind on this port. Nothing is sent yet.
+fn client(port: u16, password: &str) -> Result<Arc<Client>> {
+    let url = format!("http://127.0.0.1:{port}");
+    let auth = Auth::UserPass(USER.to_owned(), password.to_owned());
+    let client = Client::new(&url, auth).map_err(|e| failed("connect", e))?;
+    Ok(Arc::new(client))
+}
+
 fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
+    // rejectparasites: Bitcoin Knots refuses a transaction whose lock time is 21,
+    // and a wallet picks that now and then when the chain is about 100 blocks
+    // long; Bitcoin Core passes over what it does not know.
     // maxtipage: a prepared chain may be old, and bitcoind must not take itself
     // to be syncing. fastprune: block files of 64 kB instead of 16 MB. keypool:
     // a thousand keys for each kind of address take 0.3 s to load. corepolicy: Bitcoin
@@ -185,6 +236,7 @@ fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
          printtoconsole=0\n\
          shrinkdebugfile=0\n\
          persistmempool=0\n\
+         rejectparasites=0\n\
          fallbackfee=0.00001\n\
          corepolicy=1\n\
          maxtipage=3153600000\n\

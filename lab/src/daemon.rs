@@ -244,6 +244,15 @@ fn only_zombies(pgid: u32) -> bool {
     members > 0
 }
 
+/// True if there is a process of this id, a dead one that nobody reaped aside.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let zombie = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    });
+    !zombie && kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
+}
+
 /// A clean end: status 0, or the signal that we ourselves sent.
 pub(crate) fn ended_well(status: ExitStatus) -> bool {
     status.success() || status.signal() == Some(Signal::SIGTERM as i32)

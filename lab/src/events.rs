@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::IoContext;
+use crate::wire::payload_of;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long [`Events::expect`] and its kin wait, before [`crate::timeout_factor`].
@@ -67,7 +68,7 @@ impl Event {
             ));
         };
         let payload = match serde_json::from_str::<Value>(rest) {
-            Ok(value) => payload_of(topic, value),
+            Ok(value) => payload_in(topic, value),
             Err(_) => serde_json::json!({"id": rest}),
         };
         Ok(Event {
@@ -91,17 +92,12 @@ impl Event {
     }
 }
 
-/// The payload in a message as received: `params.TOPIC`, or `params` itself as
-/// lightningd before v23.08 has it. What is no message is the payload already.
-fn payload_of(topic: &str, mut value: Value) -> Value {
+/// The payload in a message as received. What is no message is the payload already.
+fn payload_in(topic: &str, mut value: Value) -> Value {
     if value.get("method").is_none() || value.get("params").is_none() {
         return value;
     }
-    let mut params = value["params"].take();
-    match params.get_mut(topic) {
-        Some(nested) if nested.is_object() => nested.take(),
-        _ => params,
-    }
+    payload_of(topic, value["params"].take())
 }
 
 /// A recorder's file, read as it grows. It starts at the file's beginning, so

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 use tempfile::TempDir;
 
+use crate::attach::not_ours;
 use crate::bitcoind::Bitcoind;
 use crate::daemon::ended_well;
 use crate::error::IoContext;
@@ -204,14 +205,12 @@ impl LabBuilder {
         let programs = self.nodes.iter().map(|spec| program(spec, default));
         let programs: Vec<Program> = programs.collect::<Result<_>>()?;
 
-        let folder = Folder::create(keep)?;
+        let (folder, reaper) = Folder::create(keep)?;
         let programs = try_join_all(programs.into_iter().map(Program::ask));
         // Before bitcoind has its wallet the nodes can start already: they only
         // want blocks, and those are in the prepared chain.
-        let (bitcoind, programs) = tokio::try_join!(
-            start_bitcoind(&bitcoind, folder.path(), &folder.reaper),
-            programs
-        )?;
+        let (bitcoind, programs) =
+            tokio::try_join!(start_bitcoind(&bitcoind, folder.path(), &reaper), programs)?;
         let bitcoind = Arc::new(bitcoind);
         let height = chain::BLOCKS;
         let nodes =
@@ -228,7 +227,7 @@ impl LabBuilder {
                             lab_dir: folder.path(),
                             bitcoind: &bitcoind,
                             bitcoin_cli: &bitcoin_cli,
-                            reaper: &folder.reaper,
+                            reaper: &reaper,
                         })
                     },
                 );
@@ -237,11 +236,13 @@ impl LabBuilder {
                 Ok(nodes)
             };
         let (nodes, ()) = tokio::try_join!(nodes, bitcoind.load_wallet())?;
-        Ok(Lab {
+        let lab = Lab {
             nodes,
             bitcoind,
             folder,
-        })
+        };
+        lab.describe().await?;
+        Ok(lab)
     }
 }
 
@@ -378,10 +379,33 @@ impl Lab {
         self.folder.path()
     }
 
+    /// The handle of a lab that another process holds: nothing of it ends when
+    /// this is dropped.
+    pub(crate) fn attached(nodes: Vec<Node>, bitcoind: Arc<Bitcoind>, dir: &Path) -> Lab {
+        Lab {
+            nodes,
+            bitcoind,
+            folder: Folder {
+                dir: None,
+                path: dir.to_owned(),
+                keep: Keep::Always,
+                failed: false,
+                reaper: None,
+            },
+        }
+    }
+
     /// From now on the folder stays, however the lab ends.
     pub fn keep_folder(&mut self) {
         self.folder.keep = Keep::Always;
-        self.folder.reaper.keep_folder();
+        if let Some(reaper) = &self.folder.reaper {
+            reaper.keep_folder();
+        }
+    }
+
+    /// True if the folder stays, however the lab ends.
+    pub(crate) fn keeps_folder(&self) -> bool {
+        self.folder.keep == Keep::Always
     }
 
     /// An error if a daemon that should be running has ended.
@@ -421,6 +445,9 @@ impl Lab {
     /// # Errors
     /// If a daemon had died, ended with an error, or could not be ended.
     pub async fn stop(self) -> Result<()> {
+        if self.folder.reaper.is_none() {
+            return Err(not_ours("the lab"));
+        }
         let Lab {
             nodes,
             bitcoind,
@@ -466,11 +493,12 @@ struct Folder {
     keep: Keep,
     /// True until a [`Lab::stop`] that found nothing wrong.
     failed: bool,
-    reaper: Arc<Reaper>,
+    /// `None` if another process holds the lab.
+    reaper: Option<Arc<Reaper>>,
 }
 
 impl Folder {
-    fn create(keep: Keep) -> Result<Folder> {
+    fn create(keep: Keep) -> Result<(Folder, Arc<Reaper>)> {
         let parent = std::env::temp_dir();
         let parent = parent
             .canonicalize()
@@ -485,13 +513,14 @@ impl Folder {
         if keep == Keep::Always {
             reaper.keep_folder();
         }
-        Ok(Folder {
+        let folder = Folder {
             dir: Some(dir),
             path,
             keep,
             failed: true,
-            reaper,
-        })
+            reaper: Some(Arc::clone(&reaper)),
+        };
+        Ok((folder, reaper))
     }
 
     fn path(&self) -> &Path {

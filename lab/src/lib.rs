@@ -29,8 +29,13 @@
 //! | `topology.rs` | what concerns several nodes at once: blocks, coins, channels |
 //! | [`Bitcoind`] (`bitcoind.rs`, `mining.rs`) | the regtest bitcoind: its process, blocks and coins; `chain.rs`: the chain it starts with |
 //! | [`Events`] (`events.rs`) | what a plugin recorded |
+//! | [`Tap`] (`tap.rs`) | what lightningd sends, recorded without a plugin of one's own |
+//! | [`InlinePlugin`] (`node/shim.rs`) | a plugin whose handlers run in the test's process |
+//! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: its protocol, spoken by the test |
+//! | `wire.rs` | the messages that lightningd and plugins exchange |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
+//! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
 //! | `ports.rs` | ports that no other lab has |
 //! | [`binaries`] | where bitcoind, lightningd and our own programs are |
 //! | [`Version`] (`version.rs`) | lightningd's versions |
@@ -40,31 +45,40 @@
 //! | [`embedded`] | a node in one process, where lightningd is not installed |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
+mod attach;
 pub mod binaries;
 mod bitcoind;
+mod byhand;
 mod chain;
+pub mod control;
 mod daemon;
 pub mod embedded;
 mod error;
 mod events;
+mod harness;
 mod lab;
 mod mining;
 mod node;
 mod ports;
 mod reaper;
+pub mod state;
+mod tap;
 pub mod topics;
 mod topology;
 mod version;
 mod wait;
+mod wire;
 pub mod workshop;
 
 pub use bitcoind::Bitcoind;
 pub use error::{Error, Result};
 pub use events::{Event, Events, PATIENCE};
+pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
 pub use lab::{Keep, Lab, LabBuilder, NodeKind, NodeSpec};
 pub use node::{
-    CHANNEL_SAT, Capability, Channel, Implementation, Invoice, Log, Node, OpenChannel, Payment,
-    Plugin, PluginStatus, Process, msat,
+    CHANNEL_SAT, Capability, Channel, Implementation, InlinePlugin, Invoice, Log, Node,
+    OpenChannel, Payment, Plugin, PluginStatus, Process, ShimReader, ShimWriter, msat,
 };
+pub use tap::Tap;
 pub use version::Version;
 pub use wait::{Probe, eventually, scaled, timeout_factor};

@@ -19,8 +19,8 @@ const LOWEST: u16 = 20_000;
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    // Held, never used.
-    _lease: UdpSocket,
+    // Held, never used; `None` if another process holds it.
+    _lease: Option<UdpSocket>,
 }
 
 impl Port {
@@ -46,6 +46,14 @@ impl Port {
         )))
     }
 
+    /// A port that another process has leased.
+    pub(crate) fn leased_elsewhere(number: u16) -> Port {
+        Port {
+            number,
+            _lease: None,
+        }
+    }
+
     /// The port's number.
     pub fn number(&self) -> u16 {
         self.number
@@ -59,7 +67,7 @@ fn try_lease(number: u16) -> Option<Port> {
     TcpListener::bind(address).ok()?;
     Some(Port {
         number,
-        _lease: lease,
+        _lease: Some(lease),
     })
 }
 

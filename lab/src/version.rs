@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A Core Lightning version such as `v26.06.6`: year, month, point release.
 ///
 /// What follows the numbers (`rc1`, `-modded`, a commit's name) is kept for
@@ -13,7 +15,8 @@ use std::fmt;
 /// assert!(version.at_least(22, 11) && !version.at_least(23, 8));
 /// assert_eq!(version.to_string(), "v23.02.2");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Version {
     year: u16,
     month: u16,
@@ -47,6 +50,20 @@ impl std::str::FromStr for Version {
             point,
             text: text.to_owned(),
         })
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Version, String> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> String {
+        version.text
     }
 }
 

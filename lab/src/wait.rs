@@ -35,7 +35,7 @@ pub enum Probe<T> {
 /// })
 /// .await?;
 /// assert_eq!(answer, "done");
-/// # cln_lab::Result::Ok(()) }).unwrap();
+/// # Ok::<(), cln_lab::Error>(()) }).unwrap();
 /// ```
 pub async fn eventually<T>(
     what: impl std::fmt::Display,

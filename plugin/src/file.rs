@@ -120,13 +120,18 @@ impl LogFile {
         }
         let file = lock(file).map_err(|reason| unusable(reason.to_owned()))?;
         if metadata.mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(MODE))
+                .map_err(|error| {
+                    unusable(format!(
+                        "others can read it, and that cannot be changed ({error}): \
+                         name a file on a file system with permissions"
+                    ))
+                })?;
             log::warn!(
                 "{}: others could read it (mode {:o}): now {MODE:o}",
                 path.display(),
                 metadata.mode() & 0o777
             );
-            file.set_permissions(Permissions::from_mode(MODE))
-                .map_err(io)?;
         }
         let length = metadata.len();
         let torn = ends_within_a_line(&file, length).map_err(io)?;
@@ -153,9 +158,12 @@ impl LogFile {
     pub fn place(&self) -> Place {
         match fs::symlink_metadata(&self.path) {
             Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => Place::Same,
-            // Not to be seen now is not the same as gone.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Place::Same,
-            _ => Place::Other,
+            Ok(_) => Place::Other,
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Place::Other,
+                // Not to be seen now is not the same as gone.
+                _ => Place::Same,
+            },
         }
     }
 

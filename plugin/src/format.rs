@@ -12,6 +12,18 @@ use crate::redact;
 /// The topic of the line that stands where notifications were dropped.
 pub const DROPPED: &str = "eventlog_dropped";
 
+/// The topic of the first line of a file begun on SIGHUP.
+pub const REOPENED: &str = "eventlog_reopened";
+
+/// The topic that an entry is recorded under.
+pub fn topic<'a>(entry: &Entry<'a>) -> &'a str {
+    match entry.kind {
+        Kind::Event => entry.topic,
+        Kind::Dropped(_) => DROPPED,
+        Kind::Reopened => REOPENED,
+    }
+}
+
 /// The form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -56,13 +68,11 @@ pub struct Style<'a> {
 
 /// Appends one line, with its end.
 pub fn line(out: &mut String, seq: u64, entry: &Entry, style: Style) {
-    let dropped;
-    let (topic, payload) = match entry.kind {
-        Kind::Event => (entry.topic, one_line(entry.payload)),
-        Kind::Dropped(count) => {
-            dropped = format!(r#"{{"count":{count}}}"#);
-            (DROPPED, Cow::Borrowed(dropped.as_str()))
-        }
+    let topic = topic(entry);
+    let payload = match entry.kind {
+        Kind::Event => one_line(entry.payload),
+        Kind::Dropped(count) => Cow::Owned(format!(r#"{{"count":{count}}}"#)),
+        Kind::Reopened => Cow::Borrowed("{}"),
     };
     let payload = if style.redact {
         match payload {

@@ -12,7 +12,8 @@
 //! - [`framing`]: messages out of a stream of bytes
 //! - [`notification`]: topic, origin and payload, in either wire shape
 //! - [`queue`]: in order, never waiting, bounded in memory
-//! - [`recorder`]: the one thread that owns the file
+//! - [`recorder`]: what feeds the file and tells of it
+//! - `writer`: the one thread that owns the file
 //! - [`mod@format`]: `json` or `text`, one line each
 //! - [`redact`]: secrets left out
 //! - [`mod@file`]: opened safely, appended to, rotated
@@ -40,3 +41,4 @@ pub mod recorder;
 pub mod redact;
 pub mod topics;
 pub mod wire;
+mod writer;

@@ -14,7 +14,7 @@ use eventlog::recorder::{Command, Inlet, Recorder};
 use eventlog::topics::Release;
 use eventlog::{logger, methods, topics, wire};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long lightningd may take to tell its id.
 const GETINFO: Duration = Duration::from_secs(10);
@@ -25,6 +25,7 @@ const TOPICS_ENV: &str = "EVENTLOG_TOPICS";
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
     logger::install();
+    let sighup = signals()?;
 
     // Notifications go straight from stdin to the recorder, requests to
     // cln-plugin.
@@ -88,16 +89,14 @@ async fn main() -> Result<ExitCode> {
         Ok(started) => started,
         Err(reason) => return disable(plugin.disable(&reason).await),
     };
-    reopen_on_sighup(recorder.clone())?;
+    tokio::spawn(reopen_on(sighup, recorder.clone()));
     let _plugin = plugin.start(recorder.clone()).await?;
     gate.open(Inlet::new(recorder));
 
-    // Until `shutdown`, or the end of the input: then all of it is written.
-    match finished.await {
-        Ok(summary) if summary.lost == 0 => Ok(ExitCode::SUCCESS),
-        Ok(_) => Ok(ExitCode::FAILURE),
-        Err(_) => anyhow::bail!("the recorder's thread is gone"),
-    }
+    // Until `shutdown`, or the end of the input: then all of it is written. To
+    // return from here would wait for a method that still reads the file.
+    let summary = finished.await.context("the recorder's thread is gone")?;
+    std::process::exit(i32::from(summary.lost > 0))
 }
 
 fn disable(answered: Result<()>) -> Result<ExitCode> {
@@ -130,18 +129,19 @@ async fn node_id(configuration: &Configuration) -> Option<String> {
         .ok()
 }
 
-/// For logrotate: SIGHUP makes the recorder open its file again.
-fn reopen_on_sighup(recorder: Recorder) -> Result<()> {
-    let mut sighup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
-    // Past RLIMIT_FSIZE a write is an error to us, not the end.
-    // (The handler stays when its stream is dropped.)
+/// Takes the signals that would end the process: SIGHUP, which means something
+/// else here, and SIGXFSZ: past RLIMIT_FSIZE a write is an error to be handled.
+fn signals() -> Result<Signal> {
+    // The handler stays when its stream is dropped.
     drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ)).context("taking SIGXFSZ")?);
-    tokio::spawn(async move {
-        while sighup.recv().await.is_some() {
-            recorder.command(Command::Reopen);
-        }
-    });
-    Ok(())
+    signal(SignalKind::hangup()).context("taking SIGHUP")
+}
+
+/// For logrotate: SIGHUP makes the recorder open its file again.
+async fn reopen_on(mut sighup: Signal, recorder: Recorder) {
+    while sighup.recv().await.is_some() {
+        recorder.command(Command::Reopen);
+    }
 }
 
 /// `setconfig`: the option was changed while we run.

@@ -23,6 +23,9 @@ pub enum Kind {
     /// Nothing is known of this many notifications but that they came, the
     /// first at the entry's time: there was no room for them.
     Dropped(u64),
+    /// A new file was begun on request, the one before moved away: its first
+    /// line keeps the sequence going should nothing else be recorded in it.
+    Reopened,
 }
 
 /// One notification of a chunk, or the mark of dropped ones.
@@ -57,6 +60,13 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// One that has just a mark.
+    pub fn mark(kind: Kind) -> Self {
+        let mut chunk = Self::default();
+        chunk.push_mark(SystemTime::now(), kind);
+        chunk
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.headers.len()
@@ -110,10 +120,10 @@ impl Chunk {
         self.bytes() - before
     }
 
-    fn push_dropped(&mut self, received_at: SystemTime, count: u64) {
+    fn push_mark(&mut self, received_at: SystemTime, kind: Kind) {
         self.headers.push(Header {
             received_at,
-            kind: Kind::Dropped(count),
+            kind,
             topic: 0,
             origin: None,
             payload: 0,
@@ -325,7 +335,7 @@ impl<C> State<C> {
 
     fn mark_dropped(&mut self) {
         if let Some((since, count)) = self.dropping.take() {
-            self.last_chunk().push_dropped(since, count);
+            self.last_chunk().push_mark(since, Kind::Dropped(count));
             self.bytes += size_of::<Header>();
         }
     }
@@ -368,7 +378,7 @@ mod tests {
                         assert_eq!((entry.topic, entry.origin), ("mine", Some("a.py")));
                         entry.payload.to_owned()
                     }
-                    Kind::Dropped(count) => format!("dropped {count}"),
+                    mark => format!("{mark:?}"),
                 });
             }
             queue.done(chunk);
@@ -403,7 +413,7 @@ mod tests {
         let before = drain(&queue);
         queue.push(SystemTime::now(), &event("after"));
         assert_eq!(before.len(), 3);
-        assert_eq!(before[2], "dropped 3");
+        assert_eq!(before[2], "Dropped(3)");
         assert_eq!(drain(&queue), ["after"]);
         assert_eq!((queue.counts().dropped, queue.counts().bytes), (3, 0));
     }

@@ -3,10 +3,11 @@
 //! cln-plugin reads any stream. Here a thread of our own reads stdin first: it
 //! takes the notifications, in order, straight to the recorder's queue, and
 //! passes the requests on to cln-plugin, which does the rest of the protocol.
-//! Why not cln-plugin's own subscriptions: it turns each message into a tree
-//! three times and runs each handler as a task of its own, which costs more
-//! time than lightningd needs to send it, and loses the order; it rounds
-//! numbers; it hides the origin; and one malformed message ends it.
+//! Why not cln-plugin's own subscriptions: it makes a tree of
+//! each message, copies it several times and runs each handler as a task of its
+//! own, which takes longer than lightningd takes to send it, and loses the
+//! order; it rounds numbers; it hides the origin; and one malformed message
+//! ends it.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -142,6 +142,20 @@ fn twenty_thousand_in_order_none_lost() {
 }
 
 #[test]
+fn shutdown_is_recorded_if_it_is_asked_for_and_ends_the_plugin() {
+    let mut host = Host::eventlog(json!({"eventlog-topics": ["all"]}));
+    host.notify("connect", json!({"id": "02"}));
+    host.notify("shutdown", json!({}));
+    assert!(host.ended().success());
+    let topics: Vec<_> = host
+        .records(2)
+        .iter()
+        .map(|record| record["topic"].clone())
+        .collect();
+    assert_eq!(topics, ["connect", "shutdown"]);
+}
+
+#[test]
 fn the_end_of_input_is_an_end_without_loss() {
     let mut host = Host::eventlog(json!({}));
     for n in 0..500 {

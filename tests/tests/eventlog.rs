@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use cln_lab::{Event, Events, Keep, Lab, Node, NodeSpec, Plugin, Probe, eventually};
+use cln_lab::{Event, Events, Lab, Node, NodeSpec, Plugin, Probe, eventually};
 use lab_tests::{Cast, Outcome, Suite, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -67,7 +67,7 @@ async fn every_topic() -> Outcome {
             );
         }
     }
-    for topic in topics::TABLE {
+    for topic in topics::TOPICS {
         let own = topics::scenarios_of(topic.name).any(|s| s.name.starts_with(topic.name));
         ensure!(own, "no scenario is named after {}", topic.name);
     }
@@ -76,7 +76,7 @@ async fn every_topic() -> Outcome {
 
 /// The plugin knows topics by itself, since a plugin is to work without the lab.
 async fn same_table() -> Outcome {
-    let ours = topics::TABLE
+    let ours = topics::TOPICS
         .iter()
         .map(|topic| (topic.name, (topic.since.0, topic.since.1), topic.tells));
     let theirs = eventlog::topics::TOPICS.iter().map(|topic| {
@@ -114,9 +114,9 @@ async fn known(cast: Cast) -> Outcome {
     let version = lab.l1().implementation().lightningd().cloned();
     let version = version.context("a lightningd")?;
     let known = topics::known(&lab).await?;
-    let table: BTreeSet<String> = topics::TABLE
+    let table: BTreeSet<String> = topics::TOPICS
         .iter()
-        .filter(|topic| version.at_least(topic.since.0, topic.since.1))
+        .filter(|topic| topic.since.includes(&version))
         .map(|topic| topic.name.to_owned())
         .collect();
     let unlisted: Vec<&String> = known.difference(&table).collect();

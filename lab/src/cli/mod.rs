@@ -1,16 +1,61 @@
 //! The command line: one file a subcommand.
 
+mod bitcoin_cli;
+mod channel;
+mod close;
+mod completions;
+mod connect;
+mod disconnect;
 mod doctor;
+mod down;
+mod env;
+mod events;
+mod exec;
+mod follow;
+mod fund;
+mod hold;
+mod json_text;
+mod lightning_cli;
+mod logs;
+mod mine;
+mod out;
+mod pay;
+mod progress;
+mod restart;
+mod signals;
+mod spec;
+mod start;
+mod status;
+mod stop;
+mod up;
+mod which;
 mod workshop;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+
+use signals::Signals;
 
 /// Core Lightning nodes on regtest, for people who write plugins.
 #[derive(Debug, Parser)]
-#[command(name = "lab", version, max_term_width = 100)]
+#[command(
+    name = "lab",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  lab workshop                            see it all happen, once
+  lab up                                  two nodes until Ctrl-C; then, in another terminal:
+  lab cli l1 plugin start $PWD/plugin.py
+  lab connect 1 2
+  lab events l1 -f
+  lab exec -- pytest                      a fresh lab around one command
+
+Environment: LAB_NAME and LAB_DIR choose a lab, LAB_NODE=auto|lightningd|embedded what nodes are,
+LIGHTNINGD and BITCOIND name programs, LAB_KEEP=always|failed|never what becomes of a lab's folder,
+LAB_TIMEOUT_FACTOR stretches every deadline, NO_COLOR takes the colours away."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -20,8 +65,48 @@ struct Cli {
 enum Command {
     /// Play the workshop: two nodes, a plugin by hand, a plugin with a library, each step checked
     Workshop(workshop::Args),
+    /// Start a lab, and hold it until Ctrl-C or `lab down`
+    Up(up::Args),
+    /// End a lab that is up
+    Down(down::Args),
+    /// Show what is up: nodes, process ids, ports, heights, versions
+    Status(status::Args),
+    /// Print shell code that defines l1-cli, l1-log, bt-cli, connect, …
+    Env(env::Args),
+    /// Run one command with a fresh lab around it
+    Exec(exec::Args),
+    /// Call a method of a node, as lightning-cli does
+    Cli(lightning_cli::Args),
+    /// Run bitcoin-cli on the lab's bitcoind
+    BitcoinCli(bitcoin_cli::Args),
+    /// Connect a node to another
+    Connect(connect::Args),
+    /// End a connection
+    Disconnect(disconnect::Args),
+    /// Give nodes coins
+    Fund(fund::Args),
+    /// Open a channel from one node to another
+    Channel(channel::Args),
+    /// Have one node pay another
+    Pay(pay::Args),
+    /// Close a channel
+    Close(close::Args),
+    /// Mine blocks, and wait until every node has seen them
+    Mine(mine::Args),
+    /// Print a node's log
+    Logs(logs::Args),
+    /// Print what the plugin eventlog recorded on a node
+    Events(events::Args),
+    /// Stop one node
+    Stop(stop::Args),
+    /// Start a node that was stopped
+    Start(start::Args),
+    /// Stop a node and start it again
+    Restart(restart::Args),
     /// Say which programs were found, their versions, and what to do about what is missing
     Doctor(doctor::Args),
+    /// Print a script that completes `lab` in a shell
+    Completions(completions::Args),
 }
 
 /// Runs the command that the arguments name. Exit status 0 if it did what was
@@ -35,44 +120,70 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    runtime.block_on(async {
-        tokio::select! {
-            done = run(cli.command) => done.unwrap_or_else(|error| fail(&error)),
-            // Leaving drops what runs: a lab ends its daemons then.
-            number = interrupted() => ExitCode::from(128 + number),
+    let outcome = runtime.block_on(async {
+        if let Command::Up(_) | Command::Exec(_) = cli.command {
+            // These end their lab in good order when a signal comes.
+            return run(cli.command).await;
         }
-    })
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            done = run(cli.command) => done,
+            // Leaving drops what runs: a lab ends its daemons then.
+            number = signals.next() => Ok(ExitCode::from(128 + number)),
+        }
+    });
+    // A thread may still be reading from a process that goes on.
+    runtime.shutdown_background();
+    outcome.unwrap_or_else(|error| fail(&error))
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Workshop(args) => workshop::run(args).await,
+        Command::Up(args) => up::run(args).await,
+        Command::Down(args) => down::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Env(args) => env::run(args).await,
+        Command::Exec(args) => exec::run(args).await,
+        Command::Cli(args) => lightning_cli::run(args).await,
+        Command::BitcoinCli(args) => bitcoin_cli::run(args).await,
+        Command::Connect(args) => connect::run(args).await,
+        Command::Disconnect(args) => disconnect::run(args).await,
+        Command::Fund(args) => fund::run(args).await,
+        Command::Channel(args) => channel::run(args).await,
+        Command::Pay(args) => pay::run(args).await,
+        Command::Close(args) => close::run(args).await,
+        Command::Mine(args) => mine::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
+        Command::Events(args) => events::run(args).await,
+        Command::Stop(args) => stop::run(args).await,
+        Command::Start(args) => start::run(args).await,
+        Command::Restart(args) => restart::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Completions(args) => completions::run(&args),
     }
 }
 
+/// The arguments make no sense, which only shows once they are looked at closely.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
+}
+
+/// Says what went wrong, and with which exit status that ends.
 fn fail(error: &anyhow::Error) -> ExitCode {
+    if out::is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
     eprintln!(
         "{} {error:#}",
         console::style("error:").red().bold().for_stderr()
     );
-    ExitCode::FAILURE
-}
-
-/// Completes with the signal's number when the user or the system wants us gone.
-async fn interrupted() -> u8 {
-    let mut waits = Vec::new();
-    for (kind, number) in [
-        (SignalKind::interrupt(), nix::libc::SIGINT),
-        (SignalKind::terminate(), nix::libc::SIGTERM),
-        (SignalKind::hangup(), nix::libc::SIGHUP),
-    ] {
-        if let Ok(mut stream) = signal(kind) {
-            waits.push(Box::pin(async move {
-                stream.recv().await;
-                number as u8
-            }));
-        }
+    match error.is::<Usage>() {
+        true => ExitCode::from(2),
+        false => ExitCode::FAILURE,
     }
-    futures_util::future::select_all(waits).await.0
 }

@@ -10,16 +10,19 @@ mod peers;
 mod plugins;
 mod process;
 mod processes;
+mod shim;
 mod wallet;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use cln_rpc::model::TypedRequest;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::attach::Attached;
 use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
 use crate::ports::Port;
@@ -35,6 +38,8 @@ pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
 pub(crate) use process::Setup;
 pub use processes::Process;
+pub(crate) use shim::Shim;
+pub use shim::{InlinePlugin, ShimReader, ShimWriter};
 pub(crate) use wallet::fund;
 pub use wallet::msat;
 
@@ -42,7 +47,8 @@ pub use wallet::msat;
 pub(crate) const NETWORK: &str = "regtest";
 
 /// Which program a node is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "version", rename_all = "lowercase")]
 pub enum Implementation {
     /// Core Lightning.
     Lightningd(Version),
@@ -79,12 +85,22 @@ pub struct Node {
     port: Port,
     /// Set when it first answers; a node keeps its id for life.
     id: OnceLock<String>,
+    /// How often its process was started.
+    starts: AtomicUsize,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
+    /// Always `None` for a node that another process holds.
     daemon: Mutex<Option<Daemon>>,
     /// Where its blocks come from: what needs blocks mined mines them there.
     bitcoind: Arc<Bitcoind>,
-    reaper: Arc<Reaper>,
+    holder: Holder,
+}
+
+/// Who holds a node's process, and sees to its end.
+#[derive(Debug)]
+enum Holder {
+    Us(Arc<Reaper>),
+    Other(Attached),
 }
 
 impl Node {

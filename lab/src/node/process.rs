@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::config::Config;
-use super::{Implementation, Node, Plugin};
+use super::{Holder, Implementation, Node, Plugin};
+use crate::attach::{Attached, Described, not_ours};
 use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
 use crate::error::IoContext;
@@ -69,10 +71,11 @@ impl Node {
             dir,
             port,
             id: OnceLock::new(),
+            starts: AtomicUsize::new(0),
             plugins: setup.plugins,
             daemon: Mutex::new(None),
             bitcoind: Arc::clone(setup.bitcoind),
-            reaper: Arc::clone(setup.reaper),
+            holder: Holder::Us(Arc::clone(setup.reaper)),
         };
         let socket = node.rpc_path();
         if socket.as_os_str().len() > SOCKET_PATH {
@@ -86,6 +89,23 @@ impl Node {
         Ok(node)
     }
 
+    /// The handle of a node that another process holds.
+    pub(crate) fn attached(node: &Described, attached: Attached, bitcoind: &Arc<Bitcoind>) -> Node {
+        Node {
+            name: node.name.clone(),
+            program: node.program.clone(),
+            implementation: node.implementation.clone(),
+            dir: node.dir.clone(),
+            port: Port::leased_elsewhere(node.port),
+            id: OnceLock::from(node.id.clone()),
+            starts: AtomicUsize::new(0),
+            plugins: Vec::new(),
+            daemon: Mutex::new(None),
+            bitcoind: Arc::clone(bitcoind),
+            holder: Holder::Other(attached),
+        }
+    }
+
     /// The command that starts it, as a person would type it.
     pub fn start_command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -97,6 +117,9 @@ impl Node {
     }
 
     async fn spawn_process(&self) -> Result<()> {
+        let Holder::Us(reaper) = &self.holder else {
+            return Err(not_ours(&self.name));
+        };
         let mut slot = self.daemon.lock().await;
         if slot
             .as_mut()
@@ -109,9 +132,10 @@ impl Node {
             self.start_command(),
             &self.dir.join("output"),
             Some(&self.log_path()),
-            &self.reaper,
+            reaper,
         )?;
         *slot = Some(daemon);
+        self.starts.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -120,6 +144,7 @@ impl Node {
     pub(crate) async fn ready(&self, height: u64) -> Result<()> {
         eventually(format!("{} to be ready", self.name), START, async || {
             self.check_alive().await?;
+            self.check_plugins().await?;
             match self.not_ready_because(height).await {
                 Ok(None) => Ok(Probe::Ready(())),
                 Ok(Some(reason)) => Ok(Probe::NotYet(reason)),
@@ -127,6 +152,36 @@ impl Node {
             }
         })
         .await
+    }
+
+    /// An error if a plugin that the node was to start with has ended: lightningd
+    /// goes on without it, and no longer lists it.
+    async fn check_plugins(&self) -> Result<()> {
+        if self.plugins.is_empty() || !self.rpc_path().exists() {
+            return Ok(());
+        }
+        // A node that does not answer yet is none that has lost a plugin.
+        let Ok(listed) = self.plugin_list().await else {
+            return Ok(());
+        };
+        for plugin in &self.plugins {
+            let path = plugin.path();
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            if listed.iter().any(|status| Path::new(&status.name) == path) {
+                continue;
+            }
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let mut why = "it ended before it was up; the node's log says of it:".to_owned();
+            for line in self.log().lines_with(&file)? {
+                why.push_str("\n    ");
+                why.push_str(&line);
+            }
+            return Err(Error::Answer {
+                from: format!("{}: plugin {}", self.name, path.display()),
+                why,
+            });
+        }
+        Ok(())
     }
 
     /// One look at everything that makes a node ready; `None` if all of it holds.
@@ -164,6 +219,17 @@ impl Node {
         if let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).await {
             return Ok(Some(format!("port {}: {error}", self.port())));
         }
+        // Both answer a moment before lightningd is through with its start, and a
+        // `plugin start` in between can hang. Its log says when it is, once a start.
+        let started = self
+            .log()
+            .lines_with("Server started with public key")?
+            .len();
+        if self.log_path().exists() && started < self.starts.load(Ordering::Relaxed) {
+            return Ok(Some(
+                "its log does not say that the server started".to_owned(),
+            ));
+        }
         let known = self.id.get_or_init(|| id.to_owned());
         if known != id {
             return Err(Error::Answer {
@@ -176,6 +242,9 @@ impl Node {
 
     /// An error, with the end of its log, if its process has ended.
     pub async fn check_alive(&self) -> Result<()> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.check_alive(self);
+        }
         match self.daemon.lock().await.as_mut() {
             Some(daemon) => daemon.check_alive(),
             None => Err(Error::usage(format!("{} is not running", self.name))),
@@ -184,11 +253,17 @@ impl Node {
 
     /// True if it was stopped or killed through its handle, and is meant to be down.
     pub async fn is_stopped(&self) -> bool {
-        self.daemon.lock().await.is_none()
+        match &self.holder {
+            Holder::Us(_) => self.daemon.lock().await.is_none(),
+            Holder::Other(attached) => attached.is_stopped(self),
+        }
     }
 
     /// Its process id; `None` if it is down.
     pub async fn pid(&self) -> Option<u32> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.pid(self);
+        }
         let mut slot = self.daemon.lock().await;
         let daemon = slot.as_mut()?;
         daemon.status().is_none().then(|| daemon.pid())
@@ -197,6 +272,12 @@ impl Node {
     /// Starts it again after [`Node::stop`] and waits until it is ready. Plugins
     /// that were started by hand are not: they ended with the process.
     pub async fn start(&self) -> Result<()> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.start(self).await;
+        }
+        if self.pid().await.is_some() {
+            return Err(Error::usage(format!("{} is running already", self.name)));
+        }
         // A stopped node's port can stay taken for a while by a process of its
         // own that is still ending.
         eventually(
@@ -222,6 +303,9 @@ impl Node {
     /// # Errors
     /// If it is not running, or cannot be ended.
     pub async fn stop(&self) -> Result<ExitStatus> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.stop(self).await;
+        }
         let Some(daemon) = self.daemon.lock().await.take() else {
             return Err(Error::usage(format!("{} is not running", self.name)));
         };
@@ -242,6 +326,9 @@ impl Node {
 
     /// Ends it and everything it started with SIGKILL, as a power cut would.
     pub async fn kill9(&self) -> Result<ExitStatus> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.kill9(self).await;
+        }
         match self.daemon.lock().await.take() {
             Some(daemon) => daemon.kill().await,
             None => Err(Error::usage(format!("{} is not running", self.name))),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{Sender, TABLE, Topic};
+use super::table::{Sender, TOPICS, Topic};
 use super::{scenarios, scenarios_of};
 
 /// The page, in Markdown.
@@ -17,7 +17,7 @@ pub fn markdown() -> String {
          | topic | since | sender | tells |\n\
          |---|---|---|---|\n",
     );
-    for topic in TABLE {
+    for topic in TOPICS {
         let _ = writeln!(
             page,
             "| [`{0}`](#{0}) | {1} | {2} | {3} |",
@@ -37,7 +37,7 @@ pub fn markdown() -> String {
          Below, `name?` is not in every payload, and `(name)` is there only while\n\
          `allow-deprecated-apis` is true, as it is by default.\n",
     );
-    for topic in TABLE {
+    for topic in TOPICS {
         section(&mut page, topic);
     }
     page.push_str(

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::TABLE;
+use super::TOPICS;
 use crate::error::IoContext;
 use crate::{Error, Lab, Plugin, Result};
 
@@ -31,7 +31,7 @@ const LENGTH: std::ops::RangeInclusive<usize> = 3..=40;
 /// does not know, as the embedded node.
 pub async fn known(lab: &Lab) -> Result<BTreeSet<String>> {
     let node = lab.l1();
-    let mut words: BTreeSet<String> = TABLE.iter().map(|topic| topic.name.to_owned()).collect();
+    let mut words: BTreeSet<String> = TOPICS.iter().map(|topic| topic.name.to_owned()).collect();
     words.insert(NOT_A_TOPIC.to_owned());
     // What was named to us may be a script around it.
     let running = node.pid().await.map(|pid| format!("/proc/{pid}/exe"));

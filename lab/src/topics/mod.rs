@@ -1,7 +1,7 @@
 //! Every notification lightningd can send: a table of the topics, and for each
 //! topic a scenario that makes a node send it and checks what was recorded.
 //!
-//! [`TABLE`] says what there is. [`SCENARIOS`] is what can be played: by the tests,
+//! [`TOPICS`] says what there is. [`SCENARIOS`] is what can be played: by the tests,
 //! and by `lab topics --run`, which shows the messages.
 //!
 //! # Layout
@@ -38,7 +38,8 @@ pub use document::markdown;
 pub use known::known;
 pub use scenario::{Recorded, Report, Scenario};
 pub use stage::Stage;
-pub use table::{Field, Presence, Release, Sender, TABLE, Topic};
+pub(crate) use table::known_to;
+pub use table::{Field, Presence, Release, Sender, TOPICS, Topic};
 
 /// Every scenario, by subject.
 pub const SCENARIOS: &[&[Scenario]] = &[

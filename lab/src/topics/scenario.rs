@@ -81,7 +81,7 @@ impl Scenario {
         let topics = self.topics.iter().filter_map(|name| Topic::find(name));
         let since = topics.map(|topic| topic.since).chain([self.since]).max();
         let since = since.unwrap_or(self.since);
-        let old = !version.at_least(since.0, since.1);
+        let old = !since.includes(&version);
         Ok(old.then(|| format!("from {since} on, lightningd is {version}")))
     }
 

@@ -2,9 +2,18 @@
 
 use std::fmt;
 
+use crate::Version;
+
 /// A release of Core Lightning: year and month, `v26.06`; before 2022 `v0.12`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release(pub u16, pub u16);
+
+impl Release {
+    /// True if this version is of this release or a later one.
+    pub fn includes(self, version: &Version) -> bool {
+        version.at_least(self.0, self.1)
+    }
+}
 
 impl fmt::Display for Release {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +126,7 @@ impl Topic {
 
     /// The table's entry for a name.
     pub fn find(name: &str) -> Option<&'static Topic> {
-        TABLE.iter().find(|topic| topic.name == name)
+        TOPICS.iter().find(|topic| topic.name == name)
     }
 
     /// What is wrong with a payload: a member that is missing or that the table
@@ -143,7 +152,7 @@ impl Topic {
 /// Every topic, oldest first. Whatever the scenarios see is held against it:
 /// see [`Topic::objection`].
 #[rustfmt::skip]
-pub const TABLE: &[Topic] = &[
+pub const TOPICS: &[Topic] = &[
     topic("connect", (0, 6), "a peer is connected",
         &[always("id"), always("direction"), always("address")]),
     topic("disconnect", (0, 6), "a peer is gone",
@@ -220,3 +229,47 @@ pub const TABLE: &[Topic] = &[
           maybe("failed_short_channel_id"), maybe("failed_direction"), maybe("error_code"),
           maybe("error_message")]).of("cln-xpay"),
 ];
+
+/// The topics that this version sends; all of them if there is no version to ask.
+/// `log`, which repeats every line of the node's log, is left out: one asks for it
+/// by name.
+pub(crate) fn known_to(version: Option<&Version>) -> impl Iterator<Item = &'static str> {
+    TOPICS
+        .iter()
+        .filter(move |topic| version.is_none_or(|version| topic.since.includes(version)))
+        .map(|topic| topic.name)
+        .filter(|name| *name != "log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_version_sends_what_it_knows() {
+        let old: Version = "v23.02.2".parse().expect("a version");
+        assert_eq!(known_to(Some(&old)).count(), 18);
+        let new: Version = "v26.06.6".parse().expect("a version");
+        assert_eq!(known_to(Some(&new)).count(), TOPICS.len() - 1);
+        assert!(!known_to(None).any(|name| name == "log"));
+    }
+
+    #[test]
+    fn a_payload_is_held_against_its_members() {
+        let topic = Topic::find("invoice_creation").expect("a topic");
+        let objection = |payload| topic.objection(&payload);
+        assert_eq!(objection(json!({"preimage": "00", "label": "l"})), None);
+        let missing = objection(json!({"preimage": "00"}));
+        assert_eq!(missing.as_deref(), Some("`label` is missing"));
+        let more = objection(json!({"preimage": "00", "label": "l", "x": 1}));
+        assert_eq!(more.as_deref(), Some("`x` is not in the table"));
+        assert!(objection(json!([])).is_some());
+    }
+
+    #[test]
+    fn releases_are_written_as_lightningd_does() {
+        assert_eq!(Release(0, 9).to_string(), "v0.9");
+        assert_eq!(Release(24, 2).to_string(), "v24.02");
+    }
+}

@@ -57,7 +57,10 @@ pub async fn run(options: &Options, observer: &mut dyn Observer) -> Result<Repor
                 let pids = step.processes_of(&lab).await?;
                 let dir = lab.dir().to_owned();
                 lab.stop().await?;
-                let left = pids.iter().filter(|pid| report::is_alive(**pid)).count();
+                let left = pids
+                    .iter()
+                    .filter(|pid| crate::daemon::is_alive(**pid))
+                    .count();
                 step.check("every process has ended", left == 0, || {
                     format!("{left} still running")
                 });

@@ -59,7 +59,7 @@ async fn restart(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
             step.answer("\"Shutdown complete\"");
             let left = pids
                 .iter()
-                .filter(|pid| super::report::is_alive(**pid))
+                .filter(|pid| crate::daemon::is_alive(**pid))
                 .count();
             step.check("l1 and all its plugins have ended", left == 0, || {
                 format!("{left} still run")

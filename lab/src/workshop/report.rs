@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -78,13 +75,4 @@ pub struct Check {
     pub ok: bool,
     /// What was seen, if it does not.
     pub seen: Option<String>,
-}
-
-/// True if there is a process of this id, a dead one that nobody reaped aside.
-pub(super) fn is_alive(pid: u32) -> bool {
-    let zombie = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with('Z'))
-    });
-    !zombie && kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
 }

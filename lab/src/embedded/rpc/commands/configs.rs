@@ -31,7 +31,7 @@ pub fn listconfigs(call: &Call) -> Result<Value, Stop> {
         None => all,
         Some(name) => match all.get(&name) {
             Some(config) => [(name.clone(), config.clone())].into_iter().collect(),
-            None if config::is_known(&name) => Map::new(),
+            None if config::is_known(&name) || find(&call.node, &name).is_some() => Map::new(),
             None => {
                 return Err(RpcError::bad(
                     "config",

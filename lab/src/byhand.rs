@@ -1,0 +1,64 @@
+//! What was done to a lab's nodes behind the lab's back: stopped by its RPC
+//! method, started by hand with `lightningd --lightning-dir=…`.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::attach::{pid_file, runs_in};
+use crate::daemon::is_alive;
+use crate::{Error, Lab, Node, Probe, Result, eventually};
+
+/// How long a node that was started by hand may take to end after `stop`.
+const STOP: Duration = Duration::from_secs(40);
+/// How long it may take after SIGKILL.
+const KILL: Duration = Duration::from_secs(10);
+
+impl Lab {
+    /// Ends nodes that somebody started by hand in this lab, which
+    /// [`Lab::stop`] does not know of, and takes note of those that ended in
+    /// good order without being asked through their handle.
+    ///
+    /// # Errors
+    /// If one cannot be ended.
+    pub async fn end_by_hand(&self) -> Result<()> {
+        for node in self.nodes() {
+            if let Err(Error::Died { status, .. }) = node.check_alive().await
+                && status.success()
+            {
+                node.stop().await?;
+            }
+            end_stranger(node).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends the process that runs in the node's folder, if it is not the node's own.
+async fn end_stranger(node: &Node) -> Result<()> {
+    let Some(pid) = pid_file(node) else {
+        return Ok(());
+    };
+    if node.pid().await == Some(pid) || !runs_in(pid, node.dir()) {
+        return Ok(());
+    }
+    let ended = |within| {
+        let what = format!(
+            "{} (pid {pid}, which was started by hand) to end",
+            node.name()
+        );
+        eventually(what, within, async || {
+            Ok(match is_alive(pid) {
+                false => Probe::Ready(()),
+                true => Probe::NotYet("still running".to_owned()),
+            })
+        })
+    };
+    if node.call::<Value>("stop", json!({})).await.is_ok() && ended(STOP).await.is_ok() {
+        return Ok(());
+    }
+    let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+    ended(KILL).await
+}

@@ -1,0 +1,27 @@
+//! `lab completions`
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::out;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  source <(lab completions bash)
+  lab completions zsh > \"${fpath[1]}/_lab\"
+  lab completions fish > ~/.config/fish/completions/lab.fish")]
+pub struct Args {
+    /// Which shell
+    shell: Shell,
+}
+
+/// Prints a script that completes the command line of `lab`.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::Cli::command(), "lab", &mut script);
+    out::bytes(&script)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,54 @@
+//! `lab down`
+
+use std::process::ExitCode;
+
+use cln_lab::control;
+
+use super::out;
+use super::progress::Progress;
+use super::which::{Which, labs};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab down                 end the lab; nothing of it is left
+  lab down --name other    end the lab of that name
+  lab down --all           end every lab of yours")]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// Every lab that is up
+    #[arg(long, conflicts_with_all = ["name", "dir"])]
+    all: bool,
+}
+
+/// Exit status 0 if nothing is up any more and nothing was wrong.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let which: Vec<Which> = if args.all {
+        let names = labs().await?.into_iter().map(|lab| lab.name);
+        names.map(Which::named).collect()
+    } else if args.which.is_open() && labs().await?.is_empty() {
+        Vec::new()
+    } else {
+        vec![args.which]
+    };
+    if which.is_empty() {
+        eprintln!("no lab is up");
+    }
+    let mut failed = None;
+    for which in which {
+        let found = which.find().await?;
+        let progress = Progress::start(format!("stopping {}", found.label()));
+        let outcome = control::down(&found.dir).await;
+        drop(progress);
+        match outcome {
+            Ok(()) => out::line(format_args!("{} is down", found.label()))?,
+            Err(error) => {
+                failed.get_or_insert(
+                    anyhow::Error::new(error).context(format!("ending {}", found.label())),
+                );
+            }
+        }
+    }
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+}

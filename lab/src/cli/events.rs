@@ -1,0 +1,115 @@
+//! `lab events`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use cln_lab::{Event, Lab, Node, Plugin, binaries};
+use serde_json::{Value, json};
+
+use super::follow::Follow;
+use super::out;
+use super::which::{Which, node};
+
+/// How often to look for new events.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab events l1                         what eventlog recorded
+  lab events l1 -f                      that, and what comes, until Ctrl-C
+  lab events l1 -f --topic connect,disconnect
+  lab events l1 --file my-plugin.txt    another recorder's file, in the node's network directory
+
+Where eventlog is not running on the node, -f starts it: what comes from then on is recorded.")]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The node: l1, or 1 for short
+    node: String,
+    /// Go on with what comes
+    #[arg(short, long)]
+    follow: bool,
+    /// Only these topics
+    #[arg(short, long = "topic", value_name = "TOPIC", value_delimiter = ',')]
+    topics: Vec<String>,
+    /// The recorder's file, if it is not eventlog's
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Prints each event as it was recorded, a line each.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let lab = args.which.lab().await?;
+    let node = node(&lab, &args.node)?;
+    let path = match &args.file {
+        Some(file) => node.network_dir().join(file),
+        None => recorded(node, args.follow).await?,
+    };
+    if !args.follow && !path.exists() {
+        anyhow::bail!("{} does not exist: nothing was recorded", path.display());
+    }
+    let mut events = Follow::new(path);
+    loop {
+        let ended = !args.follow || Lab::attach(lab.dir()).is_err();
+        for line in events.lines()? {
+            if is_wanted(&line, &args.topics) {
+                out::line(line)?;
+            }
+        }
+        if ended {
+            return Ok(ExitCode::SUCCESS);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A line that cannot be read as an event is nobody's topic.
+fn is_wanted(line: &str, topics: &[String]) -> bool {
+    topics.is_empty() || Event::parse(line).is_ok_and(|event| topics.contains(&event.topic))
+}
+
+/// eventlog's file on this node. If it is not running there, it is started, or
+/// `start` is false and there is nothing to show.
+async fn recorded(node: &Node, start: bool) -> anyhow::Result<PathBuf> {
+    const USUAL: &str = "eventlog.jsonl";
+    let usual = node.network_dir().join(USUAL);
+    if let Some(path) = file_of(node).await? {
+        return Ok(node.network_dir().join(path));
+    }
+    if usual.exists() && !start {
+        return Ok(usual);
+    }
+    let program = binaries::built("EVENTLOG", "eventlog");
+    anyhow::ensure!(
+        start,
+        "eventlog is not running on {0}: run `lab cli {0} plugin start {1}` first, or \
+         `lab events {0} -f`, which starts it; or name another recorder's file with --file",
+        node.name(),
+        program.map_or("PATH/eventlog".to_owned(), |path| path
+            .display()
+            .to_string())
+    );
+    let plugin = Plugin::path_to(program?);
+    node.plugin_start(&plugin)
+        .await
+        .with_context(|| format!("start eventlog on {}", node.name()))?;
+    eprintln!("note: started eventlog on {}", node.name());
+    Ok(usual)
+}
+
+/// The file that a running eventlog names; `None` if none is running.
+async fn file_of(node: &Node) -> anyhow::Result<Option<PathBuf>> {
+    let plugins = node.plugin_list().await?;
+    let running = plugins
+        .iter()
+        .any(|plugin| plugin.active && plugin.name.ends_with("/eventlog"));
+    if !running {
+        return Ok(None);
+    }
+    let configs: Value = node.call("listconfigs", json!({})).await?;
+    let file = &configs["configs"]["eventlog-file"]["value_str"];
+    Ok(Some(file.as_str().unwrap_or("eventlog.jsonl").into()))
+}

@@ -1,0 +1,100 @@
+//! `lab logs`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cln_lab::Lab;
+use console::style;
+
+use super::follow::Follow;
+use super::out;
+use super::which::{Which, node};
+
+/// How often to look for new lines.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab logs l1                   all of it
+  lab logs l1 -f                all of it, and what comes, until Ctrl-C
+  lab logs l1 l2 bitcoind -f    several at once, each line with its daemon's name
+  lab logs l1 -n 20             the last 20 lines")]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// Nodes, or `bitcoind`
+    #[arg(required = true, value_name = "NODE")]
+    nodes: Vec<String>,
+    /// Go on with what comes
+    #[arg(short, long)]
+    follow: bool,
+    /// Begin with the last N lines
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let lab = args.which.lab().await?;
+    let mut logs = Vec::new();
+    for name in &args.nodes {
+        let (name, path) = log_of(&lab, name)?;
+        logs.push((name, Follow::new(path), String::new()));
+    }
+    let several = logs.len() > 1;
+    let mut skip = args.lines;
+    loop {
+        // Before the last look at the files: what a daemon says at its end is in them.
+        let ended = !args.follow || Lab::attach(lab.dir()).is_err();
+        let mut lines = Vec::new();
+        for (name, log, time) in &mut logs {
+            let mut new = log.lines()?;
+            if ended {
+                new.extend(log.rest());
+            }
+            for line in new {
+                // A line without a time of its own goes with the one before it.
+                if let Some(own) = time_of(&line) {
+                    own.clone_into(time);
+                }
+                lines.push((time.clone(), name.clone(), line));
+            }
+        }
+        if several {
+            lines.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        let from = skip.take().map_or(0, |n| lines.len().saturating_sub(n));
+        for (_, name, line) in &lines[from..] {
+            if several {
+                out::line(format_args!(
+                    "{} {line}",
+                    style(format!("{name:<8}|")).cyan()
+                ))?;
+            } else {
+                out::line(line)?;
+            }
+        }
+        if ended {
+            return Ok(ExitCode::SUCCESS);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The time at a line's beginning, `2026-01-31T12:00:00.123` or without the
+/// fraction, both without `Z`: alike up to the second.
+fn time_of(line: &str) -> Option<&str> {
+    let time = line.split(' ').next()?.strip_suffix('Z')?;
+    let digit = time.starts_with(|c: char| c.is_ascii_digit());
+    (digit && time.contains('T')).then_some(time)
+}
+
+fn log_of(lab: &Lab, name: &str) -> anyhow::Result<(String, PathBuf)> {
+    if name == "bitcoind" {
+        let path = lab.bitcoind().dir().join("regtest/debug.log");
+        return Ok((name.to_owned(), path));
+    }
+    let node = node(lab, name)?;
+    Ok((node.name().to_owned(), node.log_path()))
+}

@@ -1,0 +1,36 @@
+//! `lab mine`
+
+use std::process::ExitCode;
+
+use super::out;
+use super::progress::Progress;
+use super::which::Which;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab mine        one block
+  lab mine 6      six")]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// How many blocks
+    #[arg(default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    blocks: u64,
+}
+
+/// Prints the new height once every node that runs has reached it.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let lab = args.which.lab().await?;
+    lab.bitcoind().mine(args.blocks).await?;
+    let height = lab.bitcoind().height().await?;
+    let progress = Progress::start(format!("waiting for the nodes to be at block {height}"));
+    for node in lab.nodes() {
+        if node.pid().await.is_some() {
+            node.wait_height(height).await?;
+        }
+    }
+    drop(progress);
+    out::line(height)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,29 @@
+//! `lab restart`
+
+use std::process::ExitCode;
+
+use super::out;
+use super::progress::Progress;
+use super::which::{Which, node};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab restart l1    stop l1 and start it again, with the plugins it began with")]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The node: l1, or 1 for short
+    node: String,
+}
+
+/// Returns when the node is ready again.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let lab = args.which.lab().await?;
+    let node = node(&lab, &args.node)?;
+    let progress = Progress::start(format!("restarting {}", node.name()));
+    node.restart().await?;
+    drop(progress);
+    out::line(format_args!("{} is up", node.name()))?;
+    Ok(ExitCode::SUCCESS)
+}

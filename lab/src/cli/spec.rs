@@ -1,0 +1,142 @@
+//! What a lab is to be, on the command line.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use cln_lab::{Keep, Lab, LabBuilder, NodeKind, Plugin, binaries};
+
+/// A lab has at most this many nodes.
+const MOST: u16 = 500;
+
+#[derive(Debug, clap::Args)]
+pub struct Spec {
+    /// How many nodes: l1, l2, …
+    #[arg(long, short, value_name = "N", default_value_t = 2,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
+    pub nodes: u16,
+    /// Start this plugin with every node, with its options; can be given more than once.
+    /// `eventlog` alone is this project's own recorder
+    #[arg(long, short, value_name = "PATH[,OPTION=VALUE]…")]
+    plugin: Vec<PluginArg>,
+    /// Open a channel from each node to the next
+    #[arg(long)]
+    pub channels: bool,
+    /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
+    #[arg(
+        long,
+        value_name = "auto|lightningd|embedded",
+        env = "LAB_NODE",
+        default_value = "auto"
+    )]
+    node: NodeKind,
+    /// Leave the lab's folder there at the end
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl Spec {
+    pub fn builder(&self) -> LabBuilder {
+        let keep = if self.keep { Keep::Always } else { Keep::Never };
+        let lab = Lab::builder()
+            .kind(self.node)
+            .keep(keep)
+            .nodes(self.nodes.into());
+        self.plugin
+            .iter()
+            .fold(lab, |lab, plugin| lab.plugin(plugin.0.clone()))
+    }
+}
+
+/// `PATH[,OPTION=VALUE]…`. A piece without `=` belongs to the value before it, so
+/// that a value may be a list: `eventlog,eventlog-topics=connect,disconnect`.
+#[derive(Debug, Clone)]
+struct PluginArg(Plugin);
+
+impl FromStr for PluginArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<PluginArg, String> {
+        let (path, rest) = match text.split_once(',') {
+            Some((path, rest)) => (path, Some(rest)),
+            None => (text, None),
+        };
+        let mut options: Vec<(String, String)> = Vec::new();
+        for piece in rest.into_iter().flat_map(|rest| rest.split(',')) {
+            match (piece.split_once('='), options.last_mut()) {
+                (Some((name, value)), _) if !name.is_empty() => {
+                    options.push((name.trim_start_matches("--").to_owned(), value.to_owned()));
+                }
+                (None, Some((_, value))) => {
+                    value.push(',');
+                    value.push_str(piece);
+                }
+                _ => return Err(format!("`{piece}` is not OPTION=VALUE")),
+            }
+        }
+        let plugin = options
+            .into_iter()
+            .fold(find(path)?, |plugin, (name, value)| {
+                plugin.option(name, value)
+            });
+        Ok(PluginArg(plugin))
+    }
+}
+
+/// A plugin's executable: a path, or the name of a program of this project's.
+fn find(path: &str) -> Result<Plugin, String> {
+    let given = Path::new(path);
+    if path.is_empty() {
+        return Err("no path".to_owned());
+    }
+    let found = if !given.exists() && !path.contains('/') {
+        let variable = path.to_uppercase().replace('-', "_");
+        binaries::built(&variable, path).map_err(|_| {
+            format!("no file `{path}` here, and no such program beside `lab` or on the PATH")
+        })?
+    } else {
+        given.to_owned()
+    };
+    let metadata = found
+        .metadata()
+        .map_err(|error| format!("{}: {error}", found.display()))?;
+    use std::os::unix::fs::PermissionsExt;
+    if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+        return Err(format!(
+            "{} is not an executable file: `chmod +x` it, and let its first line say what runs it \
+             (`#!/usr/bin/env python3`)",
+            found.display()
+        ));
+    }
+    Ok(Plugin::path_to(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_follow_the_path() {
+        let parse = |text: &str| text.parse::<PluginArg>().map(|plugin| plugin.0);
+        let plugin = parse("/bin/sh,a=1,b=x,y,--c=p=q,d=").expect("well-formed");
+        let expected = [("a", "1"), ("b", "x,y"), ("c", "p=q"), ("d", "")];
+        let seen: Vec<_> = plugin
+            .options()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            (plugin.path(), seen),
+            (Path::new("/bin/sh"), expected.to_vec())
+        );
+        for wrong in [
+            "",
+            "/bin/sh,x",
+            "/bin/sh,=1",
+            "/nonexistent",
+            "/etc/passwd",
+            "/bin",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `lab start`
+
+use std::process::ExitCode;
+
+use super::out;
+use super::progress::Progress;
+use super::which::{Which, node};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab start l1    start l1 again after `lab stop l1`, with the plugins it began with")]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The node: l1, or 1 for short
+    node: String,
+}
+
+/// Returns when the node is ready.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let lab = args.which.lab().await?;
+    let node = node(&lab, &args.node)?;
+    let progress = Progress::start(format!("starting {}", node.name()));
+    node.start().await?;
+    drop(progress);
+    out::line(format_args!("{} is up", node.name()))?;
+    Ok(ExitCode::SUCCESS)
+}

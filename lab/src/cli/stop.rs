@@ -1,0 +1,38 @@
+//! `lab stop`
+
+use std::process::ExitCode;
+
+use super::out;
+use super::progress::Progress;
+use super::which::{Which, node};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab stop l1            as `lab cli l1 stop`, and wait until nothing of it runs
+  lab stop --kill9 l1    kill it and its plugins at once, as a power cut would
+  lab down               to end the whole lab")]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The node: l1, or 1 for short
+    node: String,
+    /// Send SIGKILL instead
+    #[arg(long)]
+    kill9: bool,
+}
+
+/// Returns when nothing of the node runs any more; `lab start` starts it again.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let lab = args.which.lab().await?;
+    let node = node(&lab, &args.node)?;
+    let progress = Progress::start(format!("stopping {}", node.name()));
+    let status = if args.kill9 {
+        node.kill9().await?
+    } else {
+        node.stop().await?
+    };
+    drop(progress);
+    out::line(format_args!("{} is down ({status})", node.name()))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,556 @@
+//! A plugin without a node: its protocol, spoken by the test.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin};
+use tokio::task::JoinHandle;
+
+use crate::daemon::command_line;
+use crate::error::IoContext;
+use crate::node::NETWORK;
+use crate::wire::Messages;
+use crate::{Error, Probe, Result, eventually};
+
+/// How long a plugin may take for anything, before [`crate::timeout_factor`].
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The version that a plugin is told of, unless the test says otherwise.
+const VERSION: &str = "v26.06.6";
+
+/// A running plugin with the test in lightningd's place: on its standard input
+/// and output, with no node and no bitcoind. A test takes milliseconds, and can
+/// say what lightningd never would.
+///
+/// ```no_run
+/// # async fn test() -> cln_lab::Result<()> {
+/// use cln_lab::PluginHarness;
+/// use serde_json::json;
+///
+/// let mut plugin = PluginHarness::spawn("target/debug/eventlog").await?;
+/// let manifest = plugin.manifest().await?;
+/// assert_eq!(manifest["dynamic"], true);
+/// plugin.init(json!({"eventlog-format": "text"})).await?;
+/// plugin.notify("disconnect", json!({"id": "02aa"})).await?;
+/// let status = plugin.close().await?;
+/// assert!(status.success());
+/// # Ok(()) }
+/// ```
+///
+/// Every error has the end of the plugin's standard error. Dropping it kills the
+/// plugin.
+#[derive(Debug)]
+pub struct PluginHarness {
+    child: Child,
+    pid: Option<u32>,
+    command: String,
+    stdin: Option<ChildStdin>,
+    heard: Arc<Mutex<Heard>>,
+    readers: [JoinHandle<()>; 2],
+    folder: TempDir,
+    next_id: u64,
+    manifest: Option<Value>,
+    patience: Duration,
+}
+
+/// What the plugin has said.
+#[derive(Debug, Default)]
+struct Heard {
+    answers: Vec<Value>,
+    logs: VecDeque<PluginLog>,
+    notifications: VecDeque<(String, Value)>,
+    stderr: Vec<u8>,
+    /// Why nothing more will come on its standard output.
+    ended: Option<String>,
+}
+
+/// A line that a plugin asks lightningd to log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginLog {
+    /// `debug`, `info`, `warn` or `error`, as the plugin says it.
+    pub level: String,
+    /// The line.
+    pub message: String,
+}
+
+/// How a plugin is to be started; [`HarnessBuilder::spawn`] does it.
+#[derive(Debug)]
+pub struct HarnessBuilder {
+    command: std::process::Command,
+    patience: Duration,
+}
+
+impl HarnessBuilder {
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> HarnessBuilder {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Sets an environment variable; `LIGHTNINGD_VERSION` is v26.06.6 unless set
+    /// here.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> HarnessBuilder {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Sets how long the plugin may take for anything: 10 s by default, scaled by
+    /// [`crate::timeout_factor`].
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> HarnessBuilder {
+        self.patience = patience;
+        self
+    }
+
+    /// Starts the plugin in a folder of its own, as lightningd does: in the
+    /// network directory, with `LIGHTNINGD_PLUGIN` set. Nothing is said to it yet.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub async fn spawn(mut self) -> Result<PluginHarness> {
+        let dir = tempfile::Builder::new().prefix("cln-lab-plugin-").tempdir();
+        let dir = dir.doing("create a folder in", std::env::temp_dir())?;
+        let network_dir = dir.path().join(NETWORK);
+        std::fs::create_dir(&network_dir).doing("create folder", &network_dir)?;
+        self.command.current_dir(&network_dir);
+        let command = command_line(&self.command);
+        let mut tokio_command = tokio::process::Command::from(self.command);
+        tokio_command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = tokio_command.spawn().doing("run", &command)?;
+        let (Some(stdin), Some(stdout), Some(mut stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            unreachable!("all three are piped");
+        };
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let listener = tokio::spawn(listen(Messages::new(stdout), Arc::clone(&heard)));
+        let sink = Arc::clone(&heard);
+        let stderr = tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
+                locked(&sink).stderr.extend_from_slice(&buffer[..n]);
+            }
+        });
+        Ok(PluginHarness {
+            pid: child.id(),
+            child,
+            command,
+            stdin: Some(stdin),
+            heard,
+            readers: [listener, stderr],
+            folder: dir,
+            next_id: 0,
+            manifest: None,
+            patience: self.patience,
+        })
+    }
+}
+
+/// Sorts what the plugin says until it closes its standard output.
+async fn listen(mut messages: Messages<tokio::process::ChildStdout>, heard: Arc<Mutex<Heard>>) {
+    loop {
+        let next = messages.next().await;
+        let mut heard = locked(&heard);
+        let message = match next {
+            Ok(Some(message)) => message,
+            Ok(None) => {
+                heard.ended = Some("it closed its standard output".to_owned());
+                return;
+            }
+            Err(error) => {
+                heard.ended = Some(format!("it wrote to its standard output: {error}"));
+                return;
+            }
+        };
+        match message["method"].as_str() {
+            None => heard.answers.push(message),
+            Some("log") => {
+                let text = |name: &str| message["params"][name].as_str().unwrap_or_default();
+                let log = PluginLog {
+                    level: text("level").to_owned(),
+                    message: text("message").to_owned(),
+                };
+                heard.logs.push_back(log);
+            }
+            Some(topic) => {
+                let topic = topic.to_owned();
+                let params = message["params"].clone();
+                heard.notifications.push_back((topic, params));
+            }
+        }
+    }
+}
+
+fn locked(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PluginHarness {
+    /// Starts the plugin at this path; for arguments and environment see
+    /// [`PluginHarness::builder`].
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub async fn spawn(path: impl AsRef<Path>) -> Result<PluginHarness> {
+        PluginHarness::builder(path).spawn().await
+    }
+
+    /// The plugin at this path, to be started with arguments or an environment.
+    pub fn builder(path: impl AsRef<Path>) -> HarnessBuilder {
+        let path = path.as_ref();
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let mut command = std::process::Command::new(path);
+        command
+            .env("LIGHTNINGD_PLUGIN", "1")
+            .env("LIGHTNINGD_VERSION", VERSION);
+        HarnessBuilder {
+            command,
+            patience: PATIENCE,
+        }
+    }
+
+    /// Asks for its manifest, `getmanifest`: options, methods, subscriptions, hooks.
+    ///
+    /// # Errors
+    /// If it answers with an error, with what is no JSON, or not at all.
+    pub async fn manifest(&mut self) -> Result<Value> {
+        let params = json!({"allow-deprecated-apis": true});
+        let manifest = self.call("getmanifest", params).await?;
+        self.manifest = Some(manifest.clone());
+        Ok(manifest)
+    }
+
+    /// Sends `init` with the values of these options, an object, and with the
+    /// defaults of the others; asks for the manifest first, if that was not done.
+    /// Its answer is `{"disable": "why"}` from a plugin that does not want to run.
+    ///
+    /// # Errors
+    /// As [`PluginHarness::manifest`]; [`Error::Usage`] for an option that the
+    /// manifest has not.
+    pub async fn init(&mut self, options: Value) -> Result<Value> {
+        let manifest = match &self.manifest {
+            Some(manifest) => manifest.clone(),
+            None => self.manifest().await?,
+        };
+        let options = settings(&manifest, &options)?;
+        let params = json!({
+            "options": options,
+            "configuration": {
+                "lightning-dir": self.dir(),
+                "rpc-file": "lightning-rpc",
+                "startup": true,
+                "network": NETWORK,
+                "feature_set": {"init": "", "node": "", "channel": "", "invoice": ""},
+            },
+        });
+        self.call("init", params).await
+    }
+
+    /// Sends a notification as lightningd from v23.08 on does, with what it tells
+    /// under the topic's name: `params` is `{topic: payload}`.
+    pub async fn notify(&mut self, topic: &str, payload: Value) -> Result<()> {
+        let mut params = Map::new();
+        params.insert(topic.to_owned(), payload);
+        self.notify_flat(topic, Value::Object(params)).await
+    }
+
+    /// Sends a notification with these very `params`: before v23.08, they are what
+    /// is told.
+    pub async fn notify_flat(&mut self, topic: &str, params: Value) -> Result<()> {
+        self.send(&json!({"jsonrpc": "2.0", "method": topic, "params": params}))
+            .await
+    }
+
+    /// Calls a method of the plugin's and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Rpc`] with the plugin's code and words; [`Error::Died`] if it ends
+    /// instead; [`Error::TimedOut`].
+    pub async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+        self.next_id += 1;
+        // lightningd's ids are strings, too.
+        let id = json!(format!("cln-lab:{method}#{}", self.next_id));
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        self.send(&request).await?;
+        let heard = Arc::clone(&self.heard);
+        let what = format!("an answer to `{method}`");
+        let mut answer = self
+            .wait(&what, || {
+                let mut heard = locked(&heard);
+                let at = heard.answers.iter().position(|a| a["id"] == id)?;
+                Some(heard.answers.remove(at))
+            })
+            .await?;
+        match answer["error"].take() {
+            Value::Null => Ok(answer["result"].take()),
+            mut error => Err(Error::Rpc {
+                node: self.command.clone(),
+                method: method.to_owned(),
+                code: error["code"].as_i64().and_then(|code| code.try_into().ok()),
+                message: error["message"].as_str().unwrap_or_default().to_owned(),
+                data: Some(error["data"].take())
+                    .filter(|data| !data.is_null())
+                    .map(Box::new),
+            }),
+        }
+    }
+
+    /// Calls a hook and waits for the answer, `{"result": "continue"}` say
+    /// (CLN's documentation, "Hooks"). On the wire it is a call like any other.
+    ///
+    /// # Errors
+    /// As [`PluginHarness::call`].
+    pub async fn hook(&mut self, name: &str, payload: Value) -> Result<Value> {
+        self.call(name, payload).await
+    }
+
+    /// Waits for a line of the plugin's log that has `text` in it; lines before it
+    /// are passed over.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] with the lines that came instead; [`Error::Died`].
+    pub async fn expect_log(&mut self, text: &str) -> Result<PluginLog> {
+        let heard = Arc::clone(&self.heard);
+        self.wait(&format!("a log line with `{text}`"), || {
+            let mut heard = locked(&heard);
+            let at = heard.logs.iter().position(|l| l.message.contains(text))?;
+            heard.logs.drain(..=at).next_back()
+        })
+        .await
+    }
+
+    /// Waits for a notification that the plugin itself sends; its `params`. Those
+    /// before it are passed over.
+    pub async fn expect_notification(&mut self, topic: &str) -> Result<Value> {
+        let heard = Arc::clone(&self.heard);
+        self.wait(&format!("a `{topic}` notification from the plugin"), || {
+            let mut heard = locked(&heard);
+            let at = heard.notifications.iter().position(|n| n.0 == topic)?;
+            Some(heard.notifications.drain(..=at).next_back()?.1)
+        })
+        .await
+    }
+
+    /// Writes these very bytes to its standard input: half a message, two at once,
+    /// what is no JSON at all.
+    pub async fn raw(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        let Some(stdin) = &mut self.stdin else {
+            return Err(Error::usage(format!(
+                "{}: its input is closed",
+                self.command
+            )));
+        };
+        let written = match stdin.write_all(bytes.as_ref()).await {
+            Ok(()) => stdin.flush().await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => Ok(()),
+            // It has closed its input: most likely it has ended.
+            Err(_) => Err(self.ended("it no longer reads its input").await),
+        }
+    }
+
+    /// Closes its standard input, as lightningd's end does, and waits for it to
+    /// end; how it ended. What is left of its process group is killed.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it does not end; it is killed then.
+    pub async fn close(mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        self.wait_exit().await
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it does not.
+    pub async fn wait_exit(&mut self) -> Result<ExitStatus> {
+        let what = format!("{} to end", self.command);
+        let patience = self.patience;
+        let ended = eventually(what, patience, async || {
+            let status = self.child.try_wait().doing("wait for", &self.command)?;
+            Ok(match status {
+                Some(status) => Probe::Ready(status),
+                None => Probe::NotYet(format!("still running{}", self.said())),
+            })
+        })
+        .await;
+        if ended.is_ok() {
+            self.kill_group();
+        }
+        ended
+    }
+
+    /// Everything it wrote to its standard error so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&locked(&self.heard).stderr).into_owned()
+    }
+
+    /// Its log lines that no `expect_log` has passed over yet.
+    pub fn logs(&self) -> Vec<PluginLog> {
+        locked(&self.heard).logs.iter().cloned().collect()
+    }
+
+    /// Its process id; `None` once it has ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The folder it runs in and is told of as `lightning-dir`: that of the
+    /// network, where a relative path of its own leads.
+    pub fn dir(&self) -> PathBuf {
+        self.folder.path().join(NETWORK)
+    }
+
+    async fn send(&mut self, message: &Value) -> Result<()> {
+        self.raw(format!("{message}\n\n")).await
+    }
+
+    /// Waits until `find` finds something, or nothing can come any more.
+    async fn wait<T>(&mut self, what: &str, mut find: impl FnMut() -> Option<T>) -> Result<T> {
+        let awaited = format!("{what} from {}", self.command);
+        let patience = self.patience;
+        let found = eventually(awaited, patience, async || {
+            // In this order: what was said before the end is found.
+            let ended = locked(&self.heard).ended.clone();
+            Ok(match (find(), ended) {
+                (Some(found), _) => Probe::Ready(Ok(found)),
+                (None, Some(why)) => Probe::Ready(Err(why)),
+                (None, None) => Probe::NotYet(format!("nothing{}", self.said())),
+            })
+        })
+        .await?;
+        match found {
+            Ok(found) => Ok(found),
+            Err(why) => Err(self.ended(&why).await),
+        }
+    }
+
+    /// The error for a plugin from which nothing more will come.
+    async fn ended(&mut self, why: &str) -> Error {
+        const MOMENT: Duration = Duration::from_secs(1);
+        // It may be about to end, and its standard error says why.
+        let status = tokio::time::timeout(MOMENT, self.child.wait()).await;
+        for reader in &mut self.readers {
+            let _ = tokio::time::timeout(MOMENT, reader).await;
+        }
+        match status {
+            Ok(Ok(status)) => Error::Died {
+                name: "the plugin".to_owned(),
+                command: self.command.clone(),
+                status,
+                tail: format!("\n  {why}{}", self.said()),
+            },
+            _ => Error::Answer {
+                from: self.command.clone(),
+                why: format!("{why}{}", self.said()),
+            },
+        }
+    }
+
+    /// The last it logged and wrote to its standard error, for errors.
+    fn said(&self) -> String {
+        const SHOWN: usize = 10;
+        let heard = locked(&self.heard);
+        let mut text = String::new();
+        let mut show = |title: &str, lines: Vec<String>| {
+            if !lines.is_empty() {
+                text.push_str(&format!("\n  its {title}:"));
+                for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+                    text.push_str(&format!("\n    {line}"));
+                }
+            }
+        };
+        let logs = heard.logs.iter();
+        show(
+            "log",
+            logs.map(|l| format!("{} {}", l.level, l.message)).collect(),
+        );
+        let stderr = String::from_utf8_lossy(&heard.stderr);
+        show(
+            "standard error",
+            stderr.lines().map(str::to_owned).collect(),
+        );
+        text
+    }
+
+    fn kill_group(&self) {
+        if let Some(pid) = self.pid {
+            let _ = killpg(Pid::from_raw(pid as i32), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for PluginHarness {
+    fn drop(&mut self) {
+        // While the leader is not reaped its group's number is nobody else's.
+        if self.child.id().is_some() {
+            self.kill_group();
+        }
+    }
+}
+
+/// What `init` has as options: what was set, else the manifest's defaults.
+fn settings(manifest: &Value, set: &Value) -> Result<Value> {
+    let declared = manifest["options"].as_array().cloned().unwrap_or_default();
+    let names: Vec<&str> = declared.iter().filter_map(|o| o["name"].as_str()).collect();
+    let empty = Map::new();
+    let set = match set {
+        Value::Object(set) => set,
+        Value::Null => &empty,
+        other => return Err(Error::usage(format!("options as an object, not {other}"))),
+    };
+    if let Some(unknown) = set.keys().find(|name| !names.contains(&name.as_str())) {
+        return Err(Error::usage(format!(
+            "the plugin has no option `{unknown}`: it has [{}]",
+            names.join(", ")
+        )));
+    }
+    let mut options = Map::new();
+    for option in &declared {
+        let Some(name) = option["name"].as_str() else {
+            continue;
+        };
+        // One without a value and without a default is left out.
+        let value = set.get(name).or(option.get("default"));
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            options.insert(name.to_owned(), value.clone());
+        }
+    }
+    Ok(Value::Object(options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_what_was_set_or_the_default() {
+        let manifest = json!({"options": [
+            {"name": "a", "type": "int", "default": 1},
+            {"name": "b", "type": "string", "default": null},
+            {"name": "c", "type": "string"},
+            {"name": "d", "type": "bool", "default": false},
+        ]});
+        let options = settings(&manifest, &json!({"c": "x", "d": true})).expect("options");
+        assert_eq!(options, json!({"a": 1, "c": "x", "d": true}));
+        let error = settings(&manifest, &json!({"e": 1})).expect_err("unknown");
+        assert!(error.to_string().contains("[a, b, c, d]"), "{error}");
+    }
+}

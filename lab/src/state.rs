@@ -1,0 +1,383 @@
+//! Labs that stay up, by name.
+//!
+//! Each has a file `NAME.lab` in a folder that only the user can reach. The
+//! process that holds the lab holds a lock on the file for its life, and the
+//! kernel lets go of it however that process ends: a file that nobody has locked
+//! is what `kill -9` left, and is cleaned up by whoever sees it next.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getuid};
+use serde::{Deserialize, Serialize};
+
+use crate::attach::{Description, runs_in};
+use crate::daemon::is_alive;
+use crate::error::IoContext;
+use crate::{Error, Lab, Probe, Result, eventually};
+
+/// What a lab is called if nobody says.
+pub const DEFAULT: &str = "default";
+
+/// How long another process's look at a file may keep us from locking it.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long what a killed lab left may take to be gone.
+const LEFTOVERS: Duration = Duration::from_secs(10);
+
+/// A lab that is up, or on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// Where and since when it is; `None` while it starts.
+    pub up: Option<Up>,
+}
+
+/// Where a named lab is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Up {
+    /// Its folder: see [`Lab::attach`].
+    pub dir: PathBuf,
+    /// The process that holds it.
+    pub pid: u32,
+    /// When it was up, in seconds since 1970-01-01 UTC.
+    pub since: u64,
+}
+
+/// What a lab left whose process was killed; it has been cleaned up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// The lab's name.
+    pub name: String,
+    /// The process that held it; `None` if the lab was still starting.
+    pub pid: Option<u32>,
+    /// Processes of the lab's that were still running and were killed.
+    pub killed: Vec<u32>,
+}
+
+/// All labs of this user that are up or starting, by name; and those that were
+/// found dead and have been cleaned up.
+///
+/// # Errors
+/// If the folder cannot be read, or is not safe to use.
+pub async fn labs() -> Result<(Vec<Named>, Vec<Stale>)> {
+    let (mut found, mut stale) = (Vec::new(), Vec::new());
+    let dir = dir();
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((found, stale)),
+        Err(e) => return Err(e).doing("read folder", &dir),
+    };
+    check_private(&dir)?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.doing("read folder", &dir)?.file_name();
+        let name = name.to_string_lossy();
+        names.extend(name.strip_suffix(".lab").map(str::to_owned));
+    }
+    names.sort();
+    for name in names {
+        match look(&dir, &name).await? {
+            Look::Held(up) => found.push(Named { name, up }),
+            Look::Cleaned(one) => stale.push(one),
+            Look::Gone => {}
+        }
+    }
+    Ok((found, stale))
+}
+
+enum Look {
+    Held(Option<Up>),
+    Cleaned(Stale),
+    Gone,
+}
+
+/// One look at the file of a name.
+async fn look(dir: &Path, name: &str) -> Result<Look> {
+    let path = path_of(dir, name);
+    let file = match open(&path, false) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Look::Gone),
+        Err(e) => return Err(e).doing("open", &path),
+    };
+    match lock(file, &path)? {
+        None if !path.exists() => Ok(Look::Gone),
+        None => Ok(Look::Held(read(&path)?)),
+        Some(locked) => {
+            // Nobody has it: what is there was left by a dead process, perhaps
+            // half-way through.
+            let up = read(&path).unwrap_or_default();
+            let mut claim = Claim::new(dir, name, locked);
+            let stale = clean(name, up).await;
+            claim.release();
+            Ok(Look::Cleaned(stale?))
+        }
+    }
+}
+
+/// A name that this process holds; given back when dropped.
+#[derive(Debug)]
+pub struct Claim {
+    dir: PathBuf,
+    name: String,
+    /// `None` once released.
+    file: Option<Flock<File>>,
+}
+
+impl Claim {
+    /// Takes a name for a lab to be.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the name makes no sense or a lab of this name is up.
+    pub async fn take(name: &str) -> Result<(Claim, Option<Stale>)> {
+        check_name(name)?;
+        let dir = dir();
+        create_private(&dir)?;
+        let path = path_of(&dir, name);
+        // Somebody who merely looks has the lock for a moment, too.
+        let locked = eventually(format!("a lock on {}", path.display()), LOOK, async || {
+            let file = match open(&path, true) {
+                Ok(file) => file,
+                // The last lab's end removes the folder.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    create_private(&dir)?;
+                    return Ok(Probe::NotYet(e.to_string()));
+                }
+                Err(e) => return Err(e).doing("open", &path),
+            };
+            if let Some(locked) = lock(file, &path)? {
+                return Ok(Probe::Ready(locked));
+            }
+            match read(&path)? {
+                Some(up) if is_alive(up.pid) => Err(Error::usage(format!(
+                    "a lab named `{name}` is up already, in {}, held by process {}: use it, end it \
+                     with `lab down --name {name}`, or choose another --name",
+                    up.dir.display(),
+                    up.pid
+                ))),
+                _ => Ok(Probe::NotYet("another process has it".to_owned())),
+            }
+        });
+        let locked = locked.await.map_err(|error| match error {
+            Error::TimedOut { .. } => Error::usage(format!(
+                "a lab named `{name}` is being started by another process: wait for it, or choose \
+                 another --name"
+            )),
+            other => other,
+        })?;
+        let left = read(&path).unwrap_or_default();
+        let mut claim = Claim::new(&dir, name, locked);
+        let stale = match left {
+            Some(up) => Some(clean(name, Some(up)).await?),
+            None => None,
+        };
+        claim.write(b"")?;
+        Ok((claim, stale))
+    }
+
+    fn new(dir: &Path, name: &str, file: Flock<File>) -> Claim {
+        Claim {
+            dir: dir.to_owned(),
+            name: name.to_owned(),
+            file: Some(file),
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A file beside the name's for what the holder has to say; it goes with the name.
+    pub fn log_path(&self) -> PathBuf {
+        log_path_of(&self.dir, &self.name)
+    }
+
+    /// The lab is up: from now on others find it.
+    pub fn publish(&mut self, lab: &Lab) -> Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let up = Up {
+            dir: lab.dir().to_owned(),
+            pid: std::process::id(),
+            since: now.map_or(0, |since| since.as_secs()),
+        };
+        let text = serde_json::to_vec(&up).map_err(std::io::Error::other);
+        let path = path_of(&self.dir, &self.name);
+        self.write(&text.doing("write", &path)?)
+    }
+
+    /// One write, so that a reader sees all of it or nothing.
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let path = path_of(&self.dir, &self.name);
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        file.set_len(0)
+            .and_then(|()| file.write_all(bytes))
+            .doing("write", &path)
+    }
+
+    /// Gives the name back. The file goes while it is still locked, so that
+    /// nobody's new one is hit.
+    fn release(&mut self) {
+        if self.file.is_none() {
+            return;
+        }
+        let _ = std::fs::remove_file(self.log_path());
+        let _ = std::fs::remove_file(path_of(&self.dir, &self.name));
+        self.file = None;
+        // Refused unless this was the last one.
+        let _ = std::fs::remove_dir(&self.dir);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Ends what a killed lab left. The reaper does it at once; but it may have been
+/// killed, too, or still be at it.
+async fn clean(name: &str, up: Option<Up>) -> Result<Stale> {
+    let mut killed = Vec::new();
+    if let Some(up) = &up
+        && let Ok(left) = Description::read(&up.dir)
+        && left.pid == up.pid
+    {
+        let nodes = left.nodes.iter().filter_map(|node| node.pid);
+        let pids: Vec<u32> = nodes.chain([left.bitcoind.pid]).collect();
+        for pid in &pids {
+            if runs_in(*pid, &up.dir) && killpg(Pid::from_raw(*pid as i32), Signal::SIGKILL).is_ok()
+            {
+                killed.push(*pid);
+            }
+        }
+        let what = format!(
+            "what is left of lab `{name}` in {} to be gone",
+            up.dir.display()
+        );
+        eventually(what, LEFTOVERS, async || {
+            let alive: Vec<u32> = killed
+                .iter()
+                .copied()
+                .filter(|pid| is_alive(*pid))
+                .collect();
+            if alive.is_empty() && !left.keep {
+                let _ = std::fs::remove_dir_all(&up.dir);
+            }
+            Ok(if alive.is_empty() && (left.keep || !up.dir.exists()) {
+                Probe::Ready(())
+            } else {
+                Probe::NotYet(format!(
+                    "alive: {alive:?}; folder there: {}",
+                    up.dir.exists()
+                ))
+            })
+        })
+        .await?;
+    }
+    Ok(Stale {
+        name: name.to_owned(),
+        pid: up.map(|up| up.pid),
+        killed,
+    })
+}
+
+/// The folder of names: `cln-lab` in `XDG_RUNTIME_DIR`, else `cln-labs-UID` in the
+/// temporary folder.
+fn dir() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(runtime) if runtime.is_dir() => runtime.join("cln-lab"),
+        _ => std::env::temp_dir().join(format!("cln-labs-{}", getuid())),
+    }
+}
+
+fn path_of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.lab"))
+}
+
+fn log_path_of(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.log"))
+}
+
+/// Where [`Claim::log_path`] is for the holder of this name.
+pub fn log_path(name: &str) -> PathBuf {
+    log_path_of(&dir(), name)
+}
+
+fn create_private(dir: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => check_private(dir),
+        Err(e) => Err(e).doing("create folder", dir),
+    }
+}
+
+/// The temporary folder is everybody's: what is in a folder that others can write
+/// to is not to be believed.
+fn check_private(dir: &Path) -> Result<()> {
+    let metadata = dir.symlink_metadata().doing("look at", dir)?;
+    if metadata.is_dir() && metadata.uid() == getuid().as_raw() && metadata.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{} is not a folder of yours alone (mode 0700): remove it, or set XDG_RUNTIME_DIR",
+        dir.display()
+    )))
+}
+
+/// Refuses what cannot be a lab's name.
+///
+/// # Errors
+/// [`Error::Usage`] unless it is 1 to 64 letters, digits, `-` and `_`.
+pub fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "lab name `{name}`: use up to 64 letters, digits, - and _"
+    )))
+}
+
+fn open(path: &Path, create: bool) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(create)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Locks an open file if nobody else has, and if `path` still means this file.
+fn lock(file: File, path: &Path) -> Result<Option<Flock<File>>> {
+    let locked = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(locked) => locked,
+        Err((_, nix::errno::Errno::EAGAIN)) => return Ok(None),
+        Err((_, errno)) => return Err(errno).doing("lock", path),
+    };
+    let ours = locked.metadata().doing("look at", path)?;
+    let same = path.metadata().is_ok_and(|m| m.ino() == ours.ino());
+    Ok(same.then_some(locked))
+}
+
+/// What the holder wrote; `None` if nothing yet.
+fn read(path: &Path) -> Result<Option<Up>> {
+    match std::fs::read(path) {
+        Ok(bytes) if bytes.is_empty() => Ok(None),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| Error::Answer {
+                from: path.display().to_string(),
+                why: format!("{e}; remove the file if no lab of this name is up"),
+            }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).doing("read", path),
+    }
+}

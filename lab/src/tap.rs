@@ -1,0 +1,201 @@
+//! Everything that lightningd tells its plugins, without a plugin of one's own.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::IoContext;
+use crate::node::{Shim, ShimReader, ShimWriter};
+use crate::wire::{Messages, answer, payload_of, send};
+use crate::{Events, Lab, Node, Result, topics};
+
+/// What a node's plugins are told, recorded by the lab itself: for the author of a
+/// plugin in any language, who wants to assert what lightningd sent.
+///
+/// It is a plugin of the lab's own, served in this process; it records until the
+/// node ends. It reads as [`Events`]:
+///
+/// ```no_run
+/// # async fn f() -> cln_lab::Result<()> {
+/// # let lab = cln_lab::Lab::builder().nodes(2).start().await?;
+/// let mut tap = lab.tap("l1").await?;
+/// lab.l1().connect(lab.l2()).await?;
+/// let connect = tap.expect("connect").await?;
+/// assert_eq!(connect.payload["id"], lab.l2().id());
+/// # lab.stop().await }
+/// ```
+#[derive(Debug)]
+pub struct Tap {
+    events: Events,
+}
+
+impl Deref for Tap {
+    type Target = Events;
+
+    fn deref(&self) -> &Events {
+        &self.events
+    }
+}
+
+impl DerefMut for Tap {
+    fn deref_mut(&mut self) -> &mut Events {
+        &mut self.events
+    }
+}
+
+impl Lab {
+    /// Taps the node of this name: [`Node::tap`].
+    pub async fn tap(&self, name: &str) -> Result<Tap> {
+        self.node(name)?.tap().await
+    }
+}
+
+impl Node {
+    /// Records from now on every notification that this version of lightningd
+    /// sends, but for `log`, which repeats every line of the node's log.
+    ///
+    /// The tap lives on this task's runtime: a test that blocks its only thread
+    /// for long keeps the node from stopping.
+    ///
+    /// # Errors
+    /// lightningd's, if it refuses the tap.
+    pub async fn tap(&self) -> Result<Tap> {
+        let topics: Vec<&str> = topics::known_to(self.implementation().lightningd()).collect();
+        self.tap_topics(&topics).await
+    }
+
+    /// Records the notifications of these topics: `log` as well, and those that
+    /// other plugins send.
+    ///
+    /// Each is asked for by name: `*` and a name would bring some twice, and
+    /// before v23.08 there is no `*`.
+    pub async fn tap_topics(&self, topics: &[&str]) -> Result<Tap> {
+        let shim = Shim::create(&self.shims(), "tap")?;
+        let path = shim.dir.join("events.jsonl");
+        let record = Record::create(&path)?;
+        let manifest = json!({
+            "options": [],
+            "rpcmethods": [],
+            "subscriptions": topics,
+            "dynamic": true,
+            "nonnumericids": true,
+        });
+        // It ends with lightningd's side of the pipe.
+        tokio::spawn(serve(shim.reader, shim.writer, manifest, record));
+        self.plugin_start(&shim.plugin).await?;
+        drop(shim.placeholders);
+        Ok(Tap {
+            events: Events::open(path),
+        })
+    }
+}
+
+/// Plays the plugin until lightningd closes its side, or says `shutdown`: a plugin
+/// that has asked for that topic must then end by itself.
+async fn serve(reader: ShimReader, mut writer: ShimWriter, manifest: Value, mut record: Record) {
+    let mut messages = Messages::new(reader);
+    loop {
+        let message = match messages.next().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "a tap cannot read what lightningd sends");
+                return;
+            }
+        };
+        let method = message["method"].as_str().unwrap_or_default().to_owned();
+        if let Some(id) = message.get("id") {
+            let result = match method.as_str() {
+                "getmanifest" => manifest.clone(),
+                _ => json!({}),
+            };
+            if send(&mut writer, &answer(id, result)).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        if let Err(error) = record.append(&method, message) {
+            tracing::warn!(%error, "a tap cannot record");
+            return;
+        }
+        if method == "shutdown" {
+            return;
+        }
+    }
+}
+
+/// The file of a tap: one JSON object a line.
+#[derive(Debug)]
+struct Record {
+    file: std::fs::File,
+    recorded: u64,
+}
+
+impl Record {
+    /// Some notifications carry preimages: nobody else may read the file.
+    fn create(path: &Path) -> Result<Record> {
+        let mut options = OpenOptions::new();
+        options.create_new(true).append(true).mode(0o600);
+        let file = options.open(path).doing("create", path)?;
+        Ok(Record { file, recorded: 0 })
+    }
+
+    fn append(&mut self, topic: &str, message: Value) -> std::io::Result<()> {
+        self.recorded += 1;
+        let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        let (origin, payload) = told(topic, message);
+        let mut line = Map::new();
+        line.insert("seq".to_owned(), json!(self.recorded));
+        line.insert("received_at".to_owned(), json!(now));
+        line.insert("topic".to_owned(), json!(topic));
+        if let Some(origin) = origin {
+            line.insert("origin".to_owned(), origin);
+        }
+        line.insert("payload".to_owned(), payload);
+        let mut bytes = Value::Object(line).to_string().into_bytes();
+        bytes.push(b'\n');
+        self.file.write_all(&bytes)
+    }
+}
+
+/// Which plugin sent it, if one did, and what it tells. A plugin's notification
+/// has its sender beside `params` from v25.09 on; before, `params` were `origin`
+/// and `payload`.
+fn told(topic: &str, mut message: Value) -> (Option<Value>, Value) {
+    let mut params = message["params"].take();
+    if message["origin"].is_string() {
+        return (Some(message["origin"].take()), payload_of(topic, params));
+    }
+    if params["origin"].is_string() && !params["payload"].is_null() {
+        let origin = params["origin"].take();
+        let payload = match params[topic].is_object() {
+            true => params[topic].take(),
+            false => params["payload"].take(),
+        };
+        return (Some(origin), payload);
+    }
+    (None, payload_of(topic, params))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sender_is_found_where_each_version_puts_it() {
+        let new = json!({"method": "x", "origin": "p", "params": {"a": 1}});
+        let old = json!({"method": "x", "params": {"origin": "p", "payload": {"a": 1}}});
+        let both =
+            json!({"method": "x", "params": {"origin": "p", "payload": {"b": 2}, "x": {"a": 1}}});
+        for message in [new, old, both] {
+            assert_eq!(told("x", message), (Some(json!("p")), json!({"a": 1})));
+        }
+        let native = json!({"method": "connect", "params": {"connect": {"a": 1}}});
+        assert_eq!(told("connect", native), (None, json!({"a": 1})));
+    }
+}

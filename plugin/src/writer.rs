@@ -1,0 +1,395 @@
+//! The recorder's thread, which owns the file. It takes what the queue holds,
+//! numbers it, formats it, and writes it, in order; when it cannot write, it
+//! keeps what it has, says so once, and tries again.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::file::{self, LogFile, Place};
+use crate::format::{self, Format, Style};
+use crate::options::Settings;
+use crate::queue::{Chunk, Entry, Kind, Next};
+use crate::recorder::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
+
+/// While the file cannot be written: how long to wait before the next try.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// No more than one line in this time says that notifications were dropped.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// The thread.
+pub(crate) struct Writer {
+    inner: Arc<Inner>,
+    file: Option<LogFile>,
+    next_seq: u64,
+    /// What is being written, and the number of its first entry.
+    chunk: Chunk,
+    first_seq: u64,
+    /// The same as lines, of which so many bytes are in the file.
+    out: String,
+    written: usize,
+    waiters: Vec<Waiter>,
+    /// The file cannot be written, since when.
+    trouble: Option<Instant>,
+    /// Of the dropped notifications, so many were told, the last time then.
+    dropped_told: u64,
+    told_at: Option<Instant>,
+    /// Rotation failed: no other try before the file has this length.
+    rotate_at: u64,
+}
+
+impl Writer {
+    /// A writer with the file, or with what keeps it from being opened.
+    pub(crate) fn new(inner: Arc<Inner>, file: Option<LogFile>, trouble: Option<&str>) -> Self {
+        let next_seq = inner.progress().last_seq + 1;
+        let mut writer = Self {
+            inner,
+            file: None,
+            next_seq,
+            chunk: Chunk::default(),
+            first_seq: next_seq,
+            out: String::new(),
+            written: 0,
+            waiters: Vec::new(),
+            trouble: None,
+            dropped_told: 0,
+            told_at: None,
+            rotate_at: 0,
+        };
+        if let Some(file) = file {
+            writer.take_file(file);
+        }
+        if let Some(error) = trouble {
+            writer.in_trouble(error);
+        }
+        writer
+    }
+
+    /// Until the queue ends.
+    pub(crate) fn run(mut self) -> Summary {
+        loop {
+            let free = self.chunk.is_empty();
+            let patience = self.trouble.is_some().then_some(RETRY);
+            let inner = self.inner.clone();
+            match inner.queue.next(free, patience) {
+                Next::Chunk(chunk) => {
+                    self.format(chunk);
+                    self.write();
+                }
+                Next::Command(command) => self.obey(command),
+                Next::Idle => self.write(),
+                Next::Ended if !free => {
+                    self.write(); // once more
+                    if !self.chunk.is_empty() {
+                        return self.give_up();
+                    }
+                }
+                Next::Ended => return Summary { lost: 0 },
+            }
+        }
+    }
+
+    fn give_up(&self) -> Summary {
+        let lost = self.chunk.len() + self.inner.queue.counts().length;
+        log::error!(
+            "lost {lost} notifications at the end: {} still cannot be written",
+            self.inner.path.display()
+        );
+        Summary { lost }
+    }
+
+    /// Turns the chunk into lines.
+    fn format(&mut self, chunk: Chunk) {
+        let settings = self.inner.settings.get();
+        let style = Style {
+            node_id: self.inner.node_id.as_deref(),
+            format: settings.format,
+            redact: settings.redacts(),
+        };
+        self.first_seq = self.next_seq;
+        self.out.clear();
+        self.written = 0;
+        for entry in chunk.iter() {
+            let before = self.out.len();
+            let seq = self.next_seq;
+            let out = &mut self.out;
+            if catch_unwind(AssertUnwindSafe(|| format::line(out, seq, &entry, style))).is_err() {
+                // The hook has told where. Its place in the order stays taken.
+                self.out.truncate(before);
+                let mark = Entry {
+                    kind: Kind::Dropped(1),
+                    ..entry
+                };
+                format::line(&mut self.out, seq, &mark, style);
+            }
+            self.next_seq += 1;
+        }
+        self.chunk = chunk;
+    }
+
+    /// Writes what is to be written, as far as it goes.
+    fn write(&mut self) {
+        let settings = self.inner.settings.get();
+        match self.write_lines(&settings) {
+            Ok(()) => {
+                self.out_of_trouble();
+                self.written_all(&settings);
+            }
+            Err(error) => self.in_trouble(&error),
+        }
+    }
+
+    fn write_lines(&mut self, settings: &Settings) -> Result<(), String> {
+        if self.chunk.is_empty() && self.trouble.is_none() {
+            return Ok(());
+        }
+        self.find_file()?;
+        while self.written < self.out.len() {
+            let part = self.part(settings.rotate_size);
+            if part == 0 {
+                self.rotate(settings)?;
+                self.find_file()?;
+                continue;
+            }
+            let Some(file) = &mut self.file else {
+                return Err("no file".to_owned());
+            };
+            let bytes = &self.out.as_bytes()[self.written..self.written + part];
+            let (written, error) = file.append(bytes);
+            self.written += written;
+            self.inner.progress().bytes += written as u64;
+            if let Some(error) = error {
+                return Err(self.tell(&error));
+            }
+        }
+        if settings.fsync
+            && let Some(file) = &self.file
+        {
+            file.sync().map_err(|error| self.tell(&error))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, error: &io::Error) -> String {
+        format!("{}: {error}", self.inner.path.display())
+    }
+
+    /// How many bytes to write before the next rotation; 0: rotate first.
+    fn part(&self, limit: Option<u64>) -> usize {
+        let rest = &self.out.as_bytes()[self.written..];
+        let Some(limit) = limit else {
+            return rest.len();
+        };
+        let limit = limit.max(self.rotate_at);
+        let line = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        if self.written > self.line_start() {
+            return line; // its start is in this file
+        }
+        let length = self.file.as_ref().map_or(0, LogFile::length);
+        let room = usize::try_from(limit.saturating_sub(length)).unwrap_or(usize::MAX);
+        if rest.len() <= room {
+            return rest.len();
+        }
+        match memchr::memrchr(b'\n', &rest[..room]) {
+            Some(end) => end + 1,
+            // A line longer than a whole file gets one to itself.
+            None if length == 0 => line,
+            None => 0,
+        }
+    }
+
+    /// Where in `out` the line begins that is written next.
+    fn line_start(&self) -> usize {
+        memchr::memrchr(b'\n', &self.out.as_bytes()[..self.written]).map_or(0, |end| end + 1)
+    }
+
+    /// Makes sure that the open file is what lies at the path.
+    fn find_file(&mut self) -> Result<(), String> {
+        let start = self.line_start();
+        if let Some(file) = &mut self.file {
+            if file.place() == Place::Same {
+                return Ok(());
+            }
+            // Moved away or deleted. A line begun there is written anew here.
+            file.cut((self.written - start) as u64);
+            self.written = start;
+            self.file = None;
+        }
+        let file = LogFile::open(&self.inner.path).map_err(|error| error.to_string())?;
+        self.take_file(file);
+        Ok(())
+    }
+
+    fn take_file(&mut self, file: LogFile) {
+        if file.is_torn() {
+            log::warn!(
+                "{}: its last line has no end (a crash, or a power loss): the line is closed, \
+                 and the next record begins on a line of its own",
+                self.inner.path.display()
+            );
+        }
+        self.inner.progress().length = file.length();
+        self.file = Some(file);
+    }
+
+    /// Rotates. A failure is no trouble: better one file too large than
+    /// nothing recorded; the next try is made when it has grown as much again.
+    fn rotate(&mut self, settings: &Settings) -> Result<(), String> {
+        let path = self.inner.path.clone();
+        if let Err(error) = file::rotate(&path, settings.rotate_keep) {
+            log::warn!(
+                "{}: cannot rotate: {error}; recording goes on in the same file",
+                path.display()
+            );
+            let length = self.file.as_ref().map_or(0, LogFile::length);
+            self.rotate_at = length + settings.rotate_size.unwrap_or(0);
+            return Ok(());
+        }
+        self.rotate_at = 0;
+        self.file = None;
+        self.inner.progress().rotations += 1;
+        if settings.fsync {
+            file::sync_folder(&path).map_err(|error| self.tell(&error))?;
+        }
+        Ok(())
+    }
+
+    /// All of the chunk is in the file: count it, tell who waits for it.
+    fn written_all(&mut self, settings: &Settings) {
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.is_empty() {
+            return;
+        }
+        {
+            let mut progress = self.inner.progress();
+            progress.last_seq = self.next_seq - 1;
+            progress.length = self.file.as_ref().map_or(0, LogFile::length);
+            for entry in chunk.iter().filter(|entry| entry.kind == Kind::Event) {
+                progress.count(entry.topic, entry.received_at);
+            }
+        }
+        if !self.waiters.is_empty() {
+            self.tell_waiters(&chunk, settings);
+        }
+        self.inner.queue.done(chunk);
+        self.out.clear();
+        self.written = 0;
+        // One large message must not hold its memory for ever.
+        self.out.shrink_to(1 << 20);
+    }
+
+    fn tell_waiters(&mut self, chunk: &Chunk, settings: &Settings) {
+        self.waiters.retain(|waiter| !waiter.reply.is_closed());
+        for (seq, entry) in (self.first_seq..).zip(chunk.iter()) {
+            let topic = format::topic(&entry);
+            let mut line = String::new();
+            let fits = |waiter: &mut Waiter| {
+                seq > waiter.after
+                    && (waiter.topics.is_empty() || waiter.topics.iter().any(|t| t == topic))
+            };
+            for waiter in self.waiters.extract_if(.., fits) {
+                if line.is_empty() {
+                    let style = Style {
+                        node_id: self.inner.node_id.as_deref(),
+                        format: Format::Json,
+                        redact: settings.redact.unwrap_or(true),
+                    };
+                    format::line(&mut line, seq, &entry, style);
+                }
+                let _ = waiter.reply.send(Awaited::Event(line.clone())); // gone: no matter
+            }
+            if self.waiters.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Reopen => self.reopen(),
+            Command::Rotate(reply) => {
+                let _ = reply.send(self.rotate_now()); // who asked may be gone
+            }
+            Command::Wait(waiter) => {
+                self.waiters.retain(|waiter| !waiter.reply.is_closed());
+                let full = self.waiters.len() >= WAITERS;
+                let seen = self.inner.progress().last_seq > waiter.after;
+                match (seen, full) {
+                    (true, _) => drop(waiter.reply.send(Awaited::LookAgain)),
+                    (_, true) => drop(waiter.reply.send(Awaited::TooMany)),
+                    _ => self.waiters.push(waiter),
+                }
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        log::info!("SIGHUP: opening {} again", self.inner.path.display());
+        self.rotate_at = 0;
+        // Nothing is lost if that fails: the next write tries again.
+        if let Err(error) = self.find_file() {
+            return self.in_trouble(&error);
+        }
+        let begun = self.file.as_ref().is_some_and(|file| file.length() == 0);
+        let json = self.inner.settings.get().format == Format::Json;
+        if self.chunk.is_empty() && begun && json && self.next_seq > 1 {
+            self.format(Chunk::mark(Kind::Reopened));
+        }
+        self.write();
+    }
+
+    fn rotate_now(&mut self) -> Result<PathBuf, String> {
+        if self.trouble.is_some() {
+            return Err("the file cannot be written now: see eventlog-stats".to_owned());
+        }
+        let settings = self.inner.settings.get();
+        self.find_file()?;
+        let rotations = self.inner.progress().rotations;
+        self.rotate(&settings)?;
+        if self.inner.progress().rotations == rotations {
+            return Err("the file could not be moved: see the node's log".to_owned());
+        }
+        self.find_file()?;
+        Ok(file::older(&self.inner.path, 1))
+    }
+
+    fn in_trouble(&mut self, error: &str) {
+        self.inner.progress().trouble = Some(error.to_owned());
+        if self.trouble.is_some() {
+            return; // told already
+        }
+        log::warn!(
+            "cannot record: {error}; up to {} of notifications are kept in memory until it works",
+            bytesize::ByteSize::b(self.inner.buffer as u64)
+                .display()
+                .iec()
+        );
+        self.trouble = Some(Instant::now());
+    }
+
+    fn out_of_trouble(&mut self) {
+        let dropped = self.inner.queue.counts().dropped;
+        let new = dropped - self.dropped_told;
+        let lost = match new {
+            0 => "nothing was lost".to_owned(),
+            new => format!("{new} notifications were dropped, for want of memory"),
+        };
+        if let Some(since) = self.trouble.take() {
+            self.inner.progress().trouble = None;
+            log::info!(
+                "recording to {} again after {} s: {lost}",
+                self.inner.path.display(),
+                since.elapsed().as_secs()
+            );
+        } else if new > 0 && self.told_at.is_none_or(|at| at.elapsed() > QUIET) {
+            log::warn!("{lost}: they came faster than they could be written");
+            self.told_at = Some(Instant::now());
+        } else {
+            return;
+        }
+        self.dropped_told = dropped;
+    }
+}
