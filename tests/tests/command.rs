@@ -326,12 +326,18 @@ async fn by_hand(cast: Cast) -> Outcome {
         ensure!(by_hand.success(), "{by_hand}");
         sandbox.done(&["cli", "l2", "getinfo"])?;
     }
-    let now = sandbox.json(&["status", "--json"])?;
-    let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
-    ensure!(
-        stranger.is_some() == (cast == Cast::Lightningd),
-        "{stranger:?}"
-    );
+    // A node answers `stop` a moment before its process goes.
+    let stranger = eventually("l2 as it was left", Duration::from_secs(10), async || {
+        let now = sandbox
+            .json(&["status", "--json"])
+            .map_err(|e| Error::usage(format!("{e:#}")))?;
+        let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
+        Ok(match stranger.is_some() == (cast == Cast::Lightningd) {
+            true => Probe::Ready(stranger),
+            false => Probe::NotYet(format!("{stranger:?}")),
+        })
+    })
+    .await?;
     sandbox.done(&["down"])?;
     if let Some(pid) = stranger {
         ensure!(!is_alive(pid as u32), "{pid}");

@@ -4,42 +4,20 @@ use serde_json::{Map, Value};
 
 use crate::embedded::features::{FeatureSet, unhex};
 use crate::embedded::options::parse_bool;
+use crate::topics::{Sender, TOPICS};
 
-/// The topics that lightningd itself sends. A plugin may not send them.
-pub const NATIVE_TOPICS: &[&str] = &[
-    "balance_snapshot",
-    "block_added",
-    "channel_open_failed",
-    "channel_opened",
-    "channel_state_changed",
-    "coin_movement",
-    "connect",
-    "custommsg",
-    "deprecated_oneshot",
-    "disconnect",
-    "forward_event",
-    "invoice_creation",
-    "invoice_payment",
-    "log",
-    "onionmessage_forward_fail",
-    "openchannel_peer_sigs",
-    "plugin_started",
-    "plugin_stopped",
-    "sendpay_failure",
-    "sendpay_success",
-    "shutdown",
-    "warning",
-];
+/// Whether lightningd itself sends this topic: a plugin may not.
+pub fn is_native(topic: &str) -> bool {
+    TOPICS
+        .iter()
+        .any(|t| t.name == topic && t.sender == Sender::Lightningd)
+}
 
-/// The topics of the plugins that come with lightningd: known there, so nothing
-/// to warn of here, though nobody sends them.
-pub const SHIPPED_TOPICS: &[&str] = &[
-    "channel_hint_update",
-    "pay_failure",
-    "pay_part_end",
-    "pay_part_start",
-    "pay_success",
-];
+/// Whether lightningd or a plugin that is shipped with it sends this topic. It is
+/// known then, though on the embedded node nobody may ever send it.
+pub fn is_known(topic: &str) -> bool {
+    TOPICS.iter().any(|t| t.name == topic)
+}
 
 /// The hooks that lightningd has. The embedded node calls two of them.
 pub const HOOKS: &[&str] = &[
@@ -298,7 +276,7 @@ fn topics(result: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
                 "\"result.notifications[{i}].name\" missing or not a string."
             ));
         };
-        if NATIVE_TOPICS.contains(&name) {
+        if is_native(name) {
             return wrong(format!(
                 "plugin attempted to register a native notification topic \"{name}\", \
                  these may however only be sent by lightningd"
@@ -488,6 +466,13 @@ mod tests {
 
     fn read(result: Value) -> Result<Manifest, Refusal> {
         Manifest::read(&json!({ "result": result }), "…")
+    }
+
+    #[test]
+    fn topics() {
+        assert!(is_native("connect") && is_native("plugin_stopped") && is_native("shutdown"));
+        assert!(is_known("pay_part_start") && !is_native("pay_part_start"));
+        assert!(!is_known("mine"));
     }
 
     #[test]

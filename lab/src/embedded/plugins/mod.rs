@@ -120,8 +120,7 @@ impl Plugins {
 
     /// Whether anybody may send this topic.
     pub fn knows_topic(&self, topic: &str) -> bool {
-        manifest::NATIVE_TOPICS.contains(&topic)
-            || manifest::SHIPPED_TOPICS.contains(&topic)
+        manifest::is_known(topic)
             || self.list().iter().any(|p| {
                 p.manifest()
                     .is_some_and(|m| m.topics.iter().any(|t| t == topic))
