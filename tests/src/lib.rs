@@ -224,6 +224,23 @@ impl Suite {
         self
     }
 
+    /// Adds a test of one cast, unless there is a reason to skip it.
+    #[must_use]
+    pub fn case<F, T>(mut self, name: &str, cast: Cast, skip: Option<String>, test: T) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+        T: FnOnce() -> F + Send + 'static,
+    {
+        let trial = Trial::test(format!("{name}::{}", cast.name()), move || run(test()));
+        self.trials.push(match cast.skipped_because().or(skip) {
+            Some(reason) => trial
+                .with_kind(format!("skipped: {reason}"))
+                .with_ignored_flag(true),
+            None => trial,
+        });
+        self
+    }
+
     /// Runs what the command line asks for, as any Rust test binary does.
     pub fn main(self) -> ExitCode {
         libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
