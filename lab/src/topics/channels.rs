@@ -194,6 +194,10 @@ async fn unilateral_close(stage: &Stage) -> Result<()> {
     let states = then(&["AWAITING_UNILATERAL", "FUNDING_SPEND_SEEN", "ONCHAIN"]);
     went_through((stage, l1, &channel), &theirs, &states)?;
     same(&theirs[2], "cause", "onchain")?;
+    if !stage.at_least(25, 9) {
+        // It does not say yet by what.
+        return same(&theirs[2], "message", "Funding transaction spent");
+    }
     holds(text(&theirs[2].payload, "message")?.contains(txid), || {
         format!(
             "what spent the funding transaction, {txid}: {}",
