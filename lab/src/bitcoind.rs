@@ -234,6 +234,7 @@ fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
          listen=0\n\
          dnsseed=0\n\
          printtoconsole=0\n\
+         logtimemicros=1\n\
          shrinkdebugfile=0\n\
          persistmempool=0\n\
          rejectparasites=0\n\

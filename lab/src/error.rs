@@ -48,6 +48,21 @@ pub enum Error {
         tail: String,
     },
 
+    /// A plugin of a node ended, or was ended for what it said, unasked.
+    #[error("plugin {plugin} of {node} died: {line}")]
+    PluginDied {
+        /// The plugin, by its file name.
+        plugin: String,
+        /// The node it ran on.
+        node: String,
+        /// The line of the node's log that tells.
+        line: String,
+    },
+
+    /// A lab that was stopped, in which something went wrong on the way.
+    #[error("{}", gate_text(.0))]
+    Gate(Vec<String>),
+
     /// Something that was awaited did not happen in time.
     #[error("timed out after {}: {what}\n  last seen: {last_seen}", humantime::format_duration(*.waited))]
     TimedOut {
@@ -95,6 +110,16 @@ pub enum Error {
     /// The request makes no sense for this lab: an unknown node, two of one name, …
     #[error("{0}")]
     Usage(String),
+}
+
+fn gate_text(found: &[String]) -> String {
+    let mut text = format!("the lab was stopped, but {} went wrong:", found.len());
+    for one in found {
+        text.push_str("\n  ");
+        text.push_str(one);
+    }
+    text.push_str("\n  (what a test means to happen it can allow: NodeSpec::allow_broken, allow_plugin_death, may_fail)");
+    text
 }
 
 impl Error {

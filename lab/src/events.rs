@@ -10,8 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::IoContext;
+use crate::node::Guard;
+use crate::wait::{note, poll};
 use crate::wire::payload_of;
-use crate::{Error, Probe, Result, eventually};
+use crate::{Error, Lab, Node, Notification, Probe, Result};
 
 /// How long [`Events::expect`] and its kin wait, before [`crate::timeout_factor`].
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,8 +103,11 @@ fn payload_in(topic: &str, mut value: Value) -> Value {
 }
 
 /// A recorder's file, read as it grows. It starts at the file's beginning, so
-/// nothing that was recorded before is missed; each `expect…` goes on from where
-/// the one before it ended.
+/// nothing that was recorded before is missed ([`Events::from_now`] leaves it
+/// out); each `expect…` goes on from where the one before it ended.
+///
+/// One that belongs to a node ([`Node::events`], a [`crate::Tap`]) stops waiting
+/// as soon as the node or a plugin of it dies.
 #[derive(Debug)]
 pub struct Events {
     path: PathBuf,
@@ -110,6 +115,25 @@ pub struct Events {
     partial: Vec<u8>,
     pending: VecDeque<Event>,
     patience: Duration,
+    guard: Option<Guard>,
+}
+
+impl Lab {
+    /// What `eventlog` records on the node of this name, where it records unless
+    /// told otherwise. For another recorder's file see [`Node::events`].
+    pub fn events(&self, node: &str) -> Result<Events> {
+        Ok(self.node(node)?.events("eventlog.jsonl"))
+    }
+}
+
+impl Node {
+    /// What a plugin of this node records in this file, relative to
+    /// [`Node::network_dir`], where plugins run.
+    pub fn events(&self, file: impl AsRef<Path>) -> Events {
+        let mut events = Events::open(self.network_dir().join(file));
+        events.guard = Some(self.guard());
+        events
+    }
 }
 
 impl Events {
@@ -121,7 +145,14 @@ impl Events {
             partial: Vec::new(),
             pending: VecDeque::new(),
             patience: PATIENCE,
+            guard: None,
         }
+    }
+
+    /// Leaves out what has been recorded up to now.
+    pub fn from_now(mut self) -> Result<Events> {
+        self.skip_to_now()?;
+        Ok(self)
     }
 
     /// Sets how long to wait for what is expected: [`PATIENCE`] by default.
@@ -151,22 +182,21 @@ impl Events {
 
     /// Waits for the next event of any topic.
     pub async fn next(&mut self) -> Result<Event> {
-        self.find("the next notification".to_owned(), |_| true)
+        self.find("the next notification".to_owned(), None, |_| true)
             .await
     }
 
-    /// Waits for an event of this topic; what was recorded before it is passed over.
+    /// Waits for a notification of this topic; what was recorded before it is passed over.
     ///
     /// # Errors
     /// [`Error::TimedOut`], which lists what was recorded instead.
     pub async fn expect(&mut self, topic: &str) -> Result<Event> {
-        self.find(format!("a `{topic}` notification"), |event| {
-            event.topic == topic
-        })
-        .await
+        let awaited = format!("a `{topic}` notification");
+        self.find(awaited, Some(topic), |event| event.topic == topic)
+            .await
     }
 
-    /// Waits for an event of this topic for which `test` holds; what was recorded
+    /// Waits for a notification of this topic for which `test` holds; what was recorded
     /// before it is passed over. `what` says in an error what was looked for.
     pub async fn expect_where(
         &mut self,
@@ -175,10 +205,57 @@ impl Events {
         test: impl Fn(&Value) -> bool,
     ) -> Result<Event> {
         let awaited = format!("a `{topic}` notification {what}");
-        self.find(awaited, |event| {
+        self.find(awaited, Some(topic), |event| {
             event.topic == topic && test(&event.payload)
         })
         .await
+    }
+
+    /// Waits for a notification of this type; what was recorded before it is
+    /// passed over. The types of `cln_rpc::notifications` are strict and follow
+    /// one version of lightningd: where that is in the way, use [`Events::expect`].
+    ///
+    /// ```no_run
+    /// # async fn f(events: &mut cln_lab::Events) -> cln_lab::Result<()> {
+    /// use cln_rpc::notifications::ConnectNotification;
+    ///
+    /// let connect = events.expect_typed::<ConnectNotification>().await?;
+    /// println!("{}", connect.address.port.unwrap_or(0));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Answer`] if what was recorded is not of this type.
+    pub async fn expect_typed<T: Notification>(&mut self) -> Result<T> {
+        self.expect(T::TOPIC).await?.typed()
+    }
+
+    /// Waits this long, scaled by [`crate::timeout_factor`], for what must not
+    /// come: a notification of this topic that was not taken yet. Others stay.
+    ///
+    /// Where something else is known to come later, expect that in its place, and
+    /// look at what was passed over: it is faster, and certain.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] as soon as there is one.
+    pub async fn expect_none(&mut self, topic: &str, within: Duration) -> Result<()> {
+        let awaited = format!("no `{topic}` notification in {}", self.path.display());
+        let waited = poll(awaited, within, async || {
+            self.check()?;
+            self.read()?;
+            match self.pending.iter().find(|event| event.topic == topic) {
+                None => Ok(Probe::<()>::NotYet("none".to_owned())),
+                Some(event) => Err(Error::Answer {
+                    from: self.path.display().to_string(),
+                    why: format!("expected no `{topic}`, but there is: {}", event.line),
+                }),
+            }
+        })
+        .await;
+        match waited {
+            Err(Error::TimedOut { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// Waits for events of these topics, one after the other with no other event
@@ -190,7 +267,7 @@ impl Events {
         let mut events: Vec<Event> = Vec::with_capacity(topics.len());
         for (n, topic) in topics.iter().enumerate() {
             let what = format!("`{topic}`, number {} of [{}]", n + 1, topics.join(", "));
-            let event = self.find(what, |_| true).await?;
+            let event = self.find(what, Some(topic), |_| true).await?;
             if event.topic != *topic {
                 return Err(Error::Answer {
                     from: self.path.display().to_string(),
@@ -208,9 +285,16 @@ impl Events {
         Ok(events)
     }
 
-    async fn find(&mut self, what: String, test: impl Fn(&Event) -> bool) -> Result<Event> {
+    async fn find(
+        &mut self,
+        what: String,
+        topic: Option<&str>,
+        test: impl Fn(&Event) -> bool,
+    ) -> Result<Event> {
         let awaited = format!("{what} in {}", self.path.display());
-        eventually(awaited, self.patience, async || {
+        let found = poll(awaited, self.patience, async || {
+            // In this order: what was recorded before a death is found.
+            let alive = self.check();
             self.read()?;
             if let Some(at) = self.pending.iter().position(&test) {
                 self.pending.drain(..at);
@@ -218,24 +302,59 @@ impl Events {
                     return Ok(Probe::Ready(event));
                 }
             }
-            Ok(Probe::NotYet(self.describe()))
+            alive?;
+            Ok(Probe::NotYet(String::new()))
         })
-        .await
+        .await;
+        match found {
+            Err(Error::TimedOut { what, waited, .. }) => {
+                let error = Error::TimedOut {
+                    what,
+                    waited,
+                    last_seen: self.near_misses(topic),
+                };
+                note(&error);
+                Err(error)
+            }
+            found => found,
+        }
     }
 
-    fn describe(&self) -> String {
-        if !self.path.exists() {
-            return "the file does not exist".to_owned();
+    fn check(&mut self) -> Result<()> {
+        match &mut self.guard {
+            Some(guard) => guard.check(),
+            None => Ok(()),
         }
-        if self.pending.is_empty() {
-            return "nothing further recorded".to_owned();
-        }
+    }
+
+    /// What there is instead of what was awaited: those of the same topic first.
+    fn near_misses(&self, topic: Option<&str>) -> String {
         const SHOWN: usize = 10;
-        let mut text = format!("{} recorded instead:", self.pending.len());
-        let from = self.pending.len().saturating_sub(SHOWN);
-        for event in self.pending.iter().skip(from) {
-            text.push_str("\n    ");
-            text.push_str(&event.line);
+        let mut text = if !self.path.exists() {
+            "the file does not exist".to_owned()
+        } else if self.pending.is_empty() {
+            "nothing further recorded".to_owned()
+        } else {
+            format!("{} recorded instead", self.pending.len())
+        };
+        let (same, others): (Vec<&Event>, Vec<&Event>) = self
+            .pending
+            .iter()
+            .partition(|event| topic == Some(event.topic.as_str()));
+        for (title, events) in [("of this topic", same), ("of others", others)] {
+            if events.is_empty() {
+                continue;
+            }
+            text.push_str(&format!("\n  {title}:"));
+            if events.len() > SHOWN {
+                text.push_str(&format!(" (the last {SHOWN} of {})", events.len()));
+            }
+            for event in &events[events.len().saturating_sub(SHOWN)..] {
+                text.push_str(&format!("\n    {}", event.line));
+            }
+        }
+        if let Some(guard) = &self.guard {
+            text.push_str(&guard.hanging());
         }
         text
     }

@@ -24,11 +24,12 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`Lab`], [`LabBuilder`] (`lab.rs`) | what runs, in what order, and its end |
+//! | [`Lab`] (`lab.rs`), [`LabBuilder`] (`builder.rs`), [`NodeSpec`] (`spec.rs`) | what runs, in what order it starts, and its end |
+//! | `folder.rs`, `gates.rs`, `report.rs` | where it runs, what may not have gone wrong on the way, and what is told if it has |
 //! | [`Node`] (`node/`) | one Lightning node: its process, configuration, requests, plugins, peers, wallet, channels, invoices, payments |
 //! | `topology.rs` | what concerns several nodes at once: blocks, coins, channels |
 //! | [`Bitcoind`] (`bitcoind.rs`, `mining.rs`) | the regtest bitcoind: its process, blocks and coins; `chain.rs`: the chain it starts with |
-//! | [`Events`] (`events.rs`) | what a plugin recorded |
+//! | [`Events`] (`events.rs`), [`Notification`] (`typed.rs`) | what a plugin recorded: raw, and as types |
 //! | [`Tap`] (`tap.rs`) | what lightningd sends, recorded without a plugin of one's own |
 //! | [`InlinePlugin`] (`node/shim.rs`) | a plugin whose handlers run in the test's process |
 //! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: its protocol, spoken by the test |
@@ -50,6 +51,7 @@
 mod attach;
 pub mod binaries;
 mod bitcoind;
+mod builder;
 mod byhand;
 mod chain;
 pub mod control;
@@ -57,30 +59,39 @@ mod daemon;
 pub mod embedded;
 mod error;
 mod events;
+mod folder;
+mod gates;
 mod harness;
 mod lab;
 mod mining;
 mod node;
 mod ports;
 mod reaper;
+mod report;
+mod spec;
 pub mod state;
 mod tap;
 pub mod topics;
 mod topology;
+mod typed;
 mod version;
 mod wait;
 mod wire;
 pub mod workshop;
 
 pub use bitcoind::Bitcoind;
+pub use builder::LabBuilder;
 pub use error::{Error, Result};
 pub use events::{Event, Events, PATIENCE};
+pub use folder::Keep;
 pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
-pub use lab::{Keep, Lab, LabBuilder, NodeKind, NodeSpec};
+pub use lab::Lab;
 pub use node::{
     CHANNEL_SAT, Capability, Channel, Implementation, InlinePlugin, Invoice, Log, Node,
     OpenChannel, Payment, Plugin, PluginStatus, Process, ShimReader, ShimWriter, msat,
 };
+pub use spec::{NodeKind, NodeSpec};
 pub use tap::Tap;
+pub use typed::Notification;
 pub use version::Version;
 pub use wait::{Probe, eventually, scaled, timeout_factor};

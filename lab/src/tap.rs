@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::error::IoContext;
-use crate::node::{Shim, ShimReader, ShimWriter};
+use crate::node::{ShimReader, ShimWriter};
 use crate::wire::{Messages, answer, payload_of, send};
 use crate::{Events, Lab, Node, Result, topics};
 
@@ -75,7 +75,7 @@ impl Node {
     /// Each is asked for by name: `*` and a name would bring some twice, and
     /// before v23.08 there is no `*`.
     pub async fn tap_topics(&self, topics: &[&str]) -> Result<Tap> {
-        let shim = Shim::create(&self.shims(), "tap")?;
+        let shim = self.shim("tap")?;
         let path = shim.dir.join("events.jsonl");
         let record = Record::create(&path)?;
         let manifest = json!({
@@ -90,7 +90,7 @@ impl Node {
         self.plugin_start(&shim.plugin).await?;
         drop(shim.placeholders);
         Ok(Tap {
-            events: Events::open(path),
+            events: self.events(path),
         })
     }
 }

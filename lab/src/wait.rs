@@ -1,5 +1,6 @@
 //! The one way to wait for a condition.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
@@ -38,6 +39,37 @@ pub enum Probe<T> {
 /// # Ok::<(), cln_lab::Error>(()) }).unwrap();
 /// ```
 pub async fn eventually<T>(
+    what: impl std::fmt::Display,
+    within: Duration,
+    probe: impl AsyncFnMut() -> Result<Probe<T>>,
+) -> Result<T> {
+    let outcome = poll(what, within, probe).await;
+    if let Err(error @ Error::TimedOut { .. }) = &outcome {
+        note(error);
+    }
+    outcome
+}
+
+thread_local! {
+    /// The last wait of this thread that was in vain: a lab that fails tells.
+    static LAST: RefCell<Option<(Instant, String)>> = const { RefCell::new(None) };
+}
+
+/// Remembers a wait that was in vain.
+pub(crate) fn note(timed_out: &Error) {
+    LAST.set(Some((Instant::now(), timed_out.to_string())));
+}
+
+/// The last wait of this thread that was in vain, if that was after `since`.
+pub(crate) fn last_timeout(since: Instant) -> Option<String> {
+    LAST.with_borrow(|last| {
+        let (at, text) = last.as_ref()?;
+        (*at >= since).then(|| text.clone())
+    })
+}
+
+/// [`eventually`], for one who does not mind if it is in vain.
+pub(crate) async fn poll<T>(
     what: impl std::fmt::Display,
     within: Duration,
     mut probe: impl AsyncFnMut() -> Result<Probe<T>>,

@@ -171,6 +171,8 @@ async fn seq_goes_on(cast: Cast) -> Outcome {
         .lab(1)
         .plugin(plugin.clone())
         .plugin(flooding)
+        // Killed below.
+        .allow_plugin_death("eventlog")
         .start()
         .await?;
     let l1 = lab.l1();

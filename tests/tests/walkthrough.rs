@@ -235,7 +235,11 @@ async fn refused_plugin(cast: Cast) -> Outcome {
 /// A handler's error and a handler's panic are lines in the node's log; the
 /// plugin lives, and goes on handling.
 async fn failing_handler(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+    let lab = cast
+        .lab(2)
+        .allow_broken("plugin-failing_handler")
+        .start()
+        .await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let plugin = Plugin::path_to(program("failing_handler")?);
     l1.plugin_start(&plugin).await?;

@@ -40,6 +40,7 @@ impl Spec {
         let lab = Lab::builder()
             .kind(self.node)
             .keep(keep)
+            .without_gates()
             .nodes(self.nodes.into());
         self.plugin
             .iter()

@@ -3,6 +3,7 @@
 mod capability;
 mod channels;
 mod config;
+mod health;
 mod invoices;
 mod log;
 mod payments;
@@ -32,13 +33,13 @@ use crate::{Error, Result, Version};
 pub use capability::Capability;
 pub(crate) use channels::open_channels;
 pub use channels::{CHANNEL_SAT, Channel, OpenChannel};
+pub(crate) use health::{Allowed, Excused, Guard};
 pub use invoices::Invoice;
 pub use log::Log;
 pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
 pub(crate) use process::Setup;
 pub use processes::Process;
-pub(crate) use shim::Shim;
 pub use shim::{InlinePlugin, ShimReader, ShimWriter};
 pub(crate) use wallet::fund;
 pub use wallet::msat;
@@ -90,10 +91,12 @@ pub struct Node {
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
     /// Always `None` for a node that another process holds.
-    daemon: Mutex<Option<Daemon>>,
+    daemon: Arc<Mutex<Option<Daemon>>>,
     /// Where its blocks come from: what needs blocks mined mines them there.
     bitcoind: Arc<Bitcoind>,
     holder: Holder,
+    /// What may go wrong on it.
+    excused: Arc<Excused>,
 }
 
 /// Who holds a node's process, and sees to its end.

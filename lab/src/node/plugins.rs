@@ -65,14 +65,25 @@ impl Node {
     /// -3 if the plugin ends or misbehaves before it is up, -32602 if it cannot be
     /// run, or runs already unchanged.
     pub async fn plugin_start(&self, plugin: &Plugin) -> Result<Vec<PluginStatus>> {
-        let answer = self.call("plugin", plugin_start_params(plugin)).await?;
-        statuses(answer)
+        let watch = self.watch();
+        let answer = self.call("plugin", plugin_start_params(plugin)).await;
+        if answer.is_err() {
+            // The caller knows; the log has it as a death.
+            let name = plugin.path().file_name().unwrap_or_default();
+            self.excuse_ended(&name.to_string_lossy(), watch);
+        }
+        statuses(answer?)
     }
 
     /// Stops a plugin, named by its file name or path: `plugin stop`.
     pub async fn plugin_stop(&self, name: &str) -> Result<()> {
+        let watch = self.watch();
         let params = json!({"subcommand": "stop", "plugin": name});
-        self.call::<Value>("plugin", params).await.map(drop)
+        let answer = self.call::<Value>("plugin", params).await;
+        // One that takes `shutdown` ends by itself, which looks like a death.
+        let name = Path::new(name).file_name().unwrap_or_default();
+        self.excuse_ended(&name.to_string_lossy(), watch);
+        answer.map(drop)
     }
 
     /// All plugins, lightningd's own included: `plugin list`.

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::config::Config;
-use super::{Holder, Implementation, Node, Plugin};
+use super::{Allowed, Excused, Holder, Implementation, Node, Plugin};
 use crate::attach::{Attached, Described, not_ours};
 use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
@@ -40,6 +40,7 @@ pub(crate) struct Setup<'a> {
     /// Each a line of the `config` file: name, and value if it takes one.
     pub options: Vec<(String, Option<String>)>,
     pub plugins: Vec<Plugin>,
+    pub allowed: Allowed,
     /// The lab's folder, in which the node gets one of its name.
     pub lab_dir: &'a Path,
     pub bitcoind: &'a Arc<Bitcoind>,
@@ -73,9 +74,10 @@ impl Node {
             id: OnceLock::new(),
             starts: AtomicUsize::new(0),
             plugins: setup.plugins,
-            daemon: Mutex::new(None),
+            daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(setup.bitcoind),
             holder: Holder::Us(Arc::clone(setup.reaper)),
+            excused: Arc::new(Excused::new(setup.allowed)),
         };
         let socket = node.rpc_path();
         if socket.as_os_str().len() > SOCKET_PATH {
@@ -100,9 +102,10 @@ impl Node {
             id: OnceLock::from(node.id.clone()),
             starts: AtomicUsize::new(0),
             plugins: Vec::new(),
-            daemon: Mutex::new(None),
+            daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(bitcoind),
             holder: Holder::Other(attached),
+            excused: Arc::default(),
         }
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Shim {
 
 impl Shim {
     /// Makes a plugin of this file name, in a folder of its own under `dir`.
-    pub(crate) fn create(dir: &Path, name: &str) -> Result<Shim> {
+    fn create(dir: &Path, name: &str) -> Result<Shim> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
             return Err(Error::usage(format!(
@@ -170,7 +170,7 @@ impl InlinePlugin<'_> {
     where
         F: Future<Output = T>,
     {
-        let shim = Shim::create(&self.node.shims(), &self.name)?;
+        let shim = self.node.shim(&self.name)?;
         let plugin = self
             .options
             .into_iter()
@@ -196,8 +196,10 @@ impl InlinePlugin<'_> {
 }
 
 impl Node {
-    /// Where shims are, each in a folder of its own.
-    pub(crate) fn shims(&self) -> PathBuf {
-        self.dir().join("inline")
+    /// A plugin of the lab's own, not started yet.
+    pub(crate) fn shim(&self, name: &str) -> Result<Shim> {
+        let shim = Shim::create(&self.dir().join("inline"), name)?;
+        self.excused().ours(name);
+        Ok(shim)
     }
 }

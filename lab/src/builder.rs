@@ -1,0 +1,193 @@
+//! How a lab is to be, and its start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+
+use crate::bitcoind::Bitcoind;
+use crate::folder::Folder;
+use crate::node::{Allowed, Node, Plugin, Setup};
+use crate::reaper::Reaper;
+use crate::report::Report;
+use crate::spec::{Program, names, program};
+use crate::{Keep, Lab, NodeKind, NodeSpec, Result, binaries, chain};
+
+/// How a lab is to be; [`LabBuilder::start`] makes it so.
+#[derive(Debug, Clone)]
+pub struct LabBuilder {
+    kind: Option<NodeKind>,
+    nodes: Vec<NodeSpec>,
+    plugins: Vec<Plugin>,
+    allowed: Allowed,
+    gates: bool,
+    keep: Keep,
+}
+
+impl Lab {
+    /// A lab without nodes, to be described further.
+    pub fn builder() -> LabBuilder {
+        LabBuilder {
+            kind: None,
+            nodes: Vec::new(),
+            plugins: Vec::new(),
+            allowed: Allowed::default(),
+            gates: true,
+            keep: Keep::Failed,
+        }
+    }
+}
+
+impl LabBuilder {
+    /// Adds this many nodes.
+    #[must_use]
+    pub fn nodes(mut self, count: usize) -> LabBuilder {
+        self.nodes.extend((0..count).map(|_| NodeSpec::new()));
+        self
+    }
+
+    /// Adds one node.
+    #[must_use]
+    pub fn node(mut self, node: NodeSpec) -> LabBuilder {
+        self.nodes.push(node);
+        self
+    }
+
+    /// Starts this plugin with every node.
+    #[must_use]
+    pub fn plugin(mut self, plugin: Plugin) -> LabBuilder {
+        self.plugins.push(plugin);
+        self
+    }
+
+    /// Chooses the program for nodes that do not choose themselves; by default
+    /// what `LAB_NODE` says.
+    #[must_use]
+    pub fn kind(mut self, kind: NodeKind) -> LabBuilder {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Chooses when the folder stays: [`Keep::Failed`] by default. `LAB_KEEP`
+    /// overrides it.
+    #[must_use]
+    pub fn keep(mut self, keep: Keep) -> LabBuilder {
+        self.keep = keep;
+        self
+    }
+
+    /// Lets every node's log have BROKEN lines with this text: see
+    /// [`NodeSpec::allow_broken`].
+    #[must_use]
+    pub fn allow_broken(mut self, text: impl Into<String>) -> LabBuilder {
+        self.allowed.broken.push(text.into());
+        self
+    }
+
+    /// Lets the plugin of this file name die on any node: see
+    /// [`NodeSpec::allow_plugin_death`].
+    #[must_use]
+    pub fn allow_plugin_death(mut self, name: impl Into<String>) -> LabBuilder {
+        self.allowed.plugin_deaths.push(name.into());
+        self
+    }
+
+    /// Leaves out the checks of [`Lab::stop`] for what went wrong on the way: for a
+    /// lab that a person plays with.
+    #[must_use]
+    pub fn without_gates(mut self) -> LabBuilder {
+        self.gates = false;
+        self
+    }
+
+    /// Starts bitcoind and then all nodes at once, and waits until every one of
+    /// them is ready.
+    ///
+    /// # Errors
+    /// If an executable is missing, a daemon cannot be started, ends, or is not
+    /// ready in time. Whatever had been started by then is ended again.
+    pub async fn start(self) -> Result<Lab> {
+        let default = match self.kind {
+            Some(kind) => kind,
+            None => NodeKind::from_env()?,
+        };
+        let keep = Keep::from_env(self.keep)?;
+        let names = names(&self.nodes)?;
+        // What is missing is told before anything is made.
+        binaries::bitcoin_cli(&binaries::bitcoind()?)?;
+        let programs = self.nodes.iter().map(|spec| program(spec, default));
+        let programs: Vec<Program> = programs.collect::<Result<_>>()?;
+
+        let (folder, reaper) = Folder::create(keep)?;
+        let started = self.start_in(folder.path(), &reaper, names, programs).await;
+        let (nodes, bitcoind) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if self.reports() {
+                    eprint!("{}", Report::new(folder.path()));
+                }
+                return Err(error);
+            }
+        };
+        let lab = Lab::new(nodes, bitcoind, folder)
+            .reporting(self.reports())
+            .gated(self.gates);
+        lab.describe().await?;
+        Ok(lab)
+    }
+
+    /// A lab that cleans up behind itself whatever happens is told so on purpose:
+    /// its failure is expected, or somebody else's to report.
+    fn reports(&self) -> bool {
+        self.keep == Keep::Failed
+    }
+
+    async fn start_in(
+        &self,
+        dir: &Path,
+        reaper: &Arc<Reaper>,
+        names: Vec<String>,
+        programs: Vec<Program>,
+    ) -> Result<(Vec<Node>, Arc<Bitcoind>)> {
+        let bitcoind = binaries::bitcoind()?;
+        let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
+        let programs = try_join_all(programs.into_iter().map(Program::ask));
+        // Before bitcoind has its wallet the nodes can start already: they only
+        // want blocks, and those are in the prepared chain.
+        let (bitcoind, programs) =
+            tokio::try_join!(start_bitcoind(&bitcoind, dir, reaper), programs)?;
+        let bitcoind = Arc::new(bitcoind);
+        let height = chain::BLOCKS;
+        let nodes =
+            async {
+                let spawn = names.into_iter().zip(&self.nodes).zip(programs).map(
+                    |((name, spec), program)| {
+                        let plugins = self.plugins.iter().chain(&spec.plugins).cloned().collect();
+                        Node::spawn(Setup {
+                            name,
+                            program: program.0,
+                            implementation: program.1,
+                            options: spec.options.clone(),
+                            plugins,
+                            allowed: self.allowed.clone().and(&spec.allowed),
+                            lab_dir: dir,
+                            bitcoind: &bitcoind,
+                            bitcoin_cli: &bitcoin_cli,
+                            reaper,
+                        })
+                    },
+                );
+                let nodes = try_join_all(spawn).await?;
+                try_join_all(nodes.iter().map(|node| node.ready(height))).await?;
+                Ok(nodes)
+            };
+        let (nodes, ()) = tokio::try_join!(nodes, bitcoind.load_wallet())?;
+        Ok((nodes, bitcoind))
+    }
+}
+
+async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) -> Result<Bitcoind> {
+    let dir = lab_dir.join("bitcoind");
+    chain::prepare(program, &dir).await?;
+    Bitcoind::start(program, &dir, reaper).await
+}

@@ -1,0 +1,250 @@
+//! What a lab tells when something went wrong: everything one would look for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::bitcoind::Bitcoind;
+use crate::daemon::{command_line, quoted};
+use crate::node::Node;
+
+/// So many lines of the logs, and of each file of events.
+const LOG_LINES: usize = 40;
+const EVENTS: usize = 5;
+/// A line longer than this is cut.
+const WIDTH: usize = 300;
+
+/// A lab's failure report. Its text is made from the lab's folder when it is
+/// shown.
+#[derive(Debug)]
+pub(crate) struct Report {
+    dir: PathBuf,
+    daemons: Vec<String>,
+    awaited: Option<String>,
+}
+
+impl Report {
+    /// On the lab in this folder.
+    pub fn new(dir: &Path) -> Report {
+        Report {
+            dir: dir.to_owned(),
+            daemons: Vec::new(),
+            awaited: None,
+        }
+    }
+
+    /// Versions and command lines.
+    pub fn daemons(mut self, bitcoind: &Bitcoind, nodes: &[Node]) -> Report {
+        self.daemons = vec![format!(
+            "bitcoind: {} -datadir={}",
+            quoted(&bitcoind.program().display().to_string()),
+            quoted(&bitcoind.dir().display().to_string())
+        )];
+        for node in nodes {
+            self.daemons.push(format!(
+                "{}, {}: {}",
+                node.name(),
+                node.implementation(),
+                command_line(&node.start_command())
+            ));
+        }
+        self
+    }
+
+    /// The wait that was in vain.
+    pub fn awaited(mut self, awaited: Option<String>) -> Report {
+        self.awaited = awaited;
+        self
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the lab in {} failed", self.dir.display())?;
+        if let Some(awaited) = &self.awaited {
+            section(f, "awaited", awaited.lines())?;
+        }
+        for path in recordings(&self.dir) {
+            let lines = last_lines(&path, EVENTS);
+            let title = format!("last recorded in {}", path.display());
+            section(f, &title, lines.iter().map(String::as_str))?;
+        }
+        let merged = merged_logs(&self.dir);
+        section(
+            f,
+            "the ends of the logs, by time",
+            merged.iter().map(String::as_str),
+        )?;
+        section(f, "daemons", self.daemons.iter().map(String::as_str))?;
+        section(f, "to run it again", [again().as_str()])
+    }
+}
+
+fn section<'a>(
+    f: &mut fmt::Formatter<'_>,
+    title: &str,
+    lines: impl IntoIterator<Item = &'a str>,
+) -> fmt::Result {
+    let mut lines = lines.into_iter().peekable();
+    if lines.peek().is_none() {
+        return Ok(());
+    }
+    writeln!(f, "  {title}:")?;
+    for line in lines {
+        match line.char_indices().nth(WIDTH) {
+            Some((end, _)) => writeln!(f, "    {}…", &line[..end])?,
+            None => writeln!(f, "    {line}")?,
+        }
+    }
+    Ok(())
+}
+
+/// Folders of daemons: each has one in the lab's.
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let mut folders = children(dir);
+    folders.retain(|path| path.is_dir());
+    folders
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Files of events: those of taps, and those that plugins keep beside the node's
+/// own files.
+fn recordings(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in folders(dir) {
+        found.extend(children(&folder.join(crate::node::NETWORK)));
+        for tap in children(&folder.join("inline")) {
+            found.extend(children(&tap));
+        }
+    }
+    found.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "jsonl")
+    });
+    found
+}
+
+/// The last lines of all daemons' logs together, in the order of time, each with
+/// its daemon's name before it. All of them begin their lines with the time in
+/// one notation (RFC 3339, UTC), so that text sorts as time does.
+fn merged_logs(dir: &Path) -> Vec<String> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for folder in folders(dir) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        for log in [folder.join("log"), folder.join("regtest/debug.log")] {
+            let mut time = String::new();
+            for line in last_lines(&log, LOG_LINES) {
+                // A line without a time belongs to the one before it.
+                if let Some(own) = line.split(' ').next().filter(|word| is_time(word)) {
+                    time = own.trim_end_matches('Z').to_owned();
+                }
+                lines.push((time.clone(), format!("{name}| {line}")));
+            }
+        }
+        // What it said before it had a log, or when it could not write there.
+        for line in last_lines(&folder.join("output"), EVENTS) {
+            lines.push((String::new(), format!("{name}| {line}")));
+        }
+    }
+    lines.sort_by(|a, b| a.0.cmp(&b.0));
+    let timeless = lines.partition_point(|(time, _)| time.is_empty());
+    let from = lines.len().saturating_sub(LOG_LINES).max(timeless);
+    let shown = lines[..timeless].iter().chain(&lines[from..]);
+    shown.map(|(_, line)| line.clone()).collect()
+}
+
+/// `2026-01-01T00:00:00…`
+fn is_time(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    bytes.len() >= 19 && bytes[4] == b'-' && bytes[10] == b'T' && bytes[0].is_ascii_digit()
+}
+
+fn last_lines(path: &Path, count: usize) -> Vec<String> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..]
+        .iter()
+        .map(|line| (*line).to_owned())
+        .collect()
+}
+
+/// One command that does the same again: this program with its arguments, the
+/// test's name where the program runs several, and what the environment says to
+/// labs.
+fn again() -> String {
+    let mut words = Vec::new();
+    for (name, value) in std::env::vars() {
+        let ours = name.starts_with("LAB_") && name != "LAB_NODES_DIR";
+        if ours || ["LIGHTNINGD", "BITCOIND", "BITCOIN_CLI"].contains(&name.as_str()) {
+            words.push(format!("{name}={}", quoted(&value)));
+        }
+    }
+    words.sort();
+    let exe = std::env::current_exe().unwrap_or_default();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Rust's test harness names each test's thread after the test.
+    let thread = std::thread::current();
+    let test = thread.name().filter(|name| *name != "main");
+    words.extend(match cargo_target(&exe) {
+        Some(target) => vec![
+            "cargo".to_owned(),
+            "test".to_owned(),
+            target,
+            "--".to_owned(),
+        ],
+        None => vec![quoted(&exe.display().to_string())],
+    });
+    let named = arguments.iter().any(|argument| argument == "--exact");
+    match test {
+        Some(test) if !named => words.extend(["--exact".to_owned(), quoted(test)]),
+        _ => words.extend(arguments.iter().map(|argument| quoted(argument))),
+    }
+    words.join(" ")
+}
+
+/// How cargo knows this program, if it is an integration test that cargo or
+/// nextest runs: `-p PACKAGE --test NAME`.
+fn cargo_target(exe: &Path) -> Option<String> {
+    let package = std::env::var("CARGO_PKG_NAME").ok()?;
+    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
+    // `NAME-HASH`
+    let (name, _) = exe.file_stem()?.to_str()?.rsplit_once('-')?;
+    let source = folder.join("tests").join(format!("{name}.rs"));
+    source
+        .is_file()
+        .then(|| format!("-p {package} --test {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_merged_by_time() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for (name, log) in [
+            (
+                "l1",
+                "2026-01-01T00:00:01.000Z one\n2026-01-01T00:00:03.000Z three\nand more\n",
+            ),
+            ("l2", "2026-01-01T00:00:02.500Z two\n"),
+        ] {
+            std::fs::create_dir(dir.path().join(name)).expect("a folder");
+            std::fs::write(dir.path().join(name).join("log"), log).expect("a log");
+        }
+        std::fs::write(dir.path().join("l2/output"), "said\n").expect("output");
+        let lines = merged_logs(dir.path());
+        let texts: Vec<&str> = lines
+            .iter()
+            .map(|line| line.rsplit(' ').next().expect("a word"))
+            .collect();
+        assert_eq!(texts, ["said", "one", "two", "three", "more"]);
+        assert!(lines[4].starts_with("l1| "), "{lines:?}");
+    }
+}

@@ -1,0 +1,183 @@
+//! What a node of a lab is to be.
+
+use std::path::PathBuf;
+
+use crate::node::{Allowed, Implementation, Plugin};
+use crate::{Error, Result, binaries, embedded};
+
+/// Which program the nodes are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodeKind {
+    /// lightningd if it is found, else the embedded node.
+    #[default]
+    Auto,
+    /// lightningd; an error if it is not found.
+    Lightningd,
+    /// The lab's own embedded node.
+    Embedded,
+}
+
+impl NodeKind {
+    /// What `LAB_NODE` says: `auto`, `lightningd` or `embedded`; `auto` if it is not set.
+    pub fn from_env() -> Result<NodeKind> {
+        match std::env::var("LAB_NODE") {
+            Ok(text) if !text.is_empty() => text.parse(),
+            _ => Ok(NodeKind::Auto),
+        }
+    }
+}
+
+impl std::str::FromStr for NodeKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<NodeKind> {
+        match text {
+            "auto" => Ok(NodeKind::Auto),
+            "lightningd" => Ok(NodeKind::Lightningd),
+            "embedded" => Ok(NodeKind::Embedded),
+            _ => Err(Error::usage(format!(
+                "node kind `{text}`: use auto, lightningd or embedded"
+            ))),
+        }
+    }
+}
+
+/// One node of a lab to be.
+#[derive(Debug, Clone, Default)]
+pub struct NodeSpec {
+    name: Option<String>,
+    kind: Option<NodeKind>,
+    program: Option<PathBuf>,
+    pub(crate) options: Vec<(String, Option<String>)>,
+    pub(crate) plugins: Vec<Plugin>,
+    pub(crate) allowed: Allowed,
+}
+
+impl NodeSpec {
+    /// A node like any other of its lab.
+    pub fn new() -> NodeSpec {
+        NodeSpec::default()
+    }
+
+    /// Names it; by default nodes are `l1`, `l2`, … by their place.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> NodeSpec {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Chooses the program for this node.
+    #[must_use]
+    pub fn kind(mut self, kind: NodeKind) -> NodeSpec {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Runs this very lightningd.
+    #[must_use]
+    pub fn lightningd(mut self, program: impl Into<PathBuf>) -> NodeSpec {
+        self.program = Some(program.into());
+        self
+    }
+
+    /// Adds an option of lightningd's, without its dashes.
+    #[must_use]
+    pub fn option(mut self, name: impl Into<String>, value: impl ToString) -> NodeSpec {
+        self.options.push((name.into(), Some(value.to_string())));
+        self
+    }
+
+    /// Adds an option of lightningd's that takes no value.
+    #[must_use]
+    pub fn flag(mut self, name: impl Into<String>) -> NodeSpec {
+        self.options.push((name.into(), None));
+        self
+    }
+
+    /// Starts this plugin with the node.
+    #[must_use]
+    pub fn plugin(mut self, plugin: Plugin) -> NodeSpec {
+        self.plugins.push(plugin);
+        self
+    }
+
+    /// Lets its log have BROKEN lines with this text; any other is an error of
+    /// [`Lab::stop`](crate::Lab::stop).
+    #[must_use]
+    pub fn allow_broken(mut self, text: impl Into<String>) -> NodeSpec {
+        self.allowed.broken.push(text.into());
+        self
+    }
+
+    /// Lets the plugin of this file name die while the node runs; any other that
+    /// does is an error of [`Lab::stop`](crate::Lab::stop), and of whatever waits
+    /// for events of this node.
+    #[must_use]
+    pub fn allow_plugin_death(mut self, name: impl Into<String>) -> NodeSpec {
+        self.allowed.plugin_deaths.push(name.into());
+        self
+    }
+
+    /// Lets the node itself crash, or end with an error.
+    #[must_use]
+    pub fn may_fail(mut self) -> NodeSpec {
+        self.allowed.failure = true;
+        self
+    }
+}
+
+/// The executable for a node.
+pub(crate) enum Program {
+    Lightningd(PathBuf),
+    /// The command `lab`, of which the embedded node is a subcommand.
+    Embedded(PathBuf),
+}
+
+impl Program {
+    /// The executable and what it says it is.
+    pub(crate) async fn ask(self) -> Result<(PathBuf, Implementation)> {
+        match self {
+            Program::Lightningd(path) => {
+                let version = binaries::lightningd_version(&path).await?;
+                Ok((path, Implementation::Lightningd(version)))
+            }
+            Program::Embedded(path) => Ok((path, Implementation::Embedded(embedded::version()))),
+        }
+    }
+}
+
+pub(crate) fn program(spec: &NodeSpec, default: NodeKind) -> Result<Program> {
+    match (&spec.program, spec.kind.unwrap_or(default)) {
+        (Some(path), _) => Ok(Program::Lightningd(path.clone())),
+        (None, NodeKind::Embedded) => binaries::lab().map(Program::Embedded),
+        (None, NodeKind::Lightningd) => binaries::lightningd().map(Program::Lightningd),
+        // A LIGHTNINGD that cannot be run is a mistake to be told, not a reason
+        // to run something else.
+        (None, NodeKind::Auto) => match binaries::lightningd() {
+            Ok(path) => Ok(Program::Lightningd(path)),
+            Err(error) if std::env::var_os("LIGHTNINGD").is_some_and(|v| !v.is_empty()) => {
+                Err(error)
+            }
+            Err(_) => binaries::lab().map(Program::Embedded),
+        },
+    }
+}
+
+/// The nodes' names, each once, and fit to be a folder's.
+pub(crate) fn names(specs: &[NodeSpec]) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::with_capacity(specs.len());
+    for (n, spec) in specs.iter().enumerate() {
+        let name = spec.name.clone().unwrap_or_else(|| format!("l{}", n + 1));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name == "bitcoind" || !name.chars().all(plain) {
+            return Err(Error::usage(format!(
+                "node name `{name}`: use letters, digits, - and _, and not `bitcoind`"
+            )));
+        }
+        if names.contains(&name) {
+            return Err(Error::usage(format!("two nodes are named `{name}`")));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}

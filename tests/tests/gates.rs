@@ -1,0 +1,237 @@
+//! Gates: a lab in which something went wrong does not end well, unless the test
+//! allowed it by name; and what is told then.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, ensure};
+use cln_lab::{Error, Keep, Lab, NodeSpec, Plugin};
+use lab_tests::{Cast, Outcome, Suite, program};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn main() -> ExitCode {
+    Suite::new()
+        .scenario_alone("a_broken_line_fails_the_lab", broken)
+        .scenario_alone("a_plugin_s_death_fails_the_lab", plugin_death)
+        .scenario_alone("a_plugin_that_is_stopped_or_refused_does_not", no_death)
+        .scenario_alone("a_crash_log_fails_the_lab", crash_log)
+        .scenario_alone("a_node_may_fail_if_allowed", may_fail)
+        .scenario_alone("a_failed_test_tells_everything", failed_test)
+        .scenario_alone("a_lab_that_does_not_start_tells_why", failed_start)
+        .main()
+}
+
+fn spec(cast: Cast) -> NodeSpec {
+    NodeSpec::new().kind(cast.kind_of(0))
+}
+
+async fn one(node: NodeSpec) -> anyhow::Result<Lab> {
+    Ok(Lab::builder().node(node).keep(Keep::Never).start().await?)
+}
+
+fn gate(outcome: cln_lab::Result<()>) -> anyhow::Result<Vec<String>> {
+    match outcome {
+        Err(Error::Gate(found)) => Ok(found),
+        other => anyhow::bail!("{other:?}"),
+    }
+}
+
+/// `failing_handler` panics on `disconnect`, which it logs at the worst level.
+async fn log_broken(lab: &Lab) -> Outcome {
+    let plugin = Plugin::path_to(program("failing_handler")?);
+    lab.l1().plugin_start(&plugin).await?;
+    lab.l1().connect(lab.l2()).await?;
+    lab.l1().disconnect(lab.l2()).await?;
+    lab.l1().log().wait_for("**BROKEN**").await?;
+    Ok(())
+}
+
+async fn broken(cast: Cast) -> Outcome {
+    let two = |spec: NodeSpec| {
+        Lab::builder()
+            .node(spec)
+            .node(self::spec(cast))
+            .keep(Keep::Never)
+    };
+    let lab = two(spec(cast)).start().await?;
+    log_broken(&lab).await?;
+    let found = gate(lab.stop().await)?;
+    ensure!(
+        found.len() == 1 && found[0].starts_with("l1: a BROKEN line: "),
+        "{found:?}"
+    );
+    ensure!(found[0].contains("panicked at"), "{found:?}");
+
+    // Of the node that it was allowed for, and for what was said.
+    let lab = two(spec(cast).allow_broken("something else"))
+        .start()
+        .await?;
+    log_broken(&lab).await?;
+    gate(lab.stop().await)?;
+    let lab = two(spec(cast).allow_broken("plugin-failing_handler"))
+        .start()
+        .await?;
+    log_broken(&lab).await?;
+    Ok(lab.stop().await?)
+}
+
+async fn kill_eventlog(lab: &Lab) -> Outcome {
+    lab.l1()
+        .plugin_start(&Plugin::path_to(program("eventlog")?))
+        .await?;
+    let pid = lab.l1().process_with("/eventlog").await?.pid;
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
+    lab.l1()
+        .log()
+        .wait_for("plugin-eventlog: Killing plugin")
+        .await?;
+    Ok(())
+}
+
+async fn plugin_death(cast: Cast) -> Outcome {
+    let lab = one(spec(cast)).await?;
+    kill_eventlog(&lab).await?;
+    let found = gate(lab.stop().await)?;
+    ensure!(
+        found.len() == 1 && found[0].starts_with("l1: plugin eventlog died: "),
+        "{found:?}"
+    );
+
+    let lab = one(spec(cast).allow_plugin_death("eventlog")).await?;
+    kill_eventlog(&lab).await?;
+    Ok(lab.stop().await?)
+}
+
+async fn no_death(cast: Cast) -> Outcome {
+    let lab = one(spec(cast)).await?;
+    let l1 = lab.l1();
+    l1.plugin_start(&Plugin::path_to(program("eventlog")?))
+        .await?;
+    l1.plugin_stop("eventlog").await?;
+    for text in ["exit 1", "echo '}'; sleep 1000"] {
+        let script = lab.dir().join("refused");
+        write_script(&script, text)?;
+        let refused = l1.plugin_start(&Plugin::path_to(&script)).await;
+        ensure!(
+            refused.as_ref().err().and_then(Error::rpc_code) == Some(-3),
+            "{refused:?}"
+        );
+    }
+    Ok(lab.stop().await?)
+}
+
+fn write_script(path: &PathBuf, text: &str) -> Outcome {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, format!("#!/bin/sh\n{text}\n"))?;
+    Ok(std::fs::set_permissions(
+        path,
+        std::fs::Permissions::from_mode(0o700),
+    )?)
+}
+
+async fn crash_log(cast: Cast) -> Outcome {
+    let lab = one(spec(cast)).await?;
+    // As lightningd names it.
+    let file = lab.l1().network_dir().join("crash.log.20260101000000");
+    std::fs::write(&file, "")?;
+    let found = gate(lab.stop().await)?;
+    ensure!(
+        found.len() == 1 && found[0].contains("crash.log.20260101000000"),
+        "{found:?}"
+    );
+    Ok(())
+}
+
+async fn may_fail(cast: Cast) -> Outcome {
+    let lab = one(spec(cast).may_fail()).await?;
+    let pid = lab.l1().pid().await.context("it runs")?;
+    kill(Pid::from_raw(pid as i32), Signal::SIGABRT)?;
+    Ok(lab.stop().await?)
+}
+
+/// A test that fails half-way: it runs in a process of its own, this one again.
+const FAILS: &str = "LAB_TESTS_FAILS";
+
+async fn failed_test(cast: Cast) -> Outcome {
+    if std::env::var(FAILS).is_ok() {
+        let lab = Lab::builder()
+            .node(spec(cast))
+            .node(spec(cast))
+            .start()
+            .await?;
+        let mut tap = lab.l1().tap_topics(&["connect", "disconnect"]).await?;
+        log_broken(&lab).await?;
+        tap.expect("disconnect").await?;
+        tap.expect("connect").await?;
+        return Ok(());
+    }
+    let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
+    let name = format!("a_failed_test_tells_everything::{}", cast.name());
+    let run = |keep: &str| {
+        Command::new(std::env::current_exe()?)
+            .args(["--exact", &name, "--nocapture"])
+            .env(FAILS, "1")
+            .env("LAB_TIMEOUT_FACTOR", "0.1")
+            .env("LAB_KEEP", keep)
+            .env("TMPDIR", tmp.path())
+            .output()
+    };
+    let output = run("failed")?;
+    ensure!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    for expected in [
+        "awaited:\n    timed out after 1s",
+        "a `connect` notification",
+        "last recorded in ",
+        r#""topic":"connect""#,
+        "the ends of the logs, by time",
+        "l1| ",
+        "l2| ",
+        "**BROKEN** plugin-failing_handler: a handler panicked",
+        "daemons:\n    bitcoind: ",
+        "--lightning-dir=",
+        "to run it again:\n    LAB_KEEP=failed",
+        &format!("--exact {name}"),
+        "lab folder kept: ",
+    ] {
+        ensure!(text.contains(expected), "no `{expected}` in: {text}");
+    }
+    let kept: Vec<_> = std::fs::read_dir(tmp.path())?.collect::<Result<_, _>>()?;
+    ensure!(kept.len() == 1, "{kept:?}");
+    ensure!(kept[0].path().join("l1/log").is_file());
+
+    // Without the folder the report is all there is.
+    std::fs::remove_dir_all(kept[0].path())?;
+    let text = run("never")?.stderr;
+    let text = String::from_utf8_lossy(&text);
+    ensure!(
+        text.contains("the ends of the logs") && !text.contains("folder kept"),
+        "{text}"
+    );
+    ensure!(std::fs::read_dir(tmp.path())?.next().is_none());
+    Ok(())
+}
+
+async fn failed_start(cast: Cast) -> Outcome {
+    if std::env::var(FAILS).is_ok() {
+        let node = spec(cast).option("no-such-option", 1);
+        Lab::builder().node(node).start().await?;
+        return Ok(());
+    }
+    let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
+    let name = format!("a_lab_that_does_not_start_tells_why::{}", cast.name());
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--exact", &name, "--nocapture"])
+        .env(FAILS, "1")
+        .env("TMPDIR", tmp.path())
+        .output()?;
+    ensure!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(text.contains("failed\n") && text.contains("l1| "), "{text}");
+    ensure!(
+        text.contains("no-such-option") && text.contains("bitcoind| "),
+        "{text}"
+    );
+    Ok(())
+}
