@@ -312,7 +312,9 @@ async fn by_hand(cast: Cast) -> Outcome {
 
     // Stopped by its own method, which the lab only sees happen; the other one
     // started again by hand, as in the workshop.
+    let l2 = *traces.daemons.last().context("l2")?;
     sandbox.done(&["cli", "l2", "stop"])?;
+    ended(l2).await?;
     if cast == Cast::Lightningd {
         let dir = traces.dir.join("l2");
         // Its output stays open for as long as it runs.

@@ -19,7 +19,7 @@ use crate::{Error, Lab, Plugin, Result};
 /// No topic: lightningd must complain of it, or it never complains.
 const NOT_A_TOPIC: &str = "not_a_topic_of_anyones";
 
-/// How long names of topics are.
+/// How long names of topics are; they are of lower case letters and `_`.
 const LENGTH: std::ops::RangeInclusive<usize> = 3..=40;
 
 /// The topics that the first node of a lab knows: lightningd's own, and those that
@@ -69,8 +69,9 @@ const UNKNOWN: &str = "is not a known notification topic";
 /// keeps a string that is another's end only once: `connect` is in `disconnect`.
 fn words_of(program: &Path, words: &mut BTreeSet<String>) -> Result<()> {
     let bytes = fs::read(program).doing("read", program)?;
-    for string in bytes.split(|byte| *byte == 0) {
-        let is_part = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+    let strings = data_of(&bytes).into_iter();
+    for string in strings.flat_map(|data| data.split(|byte| *byte == 0)) {
+        let is_part = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'_');
         let length = string.iter().rev().take_while(is_part).count();
         let ends = (1..=length.min(*LENGTH.end())).filter(|n| LENGTH.contains(n));
         for end in ends {
@@ -84,6 +85,40 @@ fn words_of(program: &Path, words: &mut BTreeSet<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a program has loaded that is not code: in an ELF file for 64 bits the
+/// sections of the type PROGBITS that are allocated and not executable (elf(5)).
+/// Of any other file all of it. It keeps symbols' names out: an old
+/// lightningd takes milliseconds for each complaint.
+fn data_of(program: &[u8]) -> Vec<&[u8]> {
+    const PROGBITS: u64 = 1;
+    const ALLOCATED: u64 = 2;
+    const EXECUTABLE: u64 = 4;
+    let sections = || {
+        if !program.starts_with(b"\x7fELF\x02\x01") {
+            return None;
+        }
+        let number = |at: usize, length: usize| {
+            let bytes = program.get(at..at.checked_add(length)?)?;
+            let number = bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+            usize::try_from(number).ok()
+        };
+        let (table, size, count) = (number(0x28, 8)?, number(0x3a, 2)?, number(0x3c, 2)?);
+        let mut data = Vec::new();
+        for n in 0..count {
+            let header = table.checked_add(n.checked_mul(size)?)?;
+            let (kind, flags) = (number(header + 4, 4)? as u64, number(header + 8, 8)? as u64);
+            let (from, length) = (number(header + 0x18, 8)?, number(header + 0x20, 8)?);
+            if kind == PROGBITS && flags & (ALLOCATED | EXECUTABLE) == ALLOCATED {
+                data.push(program.get(from..from.checked_add(length)?)?);
+            }
+        }
+        Some(data)
+    };
+    sections()
+        .filter(|data| !data.is_empty())
+        .unwrap_or_else(|| vec![program])
 }
 
 /// A plugin that subscribes to all of these and does nothing.

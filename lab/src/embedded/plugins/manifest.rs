@@ -4,20 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::embedded::features::{FeatureSet, unhex};
 use crate::embedded::options::parse_bool;
-use crate::topics::{Sender, TOPICS};
-
-/// Whether lightningd itself sends this topic: a plugin may not.
-pub fn is_native(topic: &str) -> bool {
-    TOPICS
-        .iter()
-        .any(|t| t.name == topic && t.sender == Sender::Lightningd)
-}
-
-/// Whether lightningd or a plugin that is shipped with it sends this topic. It is
-/// known then, though on the embedded node nobody may ever send it.
-pub fn is_known(topic: &str) -> bool {
-    TOPICS.iter().any(|t| t.name == topic)
-}
+use crate::topics;
 
 /// The hooks that lightningd has. The embedded node calls two of them.
 pub const HOOKS: &[&str] = &[
@@ -276,7 +263,7 @@ fn topics(result: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
                 "\"result.notifications[{i}].name\" missing or not a string."
             ));
         };
-        if is_native(name) {
+        if topics::is_native(name) {
             return wrong(format!(
                 "plugin attempted to register a native notification topic \"{name}\", \
                  these may however only be sent by lightningd"
@@ -469,10 +456,13 @@ mod tests {
     }
 
     #[test]
-    fn topics() {
-        assert!(is_native("connect") && is_native("plugin_stopped") && is_native("shutdown"));
-        assert!(is_known("pay_part_start") && !is_native("pay_part_start"));
-        assert!(!is_known("mine"));
+    fn native_topics() {
+        for topic in ["connect", "plugin_stopped", "shutdown"] {
+            assert!(topics::is_native(topic), "{topic}");
+        }
+        for topic in ["pay_part_start", "mine"] {
+            assert!(!topics::is_native(topic), "{topic}");
+        }
     }
 
     #[test]
