@@ -109,7 +109,7 @@ impl NodeSpec {
         self
     }
 
-    /// Lets the plugin of this file name die while the node runs; any other that
+    /// Lets the plugin of this file name (`*`: any plugin) die while the node runs; any other that
     /// does is an error of [`Lab::stop`](crate::Lab::stop), and of whatever waits
     /// for events of this node.
     #[must_use]

@@ -54,7 +54,11 @@ async fn plugins(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let at_start = script(scripts.path(), "at_start", "not_dynamic")?;
     write_plugins(scripts.path())?;
-    let lab = lab(cast, 1, |l1| l1.plugin(Plugin::path_to(at_start))).await?;
+    let lab = lab(cast, 1, |l1| {
+        // Most of them are meant to be refused, or to die.
+        l1.plugin(Plugin::path_to(at_start)).allow_plugin_death("*")
+    })
+    .await?;
     let folder = lab.l1().dir().join("plugins");
     std::fs::create_dir(&folder)?;
     script(&folder, "later", "good")?;

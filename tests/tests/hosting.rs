@@ -325,7 +325,8 @@ async fn peer_connected(cast: Cast) -> Outcome {
         .filter(|r| r.get("peer").is_some())
         .map(|r| &r["peer"])
         .collect();
-    ensure!(peers.len() == 4, "{peers:?}");
+    // The banned link from l2 may end before l1 asks: then the last is l2's own.
+    ensure!(peers.len() == 4 || peers.len() == 3, "{peers:?}");
     let out = peers[0];
     ensure!(
         out["id"] == l2.id()
@@ -333,7 +334,8 @@ async fn peer_connected(cast: Cast) -> Outcome {
             && out["addr"] == format!("127.0.0.1:{}", l2.port()),
         "{out}"
     );
-    ensure!(peers[3]["direction"] == "in", "{}", peers[3]);
+    let last = peers[peers.len() - 1];
+    ensure!(last["direction"] == "in", "{last}");
     let connects = told_of(l1, "door", &["connect"], 2).await?;
     ensure!(connects.len() == 2, "{connects:?}");
     Ok(lab.stop().await?)
@@ -356,7 +358,7 @@ async fn gone(node: &Node, peer: &Node) -> cln_lab::Result<()> {
 
 /// A plugin that is killed is gone from the list, its methods with it.
 async fn death(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+    let lab = cast.lab(1).allow_plugin_death("mortal").start().await?;
     let l1 = lab.l1();
     let plugin = script(lab.dir(), "mortal", "good")?;
     l1.plugin_start(&plugin).await?;

@@ -129,7 +129,10 @@ impl Excused {
                 let allowed = self.allowed.plugin_deaths.iter();
                 let ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
                 let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                allowed.chain(ours.iter()).any(|name| name == plugin) || told.contains(line)
+                allowed
+                    .chain(ours.iter())
+                    .any(|name| name == plugin || name == "*")
+                    || told.contains(line)
             }
         }
     }
