@@ -192,6 +192,13 @@ impl Attached {
     }
 
     pub async fn start(&self, node: &Node) -> Result<()> {
+        // Also if somebody started it by hand, of which the holder knows nothing.
+        if let Some(pid) = self.pid(node) {
+            return Err(Error::usage(format!(
+                "{} is running already, as process {pid}",
+                node.name()
+            )));
+        }
         let node = node.name().to_owned();
         control::ask(&self.lab_dir, &Request::Start { node })
             .await

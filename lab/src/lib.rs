@@ -30,7 +30,7 @@
 //! | `topology.rs` | what concerns several nodes at once: blocks, coins, channels |
 //! | [`Bitcoind`] (`bitcoind.rs`, `mining.rs`) | the regtest bitcoind: its process, blocks and coins; `chain.rs`: the chain it starts with |
 //! | [`Events`] (`events.rs`), [`Notification`] (`typed.rs`) | what a plugin recorded: raw, and as types |
-//! | [`Tap`] (`tap.rs`), [`TOPICS`] (`topics.rs`) | what lightningd sends, recorded without a plugin of one's own |
+//! | [`Tap`] (`tap.rs`) | what lightningd sends, recorded without a plugin of one's own |
 //! | [`InlinePlugin`] (`node/shim.rs`) | a plugin whose handlers run in the test's process |
 //! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: its protocol, spoken by the test |
 //! | `wire.rs` | the messages that lightningd and plugins exchange |
@@ -42,6 +42,7 @@
 //! | [`Version`] (`version.rs`) | lightningd's versions |
 //! | [`Error`] (`error.rs`) | what can go wrong |
 //! | [`workshop`] | the scripted walkthrough |
+//! | [`topics`] | lightningd's notifications: the table, and a scenario for each |
 //! | [`embedded`] | a node in one process, where lightningd is not installed |
 //! | `cli/` | the command `lab`, one file a subcommand |
 
@@ -68,7 +69,7 @@ mod report;
 mod spec;
 pub mod state;
 mod tap;
-mod topics;
+pub mod topics;
 mod topology;
 mod typed;
 mod version;
@@ -89,7 +90,6 @@ pub use node::{
 };
 pub use spec::{NodeKind, NodeSpec};
 pub use tap::Tap;
-pub use topics::{TOPICS, Topic};
 pub use typed::Notification;
 pub use version::Version;
 pub use wait::{Probe, eventually, scaled, timeout_factor};

@@ -332,7 +332,11 @@ fn check_private(dir: &Path) -> Result<()> {
     )))
 }
 
-fn check_name(name: &str) -> Result<()> {
+/// Refuses what cannot be a lab's name.
+///
+/// # Errors
+/// [`Error::Usage`] unless it is 1 to 64 letters, digits, `-` and `_`.
+pub fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
         return Ok(());

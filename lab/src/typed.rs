@@ -63,7 +63,9 @@ mod tests {
     fn types_are_of_known_topics() {
         for topic in super::TYPED {
             assert!(
-                crate::TOPICS.iter().any(|known| known.name == *topic),
+                crate::topics::TOPICS
+                    .iter()
+                    .any(|known| known.name == *topic),
                 "{topic}"
             );
         }

@@ -95,7 +95,29 @@ async fn bench() -> Outcome {
         }
     };
 
+    let noop_file = lab.dir().join("noop.count");
+    let noop = Receiver {
+        plugin: script(
+            &lab.dir().join("noop"),
+            &format!(
+                "SINK_FILE='{}' exec '{}'",
+                noop_file.display(),
+                program("noop")?.display()
+            ),
+        )?,
+        process: "examples/noop",
+        file: noop_file,
+        all_there: counted,
+    };
+
     compare(l1, &eventlog, &sink, "a plugin that only reads").await?;
+    compare(
+        l1,
+        &eventlog,
+        &noop,
+        "a cln-plugin handler that does nothing",
+    )
+    .await?;
     if let Some(pyln) = &pyln {
         compare(l1, &eventlog, pyln, "a pyln-client plugin").await?;
     }

@@ -60,9 +60,17 @@ impl Pairs {
 
 /// The middle value; `None` without any.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let values: Vec<f64> = values.into_iter().collect();
+    quantile(&values, 0.5)
+}
+
+/// The value below which this share of them lies, 0 to 1; `None` without any.
+pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let at = (sorted.len() as f64 * share) as usize;
+    Some(sorted[at.min(last)])
 }
 
 #[cfg(test)]

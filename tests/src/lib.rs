@@ -5,12 +5,15 @@
 //! reports the test as skipped, with the reason in its name, and never as passed.
 
 pub mod bench;
+pub mod pattern;
 pub mod python;
+pub mod sandbox;
+pub mod socket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, binaries};
+use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a scenario returns.
@@ -96,6 +99,7 @@ impl Cast {
 #[derive(Default)]
 pub struct Suite {
     trials: Vec<Trial>,
+    missing: Option<String>,
 }
 
 impl Suite {
@@ -133,13 +137,20 @@ impl Suite {
             let trial = Trial::test(format!("{name}::{}", cast.name()), move || {
                 run(scenario(cast))
             });
-            self.trials.push(match cast.skipped_because() {
-                Some(reason) => trial
-                    .with_kind(format!("skipped: {reason}"))
-                    .with_ignored_flag(true),
+            let reason = self.missing.clone().or_else(|| cast.skipped_because());
+            self.trials.push(match reason {
+                Some(reason) => skipped(trial, &reason),
                 None => trial,
             });
         }
+        self
+    }
+
+    /// What is added from here on needs something that is not there for this
+    /// reason, and is skipped; `None`: it needs nothing, or it is there.
+    #[must_use]
+    pub fn unless(mut self, missing: Option<String>) -> Suite {
+        self.missing = missing;
         self
     }
 
@@ -156,13 +167,77 @@ impl Suite {
         self.on(&casts, name, scenario)
     }
 
+    /// The same where it makes no difference who the other nodes are.
+    #[must_use]
+    pub fn needing_alone<F>(self, need: Capability, name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let casts: Vec<Cast> = Cast::PURE
+            .into_iter()
+            .filter(|cast| cast.supports(need))
+            .collect();
+        self.on(&casts, name, scenario)
+    }
+
+    /// Adds a scenario that lightningd plays as written from a release on: one
+    /// test for each kind of node. An older lightningd is skipped.
+    #[must_use]
+    pub fn since<F>(self, release: (u16, u16), name: &str, scenario: fn(Cast) -> F) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+    {
+        let old = match lightningd_version() {
+            Some(version) if !version.at_least(release.0, release.1) => Some(format!(
+                "lightningd {version} is older than v{:02}.{:02}",
+                release.0, release.1
+            )),
+            _ => None,
+        };
+        let before = self.trials.len();
+        let mut suite = self.on(&Cast::PURE, name, scenario);
+        if let Some(reason) = old {
+            suite.trials = suite
+                .trials
+                .into_iter()
+                .enumerate()
+                .map(|(n, trial)| match n == before {
+                    true => skipped(trial, &reason),
+                    false => trial,
+                })
+                .collect();
+        }
+        suite
+    }
+
     /// Adds a test that needs no Lightning node.
     #[must_use]
     pub fn test<F>(mut self, name: &str, test: fn() -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        self.trials.push(Trial::test(name, move || run(test())));
+        let trial = Trial::test(name, move || run(test()));
+        self.trials.push(match &self.missing {
+            Some(reason) => skipped(trial, reason),
+            None => trial,
+        });
+        self
+    }
+
+    /// Adds a test of one cast, unless there is a reason to skip it.
+    #[must_use]
+    pub fn case<F, T>(mut self, name: &str, cast: Cast, skip: Option<String>, test: T) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+        T: FnOnce() -> F + Send + 'static,
+    {
+        let trial = Trial::test(format!("{name}::{}", cast.name()), move || run(test()));
+        self.trials.push(match cast.skipped_because().or(skip) {
+            Some(reason) => trial
+                .with_kind(format!("skipped: {reason}"))
+                .with_ignored_flag(true),
+            None => trial,
+        });
         self
     }
 
@@ -172,6 +247,12 @@ impl Suite {
     }
 }
 
+fn skipped(trial: Trial, reason: &str) -> Trial {
+    trial
+        .with_kind(format!("skipped: {reason}"))
+        .with_ignored_flag(true)
+}
+
 fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -179,6 +260,25 @@ fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
     runtime
         .block_on(outcome)
         .map_err(|error| Failed::from(format!("{error:#}")))
+}
+
+/// Why what needs this program is skipped; `None` if it is on the PATH.
+pub fn without(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    (!found).then(|| format!("no {program} found"))
+}
+
+/// The version of the lightningd that tests would run; `None` if there is none.
+fn lightningd_version() -> Option<Version> {
+    let lightningd = binaries::lightningd().ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    runtime
+        .block_on(binaries::lightningd_version(&lightningd))
+        .ok()
 }
 
 /// A program that this workspace builds.

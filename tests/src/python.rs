@@ -1,11 +1,13 @@
 //! Python packages that some tests and benchmarks compare with, in a virtual
 //! environment of their own.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use cln_lab::binaries;
+use nix::fcntl::{Flock, FlockArg};
 
 /// A Python that has these packages (`name==version`): made on first use, kept
 /// in the private folder of [`binaries::nodes_dir`].
@@ -18,20 +20,28 @@ pub fn with(packages: &[&str]) -> anyhow::Result<PathBuf> {
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
     let venv = binaries::nodes_dir().join(format!("venv-{name}"));
     let python = venv.join("bin/python3");
-    if python.exists() {
+    let complete = venv.join("complete");
+    if complete.exists() {
         return Ok(python);
     }
     let folder = venv.parent().context("the venv has no parent")?;
     std::fs::create_dir_all(folder)?;
+    // Tests that start at the same time wait for the first of them.
+    let lock = File::create(folder.join("venv.lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    if python.exists() {
+        return Ok(python);
+    }
     let result = run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).and_then(|()| {
         run(Command::new(venv.join("bin/pip"))
-            .args(["install", "--quiet"])
+            .args(["install", "--quiet", "--retries=0", "--timeout=10"])
             .args(packages))
     });
     if let Err(error) = result {
         let _ = std::fs::remove_dir_all(&venv);
         bail!("a Python with {}: {error:#}", packages.join(", "));
     }
+    File::create(complete)?;
     Ok(python)
 }
 

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use cln_lab::CHANNEL_SAT;
-use serde_json::json;
+use cln_lab::{CHANNEL_SAT, Channel};
+use serde_json::{Value, json};
 
 use super::progress::Progress;
 use super::which::{Which, node};
@@ -14,34 +14,52 @@ use super::{json_text, out};
 Examples:
   lab channel 1 2             a channel of a million satoshi from l1 to l2
   lab channel l2 l3 250000    another, smaller
+  lab channel --line          from each node to the next, all at once
 
 Connects the two, funds the first and mines where it must.")]
 pub struct Args {
     #[command(flatten)]
     which: Which,
     /// The node that opens it, and has all of it at first
-    from: String,
+    #[arg(required_unless_present = "line")]
+    from: Option<String>,
     /// The node it goes to
-    to: String,
+    #[arg(required_unless_present = "line")]
+    to: Option<String>,
     /// Its capacity, in satoshi
     #[arg(value_name = "SATOSHI", default_value_t = CHANNEL_SAT,
         value_parser = clap::value_parser!(u64).range(10_000..=4_000_000_000))]
     sat: u64,
+    /// Channels of a million satoshi from l1 to l2, from l2 to l3, and so on
+    #[arg(long, conflicts_with_all = ["from", "to", "sat"])]
+    line: bool,
 }
 
 /// Prints the channel once both sides can use it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lab = args.which.lab().await?;
-    let (from, to) = (node(&lab, &args.from)?, node(&lab, &args.to)?);
+    let (Some(from), Some(to)) = (&args.from, &args.to) else {
+        let progress = Progress::start("opening channels from each node to the next");
+        let channels = lab.line_graph().await?;
+        drop(progress);
+        let channels: Vec<Value> = channels.iter().map(shown).collect();
+        out::line(json_text::pretty(&json!({"channels": channels})))?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (from, to) = (node(&lab, from)?, node(&lab, to)?);
     let (a, b) = (from.name(), to.name());
     let progress = Progress::start(format!("opening a channel from {a} to {b}"));
     let channel = from.open_channel(to, args.sat).await?;
     drop(progress);
-    out::line(json_text::pretty(&json!({
+    out::line(json_text::pretty(&shown(&channel)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(channel: &Channel) -> Value {
+    json!({
         "short_channel_id": channel.short_channel_id,
         "channel_id": channel.channel_id,
         "funding_txid": channel.funding_txid,
         "sat": channel.sat,
-    })))?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

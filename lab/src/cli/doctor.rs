@@ -8,6 +8,10 @@ use console::style;
 use serde_json::{Value, json};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab doctor
+  lab doctor --json | jq -r '.programs[] | select(.name == \"lightningd\").path'")]
 pub struct Args {
     /// Print one JSON object
     #[arg(long)]

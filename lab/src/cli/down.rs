@@ -6,7 +6,7 @@ use cln_lab::control;
 
 use super::out;
 use super::progress::Progress;
-use super::which::{Which, labs, variable};
+use super::which::{Which, labs};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -27,7 +27,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let which: Vec<Which> = if args.all {
         let names = labs().await?.into_iter().map(|lab| lab.name);
         names.map(Which::named).collect()
-    } else if args.which.is_open() && variable("LAB_NAME").is_none() && labs().await?.is_empty() {
+    } else if args.which.is_open() && labs().await?.is_empty() {
         Vec::new()
     } else {
         vec![args.which]

@@ -14,8 +14,9 @@ Examples:
   eval \"$(lab env)\"            then: l1-cli getinfo, l1-log -f, bt-cli getblockcount, connect 1 2
   eval \"$(lab env --unset)\"    forget them again
 
-In bash and zsh. Besides the words there are variables: LAB_NAME, and for each node L1_ID, L1_PORT,
-L1_DIR (its --lightning-dir) and L1_RPC (its socket); BITCOIN_DIR is bitcoind's data directory.")]
+In bash and zsh. Besides the words there are variables: LAB_NAME; LAB_NODES, the nodes' names; for
+each node L1_ID, L1_PORT, L1_DIR (its --lightning-dir) and L1_RPC (its socket); BITCOIN_DIR,
+bitcoind's data directory.")]
 pub struct Args {
     #[command(flatten)]
     which: Which,
@@ -40,37 +41,57 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn set(found: &Found, lab: &Lab) -> anyhow::Result<String> {
     let program = std::env::current_exe()?;
     let mut code = String::new();
+    // An alias of the same name would come first.
+    let words = words(lab).join(" ");
+    writeln!(code, "unalias {words} 2>/dev/null || true")?;
     for (name, value) in [("LAB", program.display().to_string())]
         .into_iter()
         .chain([identity(found)])
-        .chain([("BITCOIN_DIR", lab.bitcoind().dir().display().to_string())])
+        .chain(of_lab(lab))
     {
         writeln!(code, "export {name}={}", quoted(&value))?;
     }
     for node in lab.nodes() {
-        for (name, value) in variables(node) {
+        for (name, value) in of_node(node) {
             writeln!(code, "export {name}={}", quoted(&value))?;
         }
         let name = node.name();
-        writeln!(code, "{name}-cli() {{ \"$LAB\" cli {name} \"$@\"; }}")?;
-        writeln!(code, "{name}-log() {{ \"$LAB\" logs {name} \"$@\"; }}")?;
+        writeln!(
+            code,
+            "function {name}-cli {{ \"$LAB\" cli {name} \"$@\"; }}"
+        )?;
+        writeln!(
+            code,
+            "function {name}-log {{ \"$LAB\" logs {name} \"$@\"; }}"
+        )?;
     }
     for (word, command) in WORDS {
-        writeln!(code, "{word}() {{ \"$LAB\" {command} \"$@\"; }}")?;
+        writeln!(code, "function {word} {{ \"$LAB\" {command} \"$@\"; }}")?;
     }
     Ok(code)
 }
 
 fn unset(lab: &Lab) -> String {
-    let mut code = "unset LAB_NAME LAB_DIR BITCOIN_DIR\n".to_owned();
-    for node in lab.nodes() {
-        let names = variables(node).map(|(name, _)| name);
-        let _ = writeln!(code, "unset {}", names.join(" "));
-        let _ = writeln!(code, "unset -f {0}-cli {0}-log", node.name());
-    }
-    let words = WORDS.map(|(word, _)| word);
-    let _ = writeln!(code, "unset -f {}", words.join(" "));
-    code
+    let mut variables = vec!["LAB_NAME".to_owned(), "LAB_DIR".to_owned()];
+    variables.extend(of_lab(lab).map(|(name, _)| name.to_owned()));
+    variables.extend(lab.nodes().iter().flat_map(of_node).map(|(name, _)| name));
+    let words = words(lab).join(" ");
+    format!(
+        "unset {}\nunset -f {words} 2>/dev/null || true\n",
+        variables.join(" ")
+    )
+}
+
+/// Every word that is defined.
+fn words(lab: &Lab) -> Vec<String> {
+    let of_node = |node: &Node| {
+        [
+            format!("{}-cli", node.name()),
+            format!("{}-log", node.name()),
+        ]
+    };
+    let words = WORDS.iter().map(|(word, _)| (*word).to_owned());
+    lab.nodes().iter().flat_map(of_node).chain(words).collect()
 }
 
 /// The workshop's words, besides those of each node.
@@ -84,8 +105,23 @@ fn identity(found: &Found) -> (&'static str, String) {
     }
 }
 
+/// Every variable that describes the lab and its nodes.
+pub fn variables(lab: &Lab) -> Vec<(String, String)> {
+    let of_lab = of_lab(lab).map(|(name, value)| (name.to_owned(), value));
+    let of_nodes = lab.nodes().iter().flat_map(of_node);
+    of_lab.into_iter().chain(of_nodes).collect()
+}
+
+fn of_lab(lab: &Lab) -> [(&'static str, String); 2] {
+    let names: Vec<&str> = lab.nodes().iter().map(Node::name).collect();
+    [
+        ("LAB_NODES", names.join(" ")),
+        ("BITCOIN_DIR", lab.bitcoind().dir().display().to_string()),
+    ]
+}
+
 /// What there is to know of a node: `L1_ID` and so on.
-pub fn variables(node: &Node) -> [(String, String); 4] {
+fn of_node(node: &Node) -> [(String, String); 4] {
     let prefix = node.name().to_uppercase().replace('-', "_");
     [
         (format!("{prefix}_ID"), node.id().to_owned()),

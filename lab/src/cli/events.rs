@@ -21,6 +21,7 @@ Examples:
   lab events l1                         what eventlog recorded
   lab events l1 -f                      that, and what comes, until Ctrl-C
   lab events l1 -f --topic connect,disconnect
+  lab events l1 -f --topic connect | head -n 1     wait for one
   lab events l1 --file my-plugin.txt    another recorder's file, in the node's network directory
 
 Where eventlog is not running on the node, -f starts it: what comes from then on is recorded.")]
@@ -59,7 +60,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 out::line(line)?;
             }
         }
-        if ended {
+        if ended || out::is_closed() {
             return Ok(ExitCode::SUCCESS);
         }
         tokio::time::sleep(LOOK).await;

@@ -31,8 +31,8 @@ Examples:
   lab exec --plugin ./my-plugin.py -- sh -c 'lab connect 1 2 && lab logs l1 | grep my-plugin'
 
 The command finds the lab as `lab cli` and the others do, by LAB_DIR, and `lab` itself on its PATH.
-It also has, for each node, L1_ID, L1_PORT, L1_DIR (its --lightning-dir), L1_RPC (its socket), and
-BITCOIN_DIR. Exit status: the command's, 128 + N if signal N killed it; 125 if the lab failed, 126
+It also has LAB_NODES, the nodes' names, for each node L1_ID, L1_PORT, L1_DIR (its --lightning-dir)
+and L1_RPC (its socket), and BITCOIN_DIR, bitcoind's data directory. Exit status: the command's, 128 + N if signal N killed it; 125 if the lab failed, 126
 if the command cannot be run, 127 if it is not there.")]
 pub struct Args {
     #[command(flatten)]
@@ -102,8 +102,7 @@ async fn play(
         .args(args)
         .env_remove("LAB_NAME")
         .env("LAB_DIR", lab.dir())
-        .env("BITCOIN_DIR", lab.bitcoind().dir())
-        .envs(lab.nodes().iter().flat_map(variables));
+        .envs(variables(lab));
     let this = std::env::current_exe()?;
     command.env("LAB", &this);
     if let Some(path) = path_with(&this) {

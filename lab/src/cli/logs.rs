@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 out::line(line)?;
             }
         }
-        if ended {
+        if ended || out::is_closed() {
             return Ok(ExitCode::SUCCESS);
         }
         tokio::time::sleep(LOOK).await;

@@ -1,6 +1,9 @@
 //! Standard output.
 
 use std::io::Write;
+use std::os::fd::AsFd;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Prints a line. A reader that went away (`| head`) is an error that ends the
 /// command in silence, not a panic.
@@ -15,6 +18,16 @@ pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
+}
+
+/// True once nobody reads standard output any more, as after `| head -n 1`: what
+/// waits for more to print need not wait.
+pub fn is_closed() -> bool {
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut fds, PollTimeout::ZERO);
+    let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+    polled.is_ok() && fds[0].revents().is_some_and(|seen| seen.intersects(gone))
 }
 
 /// True for the error of a reader that went away.

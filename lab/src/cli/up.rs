@@ -1,6 +1,7 @@
 //! `lab up`
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use anyhow::Context;
 use cln_lab::Lab;
 use cln_lab::state::{self, Claim};
 use console::style;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -29,7 +31,8 @@ Examples:
   lab up --name other                     a second lab beside the first")]
 pub struct Args {
     /// What to call it
-    #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = state::DEFAULT)]
+    #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = state::DEFAULT,
+        value_parser = name)]
     name: String,
     /// Return when all nodes are ready; `lab down` ends it
     #[arg(long, short)]
@@ -39,6 +42,11 @@ pub struct Args {
     /// What `--detach` starts: holds the lab, and says on standard output when it is up
     #[arg(long, hide = true)]
     supervise: bool,
+}
+
+fn name(text: &str) -> cln_lab::Result<String> {
+    state::check_name(text)?;
+    Ok(text.to_owned())
 }
 
 /// What the process that holds the lab tells the one that started it.
@@ -132,6 +140,7 @@ async fn detach(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let progress = Progress::start(starting(&args.spec));
     let program = std::env::current_exe().context("find the program `lab` itself")?;
+    keep_to_ourselves()?;
     let mut child = Command::new(&program)
         .args(std::env::args_os().skip(1))
         .arg("--supervise")
@@ -178,6 +187,22 @@ async fn detach(args: Args) -> anyhow::Result<ExitCode> {
             )
         }
     }
+}
+
+/// Whatever else was open when we were started, a pipe of make's or of a shell's,
+/// is not for the process that stays: somebody may wait for its end.
+fn keep_to_ourselves() -> anyhow::Result<()> {
+    for entry in std::fs::read_dir("/dev/fd").context("list open files")? {
+        let name = entry?.file_name();
+        let Some(number @ 3..) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // SAFETY: it is not used beyond this call; one that was closed meanwhile,
+        // as the listing's own is, gives EBADF, which is as well.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    }
+    Ok(())
 }
 
 /// Holds a lab in a session of its own, which no terminal can end.

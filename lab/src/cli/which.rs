@@ -48,9 +48,12 @@ impl Which {
         }
     }
 
-    /// True if the command line leaves the choice open.
+    /// True if neither the command line nor the environment chooses a lab.
     pub fn is_open(&self) -> bool {
-        self.name.is_none() && self.dir.is_none()
+        self.name.is_none()
+            && self.dir.is_none()
+            && variable("LAB_DIR").is_none()
+            && variable("LAB_NAME").is_none()
     }
 
     /// The lab: `--dir`, else `--name`, else `LAB_DIR`, else `LAB_NAME`, else

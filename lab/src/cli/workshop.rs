@@ -6,6 +6,11 @@ use cln_lab::NodeKind;
 use cln_lab::workshop::{self, Options, Quiet, Screen};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab workshop                    on lightningd where it is found
+  lab workshop --node embedded    on the embedded node
+  lab workshop --json | jq .ok")]
 pub struct Args {
     /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
     #[arg(

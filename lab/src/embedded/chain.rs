@@ -116,26 +116,23 @@ impl Chain {
             previousblockhash: Option<String>,
         }
         let mut hash: String = self.call("getbestblockhash", vec![]).await?;
-        let first_look = {
+        let (first_look, oldest) = {
             let recent = self.lock_recent();
             if recent.back().is_some_and(|b| b.hash == hash) {
                 return Ok(vec![]);
             }
-            recent.is_empty()
+            (recent.is_empty(), recent.front().map_or(0, |b| b.height))
         };
-        // Back from the tip to a block that is known.
+        // Back from the tip to a block that is known, or to the height of the
+        // oldest that is remembered.
         let mut new = VecDeque::new();
         loop {
             let header: Header = self.call("getblockheader", vec![json!(hash)]).await?;
-            new.push_front(Block {
-                height: header.height,
-                hash,
-            });
+            let height = header.height;
+            new.push_front(Block { height, hash });
             let known = |hash: &String| self.lock_recent().iter().any(|b| &b.hash == hash);
             match header.previousblockhash {
-                Some(before) if !first_look && new.len() < REMEMBERED && !known(&before) => {
-                    hash = before
-                }
+                Some(before) if !first_look && height > oldest && !known(&before) => hash = before,
                 _ => break,
             }
         }

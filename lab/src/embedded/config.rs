@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::known::{self, OWN};
 use super::log::{Level, LogConfig};
 use super::options::{self, ConfigVar, parse_bool};
 
@@ -16,78 +17,6 @@ use super::options::{self, ConfigVar, parse_bool};
 pub const DEFAULT_PORT: u16 = 19846;
 /// The port of bitcoind's JSON-RPC on regtest.
 const BITCOIN_RPC_PORT: u16 = 18443;
-
-/// lightningd's options that take a value and have no effect here.
-const NO_EFFECT_WITH_VALUE: &[&str] = &[
-    "accept-htlc-tlv-type",
-    "always-use-proxy",
-    "announce-addr-discovered",
-    "announce-addr-discovered-port",
-    "askrene-max-threads",
-    "askrene-timeout",
-    "autoclean-cycle",
-    "autoclean-expiredinvoices-age",
-    "autoclean-failedforwards-age",
-    "autoclean-failedpays-age",
-    "autoclean-networkevents-age",
-    "autoclean-paidinvoices-age",
-    "autoclean-succeededforwards-age",
-    "autoclean-succeededpays-age",
-    "autoconnect-seeker-peers",
-    "autolisten",
-    "bitcoin-cli",
-    "bitcoin-retry-timeout",
-    "bitcoin-rpcclienttimeout",
-    "bkpr-currency",
-    "bwatch-poll-interval",
-    "cltv-delta",
-    "commit-fee",
-    "commit-feerate-offset",
-    "commit-time",
-    "database-upgrade",
-    "fee-base",
-    "fee-per-satoshi",
-    "force-feerates",
-    "funding-confirms",
-    "htlc-maximum-msat",
-    "htlc-minimum-msat",
-    "i-promise-to-fix-broken-api-user",
-    "ignore-fee-limits",
-    "max-concurrent-htlcs",
-    "max-dust-htlc-exposure-msat",
-    "message-padding",
-    "min-capacity-sat",
-    "min-emergency-msat",
-    "payment-fronting-node",
-    "proxy",
-    "require-confirmed-inputs",
-    "rescan",
-    "subdaemon",
-    "tor-service-password",
-    "wallet",
-    "watchtime-blocks",
-    "xpay-handle-pay",
-    "xpay-slow-mode",
-    "xpay-user-layer",
-];
-
-/// The same, of options that take no value.
-const NO_EFFECT_FLAGS: &[&str] = &[
-    "disable-dns",
-    "disable-mpp",
-    "experimental-bwatch",
-    "experimental-dual-fund",
-    "experimental-offers",
-    "experimental-onion-messages",
-    "experimental-shutdown-wrong-funding",
-    "experimental-splicing",
-    "fetchinvoice-noconnect",
-    "invoices-onchain-fallback",
-    "list-features-only",
-    "renepay-debug-mcf",
-    "renepay-debug-payflow",
-    "test-daemons-only",
-];
 
 /// How to reach bitcoind; the options `bitcoin-*`.
 #[derive(Debug, Clone, Default)]
@@ -160,7 +89,7 @@ pub struct Config {
     pub offline: bool,
     /// `bitcoin-*`.
     pub bitcoin: BitcoinConfig,
-    /// `dev-bitcoind-poll`, or once a second.
+    /// `dev-bitcoind-poll`, or four times a second.
     pub poll: Duration,
     /// `log-*`.
     pub log: LogConfig,
@@ -267,7 +196,7 @@ impl Config {
             announce: Vec::new(),
             offline: false,
             bitcoin: BitcoinConfig::default(),
-            poll: Duration::from_secs(1),
+            poll: Duration::from_millis(250),
             log: LogConfig::default(),
             plugins: Vec::new(),
             developer: false,
@@ -317,7 +246,7 @@ impl Config {
                 var.settle_flag()?;
                 self.offline = true;
             }
-            _ if NO_EFFECT_FLAGS.contains(&name.as_str()) => {
+            _ if known::NO_EFFECT_FLAGS.contains(&name.as_str()) => {
                 var.settle_flag()?;
                 self.no_effect.push(name);
             }
@@ -337,7 +266,7 @@ impl Config {
         network: &mut Option<String>,
     ) -> Result<(), String> {
         let name = var.name.clone();
-        if !self.knows(&name) {
+        if !known::takes_value(&name) {
             self.unknown.push(var.clone());
             return Ok(());
         }
@@ -456,10 +385,6 @@ impl Config {
         Ok(())
     }
 
-    fn knows(&self, name: &str) -> bool {
-        OWN.iter().any(|own| own.name == name) || NO_EFFECT_WITH_VALUE.contains(&name)
-    }
-
     fn log_level(&mut self, value: &str) -> Result<(), String> {
         let (level, subsystem) = match value.split_once(':') {
             Some((level, subsystem)) => (level, Some(subsystem)),
@@ -475,170 +400,6 @@ impl Config {
         Ok(())
     }
 }
-
-/// The kind of value of an option, which decides its key in `listconfigs`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `value_str`.
-    Str,
-    /// `value_int`.
-    Int,
-    /// `value_bool`.
-    Bool,
-}
-
-/// One of lightningd's options that means something here.
-#[derive(Debug)]
-pub struct Own {
-    /// Its name.
-    pub name: &'static str,
-    /// What it takes.
-    pub kind: Kind,
-    /// Whether it may be given more than once.
-    pub multi: bool,
-    /// For `--help`.
-    pub help: &'static str,
-}
-
-const fn own(name: &'static str, kind: Kind, multi: bool, help: &'static str) -> Own {
-    Own {
-        name,
-        kind,
-        multi,
-        help,
-    }
-}
-
-/// The options with a value that mean something here.
-pub const OWN: &[Own] = &[
-    own(
-        "lightning-dir",
-        Kind::Str,
-        false,
-        "Base directory; the node lives in its folder regtest",
-    ),
-    own(
-        "conf",
-        Kind::Str,
-        false,
-        "Configuration file, instead of config in the directories",
-    ),
-    own(
-        "network",
-        Kind::Str,
-        false,
-        "regtest; nothing else is taken",
-    ),
-    own(
-        "rpc-file",
-        Kind::Str,
-        false,
-        "JSON-RPC socket (lightning-rpc)",
-    ),
-    own("rpc-file-mode", Kind::Str, false, "Its mode, octal (0600)"),
-    own("pid-file", Kind::Str, false, "File with the process id"),
-    own("alias", Kind::Str, false, "Up to 32 bytes"),
-    own("rgb", Kind::Str, false, "RRGGBB"),
-    own(
-        "addr",
-        Kind::Str,
-        true,
-        "Address to listen on and to announce: IP[:port]",
-    ),
-    own("bind-addr", Kind::Str, true, "Address to listen on"),
-    own("announce-addr", Kind::Str, true, "Address to announce"),
-    own(
-        "bitcoin-rpcuser",
-        Kind::Str,
-        false,
-        "User of bitcoind's JSON-RPC",
-    ),
-    own(
-        "bitcoin-rpcpassword",
-        Kind::Str,
-        false,
-        "Password of bitcoind's JSON-RPC",
-    ),
-    own(
-        "bitcoin-rpcconnect",
-        Kind::Str,
-        false,
-        "Host of bitcoind (127.0.0.1)",
-    ),
-    own(
-        "bitcoin-rpcport",
-        Kind::Int,
-        false,
-        "Port of bitcoind's JSON-RPC (18443)",
-    ),
-    own(
-        "bitcoin-datadir",
-        Kind::Str,
-        false,
-        "bitcoind's folder, for its cookie (~/.bitcoin)",
-    ),
-    own(
-        "dev-bitcoind-poll",
-        Kind::Int,
-        false,
-        "Seconds between two looks for a block (1)",
-    ),
-    own(
-        "cltv-final",
-        Kind::Int,
-        false,
-        "min_final_cltv_expiry of invoices, in blocks (10)",
-    ),
-    own(
-        "allow-deprecated-apis",
-        Kind::Bool,
-        false,
-        "Told to plugins (true; false with developer)",
-    ),
-    own(
-        "log-level",
-        Kind::Str,
-        true,
-        "LEVEL[:SUBSYSTEM]: io, trace, debug, info, unusual, broken",
-    ),
-    own(
-        "log-prefix",
-        Kind::Str,
-        false,
-        "Before each line of the log",
-    ),
-    own(
-        "log-timestamps",
-        Kind::Bool,
-        false,
-        "Time before each line of the log (true)",
-    ),
-    own(
-        "log-file",
-        Kind::Str,
-        true,
-        "Log to this file (- for stdout)",
-    ),
-    own("plugin", Kind::Str, true, "A plugin to run"),
-    own(
-        "important-plugin",
-        Kind::Str,
-        true,
-        "The same; its death ends the node",
-    ),
-    own(
-        "plugin-dir",
-        Kind::Str,
-        true,
-        "A folder with plugins to run",
-    ),
-    own(
-        "disable-plugin",
-        Kind::Str,
-        true,
-        "A plugin not to run, by path or file name",
-    ),
-];
 
 fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
     value
@@ -711,17 +472,6 @@ pub fn help() -> String {
     }
     text += "\nlightningd's other options are taken and have no effect; plugins add theirs.\n";
     text
-}
-
-/// Whether lightningd has an option of this name.
-pub fn is_known(name: &str) -> bool {
-    OWN.iter().any(|own| own.name == name)
-        || NO_EFFECT_WITH_VALUE.contains(&name)
-        || NO_EFFECT_FLAGS.contains(&name)
-        || matches!(
-            name,
-            "developer" | "clear-plugins" | "daemon" | "offline" | "regtest"
-        )
 }
 
 #[cfg(test)]

@@ -153,22 +153,23 @@ impl Log {
     /// # Errors
     /// Names the file that cannot be opened.
     pub fn open(config: LogConfig) -> io::Result<Self> {
-        let mut outputs: Vec<Box<dyn Write + Send>> = Vec::new();
-        for file in &config.files {
-            outputs.push(if file == "-" {
-                Box::new(io::stdout())
-            } else {
-                Box::new(open_file(Path::new(file))?)
-            });
-        }
-        if outputs.is_empty() {
-            outputs.push(Box::new(io::stdout()));
-        }
         Ok(Self {
+            outputs: Mutex::new(open_all(&config.files)?),
             config,
-            outputs: Mutex::new(outputs),
             listener: OnceLock::new(),
         })
+    }
+
+    /// Opens the files again, for whoever moved them away (SIGHUP, as in
+    /// lightningd). Where one cannot be opened, all stay as they were.
+    pub fn reopen(&self) {
+        match open_all(&self.config.files) {
+            Ok(outputs) => {
+                *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
+                self.info("lightningd", "SIGHUP: the log is opened again");
+            }
+            Err(e) => self.broken("lightningd", e.to_string()),
+        }
     }
 
     /// Has `listener` told of every line that is written. Once only.
@@ -261,6 +262,21 @@ impl Log {
     }
 }
 
+fn open_all(files: &[String]) -> io::Result<Vec<Box<dyn Write + Send>>> {
+    let mut outputs: Vec<Box<dyn Write + Send>> = Vec::new();
+    for file in files {
+        outputs.push(if file == "-" {
+            Box::new(io::stdout())
+        } else {
+            Box::new(open_file(Path::new(file))?)
+        });
+    }
+    if outputs.is_empty() {
+        outputs.push(Box::new(io::stdout()));
+    }
+    Ok(outputs)
+}
+
 fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
@@ -308,6 +324,25 @@ mod tests {
             "{}",
             lines[1]
         );
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
+        let log = Log::open(LogConfig {
+            files: vec![path.display().to_string()],
+            ..LogConfig::default()
+        })
+        .unwrap();
+        log.info("x", "before");
+        std::fs::rename(&path, &moved).unwrap();
+        log.info("x", "between");
+        log.reopen();
+        log.info("x", "after");
+        let said = |path: &Path, what: &str| std::fs::read_to_string(path).unwrap().contains(what);
+        assert!(said(&moved, "before") && said(&moved, "between") && !said(&moved, "after"));
+        assert!(said(&path, "after") && !said(&path, "between"));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! reached only through its process and its socket.
 //!
 //! # Layout
-//! - [`options`], [`config`]: lightningd's options and `config` files.
+//! - [`options`], [`config`], [`known`]: lightningd's options and `config` files.
 //! - [`node`]: what a node is made of; its start and its end.
 //! - [`log`]: lightningd's log format, and who is told of its lines.
 //! - [`keys`], [`store`]: what survives a restart: `hsm_secret`, invoices.
@@ -30,6 +30,7 @@ pub mod features;
 pub mod invoice;
 pub mod json;
 pub mod keys;
+pub mod known;
 pub mod log;
 pub mod node;
 pub mod options;

@@ -224,6 +224,7 @@ fn prepare(config: &Config) -> Result<Flock<File>, String> {
 async fn live(node: &Arc<Node>) -> Result<u8, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
     let mut ending = node.watch_ending();
     let asked = {
         let mut up = pin!(start(node));
@@ -234,6 +235,7 @@ async fn live(node: &Arc<Node>) -> Result<u8, String> {
                     started?;
                     is_up = true;
                 }
+                _ = hangup.recv() => node.log.reopen(),
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
                 _ = ending.wait_for(|e| *e > Ending::No) => break "",

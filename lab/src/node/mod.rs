@@ -5,6 +5,7 @@ mod channels;
 mod config;
 mod health;
 mod invoices;
+mod lean;
 mod log;
 mod payments;
 mod peers;
@@ -15,6 +16,7 @@ mod shim;
 mod wallet;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use cln_rpc::model::TypedRequest;
@@ -34,6 +36,7 @@ pub(crate) use channels::open_channels;
 pub use channels::{CHANNEL_SAT, Channel, OpenChannel};
 pub(crate) use health::{Allowed, Excused, Guard};
 pub use invoices::Invoice;
+pub(crate) use lean::Lean;
 pub use log::Log;
 pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
@@ -85,8 +88,12 @@ pub struct Node {
     port: Port,
     /// Set when it first answers; a node keeps its id for life.
     id: OnceLock<String>,
+    /// How often its process was started.
+    starts: AtomicUsize,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
+    /// Which of lightningd's own plugins it runs without.
+    lean: Option<Lean>,
     /// Always `None` for a node that another process holds.
     daemon: Arc<Mutex<Option<Daemon>>>,
     /// Where its blocks come from: what needs blocks mined mines them there.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::config::Config;
-use super::{Allowed, Excused, Holder, Implementation, Node, Plugin};
+use super::{Allowed, Excused, Holder, Implementation, Lean, Node, Plugin};
 use crate::attach::{Attached, Described, not_ours};
 use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
@@ -39,6 +40,8 @@ pub(crate) struct Setup<'a> {
     /// Each a line of the `config` file: name, and value if it takes one.
     pub options: Vec<(String, Option<String>)>,
     pub plugins: Vec<Plugin>,
+    /// Which of lightningd's own plugins to leave out.
+    pub lean: Option<Lean>,
     pub allowed: Allowed,
     /// The lab's folder, in which the node gets one of its name.
     pub lab_dir: &'a Path,
@@ -60,6 +63,7 @@ impl Node {
             implementation: &setup.implementation,
             options: &setup.options,
             plugins: &setup.plugins,
+            lean: setup.lean.as_ref(),
             bitcoind: setup.bitcoind,
             bitcoin_cli: setup.bitcoin_cli,
         }
@@ -71,7 +75,9 @@ impl Node {
             dir,
             port,
             id: OnceLock::new(),
+            starts: AtomicUsize::new(0),
             plugins: setup.plugins,
+            lean: setup.lean,
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(setup.bitcoind),
             holder: Holder::Us(Arc::clone(setup.reaper)),
@@ -98,7 +104,9 @@ impl Node {
             dir: node.dir.clone(),
             port: Port::leased_elsewhere(node.port),
             id: OnceLock::from(node.id.clone()),
+            starts: AtomicUsize::new(0),
             plugins: Vec::new(),
+            lean: None,
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(bitcoind),
             holder: Holder::Other(attached),
@@ -135,6 +143,7 @@ impl Node {
             reaper,
         )?;
         *slot = Some(daemon);
+        self.starts.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -143,6 +152,7 @@ impl Node {
     pub(crate) async fn ready(&self, height: u64) -> Result<()> {
         eventually(format!("{} to be ready", self.name), START, async || {
             self.check_alive().await?;
+            self.check_plugins().await?;
             match self.not_ready_because(height).await {
                 Ok(None) => Ok(Probe::Ready(())),
                 Ok(Some(reason)) => Ok(Probe::NotYet(reason)),
@@ -150,6 +160,36 @@ impl Node {
             }
         })
         .await
+    }
+
+    /// An error if a plugin that the node was to start with has ended: lightningd
+    /// goes on without it, and no longer lists it.
+    async fn check_plugins(&self) -> Result<()> {
+        if self.plugins.is_empty() || !self.rpc_path().exists() {
+            return Ok(());
+        }
+        // A node that does not answer yet is none that has lost a plugin.
+        let Ok(listed) = self.plugin_list().await else {
+            return Ok(());
+        };
+        for plugin in &self.plugins {
+            let path = plugin.path();
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            if listed.iter().any(|status| Path::new(&status.name) == path) {
+                continue;
+            }
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let mut why = "it ended before it was up; the node's log says of it:".to_owned();
+            for line in self.log().lines_with(&file)? {
+                why.push_str("\n    ");
+                why.push_str(&line);
+            }
+            return Err(Error::Answer {
+                from: format!("{}: plugin {}", self.name, path.display()),
+                why,
+            });
+        }
+        Ok(())
     }
 
     /// One look at everything that makes a node ready; `None` if all of it holds.
@@ -186,6 +226,17 @@ impl Node {
         // getinfo answers a moment before peers are listened for.
         if let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).await {
             return Ok(Some(format!("port {}: {error}", self.port())));
+        }
+        // Both answer a moment before lightningd is through with its start, and a
+        // `plugin start` in between can hang. Its log says when it is, once a start.
+        let started = self
+            .log()
+            .lines_with("Server started with public key")?
+            .len();
+        if self.log_path().exists() && started < self.starts.load(Ordering::Relaxed) {
+            return Ok(Some(
+                "its log does not say that the server started".to_owned(),
+            ));
         }
         let known = self.id.get_or_init(|| id.to_owned());
         if known != id {
@@ -231,6 +282,9 @@ impl Node {
     pub async fn start(&self) -> Result<()> {
         if let Holder::Other(attached) = &self.holder {
             return attached.start(self).await;
+        }
+        if self.pid().await.is_some() {
+            return Err(Error::usage(format!("{} is running already", self.name)));
         }
         // A stopped node's port can stay taken for a while by a process of its
         // own that is still ending.

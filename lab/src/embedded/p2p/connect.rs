@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::handler::Phase;
-use super::{Peer, into_std};
+use super::into_std;
+use super::peer::Peer;
 use crate::embedded::node::Node;
 use crate::embedded::options::os_error;
 

@@ -3,10 +3,12 @@
 //! # Layout
 //! - [`handler`]: what LDK asks of us, and what it tells.
 //! - [`connect`]: reaching out, and saying what went wrong.
+//! - [`peer`]: one that is connected.
 //! - this file: who is there, the listener, and what becomes of LDK's events.
 
 pub mod connect;
 pub mod handler;
+pub mod peer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -17,12 +19,13 @@ use lightning::bitcoin::secp256k1::PublicKey;
 use lightning::ln::msgs::{Init, SocketAddress};
 use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler, PeerManager};
 use lightning_net_tokio::SocketDescriptor;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
 use self::connect::Failure;
 use self::handler::{Event, LdkLog, LinkHandler, Ping, PingSender};
+use self::peer::{Direction, Peer};
 use super::features::hex;
 use super::keys::{self, Keys};
 use super::log::Log;
@@ -43,99 +46,6 @@ type Manager = PeerManager<
     Arc<Keys>,
     Arc<IgnoringMessageHandler>,
 >;
-
-/// Which side opened a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// The peer did.
-    In,
-    /// We did.
-    Out,
-}
-
-impl Direction {
-    fn name(self) -> &'static str {
-        match self {
-            Direction::In => "in",
-            Direction::Out => "out",
-        }
-    }
-}
-
-/// A connected peer.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// Its node id.
-    pub id: PublicKey,
-    /// Who opened the link.
-    pub direction: Direction,
-    /// The other end of the TCP connection.
-    pub address: SocketAddr,
-    /// Its `init` features, hex.
-    pub features: String,
-    /// Where it says it sees us.
-    pub remote_addr: Option<String>,
-}
-
-impl Peer {
-    /// The address as in answers and notifications.
-    fn address_json(&self) -> Value {
-        let kind = if self.address.is_ipv4() {
-            "ipv4"
-        } else {
-            "ipv6"
-        };
-        json!({ "type": kind, "address": self.address.ip().to_string(), "port": self.address.port() })
-    }
-
-    /// The answer of `connect`.
-    pub fn connect_json(&self) -> Value {
-        json!({
-            "id": self.id.to_string(),
-            "features": self.features,
-            "direction": self.direction.name(),
-            "address": self.address_json(),
-        })
-    }
-
-    /// The body of the `connect` notification.
-    fn notification(&self) -> Value {
-        json!({
-            "id": self.id.to_string(),
-            "direction": self.direction.name(),
-            "address": self.address_json(),
-        })
-    }
-
-    /// The `peer` of the `peer_connected` hook.
-    fn hook_json(&self) -> Value {
-        let mut peer = json!({
-            "id": self.id.to_string(),
-            "direction": self.direction.name(),
-            "addr": self.address.to_string(),
-        });
-        if let Some(remote) = &self.remote_addr {
-            peer["remote_addr"] = json!(remote);
-        }
-        peer["features"] = json!(self.features);
-        peer
-    }
-
-    /// One of `listpeers`.
-    pub fn list_json(&self) -> Value {
-        let mut peer = json!({
-            "id": self.id.to_string(),
-            "connected": true,
-            "num_channels": 0,
-            "netaddr": [self.address.to_string()],
-        });
-        if let Some(remote) = &self.remote_addr {
-            peer["remote_addr"] = json!(remote);
-        }
-        peer["features"] = json!(self.features);
-        peer
-    }
-}
 
 type Waiter = oneshot::Sender<Result<Peer, Failure>>;
 

@@ -1,7 +1,5 @@
 //! From a file to a running plugin, and to its end.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +10,8 @@ use serde_json::{Map, Value, json};
 use super::fingerprint::Fingerprint;
 use super::manifest::{CALLED_HOOKS, Manifest, Refusal};
 use super::process::{Plugin, Stage, Terminated};
-use super::{hooks, native_line, settings};
-use crate::embedded::config;
-use crate::embedded::config::PluginSetting;
+use super::{files, hooks, native_line, settings};
+use crate::embedded::known;
 use crate::embedded::log::Level;
 use crate::embedded::node::{Ending, Node};
 use crate::embedded::options::{ConfigVar, Source, os_error};
@@ -38,7 +35,7 @@ const EOF_WITHIN: Duration = Duration::from_secs(2);
 /// be started at all.
 pub async fn start_all(node: &Arc<Node>) -> Result<(), String> {
     let mut started = Vec::new();
-    for (path, important) in configured(node)? {
+    for (path, important) in files::configured(node)? {
         match register(node, &path, important) {
             Ok(Some(plugin)) => started.push(plugin),
             Ok(None) => {}
@@ -69,112 +66,6 @@ pub async fn start_all(node: &Arc<Node>) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// The files to run: in the order of the configuration, then what is in the
-/// default folder.
-fn configured(node: &Node) -> Result<Vec<(PathBuf, bool)>, String> {
-    let mut files: Vec<(PathBuf, bool)> = Vec::new();
-    let add = |files: &mut Vec<(PathBuf, bool)>, path: PathBuf, important| {
-        if node.plugins.is_disabled(&path) {
-            node.log.info(
-                "plugin-manager",
-                format!("{}: disabled via disable-plugin", path.display()),
-            );
-        } else if let Some(there) = files.iter_mut().find(|(p, _)| *p == path) {
-            there.1 |= important;
-        } else {
-            files.push((path, important));
-        }
-    };
-    for setting in &node.config.plugins {
-        match setting {
-            PluginSetting::Plugin(path, important) => add(&mut files, path.clone(), *important),
-            PluginSetting::Dir(dir) => {
-                for path in executables(dir).map_err(|e| {
-                    format!(
-                        "--plugin-dir={0}: Failed to open plugin-dir {0}: {1}",
-                        dir.display(),
-                        os_error(&e)
-                    )
-                })? {
-                    add(&mut files, path, false);
-                }
-            }
-            PluginSetting::Clear => {
-                node.log
-                    .info("plugin-manager", "clear-plugins removing all plugins");
-                files.clear();
-            }
-            PluginSetting::Disable(name) => {
-                node.plugins
-                    .disabled
-                    .lock()
-                    .unwrap_or_else(|e| e.into_inner())
-                    .push(name.clone());
-                files.retain(|(path, _)| {
-                    let disabled = node.plugins.is_disabled(path);
-                    if disabled {
-                        node.log.info(
-                            "plugin-manager",
-                            format!("{}: disabled via disable-plugin", path.display()),
-                        );
-                    }
-                    !disabled
-                });
-            }
-        }
-    }
-    for path in default_dir(node) {
-        add(&mut files, path, false);
-    }
-    Ok(files)
-}
-
-/// What is to run of `<lightning-dir>/plugins` and the folders in it.
-fn default_dir(node: &Node) -> Vec<PathBuf> {
-    let dir = &node.plugins.default_dir;
-    let mut files = executables(dir).unwrap_or_default();
-    let mut subdirs: Vec<_> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    subdirs.sort();
-    for sub in subdirs {
-        files.extend(executables(&sub).unwrap_or_default());
-    }
-    files
-}
-
-/// The files in a folder that can be plugins: executable, with a sane name;
-/// canonical, by name.
-fn executables(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let sane = path
-            .file_name()
-            .and_then(|n| n.to_str())
-            .is_some_and(|name| {
-                name != "README.md"
-                    && name
-                        .chars()
-                        .all(|c| !c.is_ascii_punctuation() || "-_.".contains(c))
-            });
-        let runs =
-            fs::metadata(&path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        if sane
-            && runs
-            && let Ok(path) = path.canonicalize()
-        {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Starts the process of a plugin that does not run yet, or whose file is no
@@ -255,7 +146,7 @@ pub async fn start_many(node: &Arc<Node>, files: Vec<PathBuf>, caller: &str) -> 
 /// # Errors
 /// lightningd's words.
 pub async fn start_dir(node: &Arc<Node>, dir: &Path, caller: &str) -> Result<(), String> {
-    let files = executables(dir).map_err(|e| {
+    let files = files::executables(dir).map_err(|e| {
         format!(
             "Failed to open plugin-dir {}: {}",
             dir.display(),
@@ -270,7 +161,7 @@ pub async fn start_dir(node: &Arc<Node>, dir: &Path, caller: &str) -> Result<(),
 /// # Errors
 /// One of the files cannot be started at all.
 pub async fn rescan(node: &Arc<Node>, caller: &str) -> Result<(), String> {
-    start_many(node, default_dir(node), caller).await
+    start_many(node, files::default_dir(node), caller).await
 }
 
 async fn bring_up(
@@ -369,7 +260,7 @@ fn check_names(node: &Node, plugin: &Plugin, manifest: &Manifest) -> Result<(), 
                 && p.manifest()
                     .is_some_and(|m| m.options.iter().any(|o| o.name == option.name))
         });
-        if other || config::is_known(&option.name) {
+        if other || known::is_known(&option.name) {
             return Err(format!("Option \"{}\" already registered", option.name));
         }
     }

@@ -6,11 +6,13 @@
 //! - [`process`]: one plugin's process and its pipes.
 //! - [`fingerprint`]: whether its file has changed.
 //! - [`incoming`]: what plugins say.
+//! - [`files`]: which files are to run.
 //! - [`lifecycle`]: start, restart, stop, death, shutdown.
 //! - [`settings`]: the values of plugins' options.
 //! - [`hooks`]: asking plugins before something happens.
 //! - this file: which plugins there are, and telling them things.
 
+pub mod files;
 pub mod fingerprint;
 pub mod hooks;
 pub mod incoming;

@@ -321,6 +321,11 @@ impl Origin<'_> {
         if let Some(plugin) = self.node.plugins.with_method(method) {
             return (self.pass_on(&plugin, method, text).await, false);
         }
+        if method == "check"
+            && let Some(plugin) = self.checked_by_plugin(text)
+        {
+            return (self.pass_on(&plugin, method, text).await, false);
+        }
         let members = Members::read(text).unwrap_or(Members(vec![]));
         let params = members.get("params").map(|p| Params::new(p.to_owned()));
         let Some(params) = params else {
@@ -355,6 +360,21 @@ impl Origin<'_> {
             None => result,
         };
         (success(self.id, &result), method == "stop")
+    }
+
+    /// The plugin that can check the command that this `check` is about.
+    fn checked_by_plugin(&self, text: &str) -> Option<Arc<Plugin>> {
+        let request: Value = serde_json::from_str(text).ok()?;
+        let params = &request["params"];
+        let command = params
+            .get("command_to_check")
+            .or_else(|| params.get(0))?
+            .as_str()?;
+        let plugin = self.node.plugins.with_method(command)?;
+        plugin
+            .manifest()
+            .is_some_and(|m| m.can_check)
+            .then_some(plugin)
     }
 
     fn failure(&self, error: RpcError, check: bool) -> Vec<u8> {

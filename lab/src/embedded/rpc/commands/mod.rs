@@ -6,14 +6,15 @@
 //! - [`invoices`]: invoice, listinvoices, delinvoice.
 //! - [`chain`] has waitblockheight.
 //! - [`plugin`]: plugin start, stop, startdir, rescan, list.
-//! - [`configs`]: listconfigs, setconfig.
+//! - [`listconfigs`], [`setconfig`]: the configuration.
 
 pub mod chain;
-pub mod configs;
 pub mod info;
 pub mod invoices;
+pub mod listconfigs;
 pub mod peers;
 pub mod plugin;
+pub mod setconfig;
 
 use std::sync::Arc;
 
@@ -297,13 +298,13 @@ pub async fn run(method: &str, call: Call) -> Result<Value, Stop> {
         "getinfo" => info::getinfo(&call),
         "help" => info::help(&call),
         "invoice" => invoices::invoice(&call),
-        "listconfigs" => configs::listconfigs(&call),
+        "listconfigs" => listconfigs::listconfigs(&call),
         "listinvoices" => invoices::listinvoices(&call),
         "listpeers" => peers::listpeers(&call),
         "notifications" => info::notifications(&call),
         "ping" => peers::ping(&call).await,
         "plugin" => plugin::plugin(&call).await,
-        "setconfig" => configs::setconfig(&call).await,
+        "setconfig" => setconfig::setconfig(&call).await,
         "stop" => info::stop(&call).await,
         "waitblockheight" => chain::waitblockheight(&call).await,
         _ => Err(RpcError::new(super::error::METHOD_NOT_FOUND, why_not(method)).into()),

@@ -1,0 +1,115 @@
+# shellcheck shell=bash
+# The workshop's words, on top of the command `lab`. To be sourced, by bash or zsh:
+#
+#   source contrib/lab.sh
+#   start_ln 3                              three nodes: l1, l2, l3
+#   l1-cli plugin start "$PWD/plugin.py"
+#   connect 1 2
+#   fund_nodes                              channels, in a row
+#   l1-cli getinfo; l1-log -f; bt-cli getblockcount
+#   stop_ln                                 nothing is left
+#
+# LAB_NAME chooses another lab than `default`, LAB another `lab` than the one
+# built here. Nothing outside of the lab's own folder is read or written, no
+# ~/.bitcoin and no ~/.lightning.
+
+# The `lab` to use: $LAB, else what was built here, else the one on the PATH.
+_lab_find() {
+    if [ -n "${LAB:-}" ]; then
+        return 0
+    fi
+    if [ -n "${BASH_VERSION:-}" ]; then
+        LAB=${BASH_SOURCE[0]}
+    else
+        # zsh's name for the file being sourced, hidden from bash's parser.
+        eval 'LAB=${(%):-%x}'
+    fi
+    LAB=$(cd "$(dirname "$LAB")/.." && pwd)
+    if [ -x "$LAB/target/debug/lab" ]; then
+        LAB=$LAB/target/debug/lab
+    elif [ -x "$LAB/target/release/lab" ]; then
+        LAB=$LAB/target/release/lab
+    elif command -v lab >/dev/null; then
+        LAB=$(command -v lab)
+    else
+        echo "lab: not found; build it with \`cargo build\` in $LAB, or name it in LAB" >&2
+        unset LAB
+        return 1
+    fi
+}
+_lab_find || return 1
+export LAB
+
+start_ln() {
+    if [ "$#" -gt 1 ]; then
+        echo 'usage: start_ln [NODES]' >&2
+        return 2
+    fi
+    # Given back by stop_ln.
+    _lab_given=${LAB_NAME:-}
+    _lab_name=${LAB_NAME:-default}
+    if "$LAB" status --name "$_lab_name" >/dev/null 2>&1; then
+        echo "lab $_lab_name is up already"
+    else
+        "$LAB" up --detach --name "$_lab_name" --nodes "${1:-2}" || return
+    fi
+    _lab_code=$("$LAB" env --name "$_lab_name") || return
+    eval "$_lab_code"
+    echo 'Commands:'
+    echo "$LAB_NODES" | tr ' ' '\n' | while read -r _lab_node; do
+        printf '\t%s-cli, %s-log,\n' "$_lab_node" "$_lab_node"
+    done
+    printf '\tbt-cli, connect, fund_nodes, stop_ln\n'
+}
+
+# Channels from each node to the next; with arguments, between those alone.
+fund_nodes() {
+    if [ "$#" -eq 0 ]; then
+        "$LAB" channel --line
+        return
+    fi
+    if [ "$#" -eq 1 ]; then
+        echo 'usage: fund_nodes [FROM TO …]' >&2
+        return 2
+    fi
+    while [ "$#" -gt 1 ]; do
+        "$LAB" channel "$1" "$2" || return
+        shift
+    done
+}
+
+stop_ln() {
+    _lab_name=${LAB_NAME:-default}
+    _lab_code=$("$LAB" env --name "$_lab_name" --unset) || return
+    "$LAB" down --name "$_lab_name" || return
+    eval "$_lab_code"
+    [ -z "${_lab_given:-}" ] || LAB_NAME=$_lab_given
+}
+
+# A lab leaves nothing, so after stop_ln there is nothing left to remove.
+destroy_ln() {
+    if "$LAB" status --name "${LAB_NAME:-default}" >/dev/null 2>&1; then
+        stop_ln
+    fi
+}
+
+# Tab completes nodes' names, and `lab` itself.
+if [ -n "${BASH_VERSION:-}" ]; then
+    _lab_nodes() {
+        # shellcheck disable=SC2207 # names have no spaces; mapfile is not in macOS's bash
+        COMPREPLY=($(compgen -W "${LAB_NODES:-}" -- "${COMP_WORDS[COMP_CWORD]}"))
+    }
+    complete -F _lab_nodes connect fund_nodes
+    eval "$("$LAB" completions bash)"
+elif [ -n "${ZSH_VERSION:-}" ] && whence compdef >/dev/null; then
+    _lab_nodes() { eval 'compadd -- ${=LAB_NODES}'; }
+    compdef _lab_nodes connect fund_nodes
+    eval "$("$LAB" completions zsh)"
+fi
+
+echo 'Useful commands:'
+echo '  start_ln 3: start three nodes, l1, l2, l3'
+echo '  connect 1 2: connect l1 and l2'
+echo '  fund_nodes: connect all nodes with channels, in a row'
+echo '  stop_ln: shut everything down; nothing is left'
+echo '  destroy_ln: the same, and no error if nothing is up'

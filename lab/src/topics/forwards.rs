@@ -1,0 +1,161 @@
+//! Payments on their way through a node: `forward_event` in its four statuses.
+
+use serde_json::{Value, json};
+
+use super::scenario::Scenario;
+use super::stage::{Stage, amount, holds, in_order, same};
+use crate::{Error, Event, Invoice, Node, Result, msat};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "forward_event_settled",
+        &["forward_event"],
+        3,
+        "l1 pays l3 through l2: offered, then settled, at l2 alone",
+        |stage| Box::pin(settled(stage)),
+    ),
+    Scenario::new(
+        "forward_event_failed",
+        &["forward_event"],
+        3,
+        "l3 refuses a payment that l2 forwards: offered, then failed; \
+         then l2 is asked to forward along a channel that is not: local_failed",
+        |stage| Box::pin(failed(stage)),
+    ),
+];
+
+/// What a forwarded payment is to be at l3, in millisatoshi.
+const MSAT: u64 = 1_000_000;
+/// What is sent for it: more than l2 asks.
+const SENT: u64 = 1_010_000;
+
+async fn settled(stage: &Stage) -> Result<()> {
+    let (l1, l2) = stage.pair();
+    let l3 = stage.lab().node("l3")?;
+    let channels = stage.lab().line_graph().await?;
+    let invoice = l3.invoice("1000sat", "inv", "pizza").await?;
+    let paid = l1.pay(&invoice.bolt11).await?;
+    let told = two(stage, l2).await?;
+    let [offered, settled] = &told;
+    in_order(&[offered, settled])?;
+    for (event, status) in [(offered, "offered"), (settled, "settled")] {
+        same(event, "status", status)?;
+        same(event, "payment_hash", invoice.payment_hash.as_str())?;
+        same(event, "in_channel", channels[0].short_channel_id.as_str())?;
+        same(event, "out_channel", channels[1].short_channel_id.as_str())?;
+        amount(event, "in_msat", paid.amount_sent_msat)?;
+        amount(event, "out_msat", paid.amount_msat)?;
+        amount(event, "fee_msat", paid.amount_sent_msat - paid.amount_msat)?;
+    }
+    as_listed(l2, settled).await?;
+    if stage.at_least(26, 4) {
+        same(settled, "preimage", paid.preimage.as_str())?;
+    }
+    for node in [l1, l3] {
+        stage.none(node, "forward_event").await?;
+    }
+    Ok(())
+}
+
+async fn failed(stage: &Stage) -> Result<()> {
+    let (l1, l2) = stage.pair();
+    let l3 = stage.lab().node("l3")?;
+    let channels = stage.lab().line_graph().await?;
+    let invoice = l3.invoice("1000sat", "inv", "pizza").await?;
+    let params = json!({"label": "inv", "status": "unpaid"});
+    l3.call::<Value>("delinvoice", params).await?;
+
+    send(
+        stage,
+        [&channels[0].short_channel_id, &channels[1].short_channel_id],
+        &invoice,
+    )
+    .await?;
+    let [offered, failed] = two(stage, l2).await?;
+    for (event, status) in [(&offered, "offered"), (&failed, "failed")] {
+        same(event, "status", status)?;
+        same(event, "payment_hash", invoice.payment_hash.as_str())?;
+        same(event, "out_channel", channels[1].short_channel_id.as_str())?;
+        amount(event, "in_msat", SENT)?;
+        amount(event, "out_msat", MSAT)?;
+        amount(event, "fee_msat", SENT - MSAT)?;
+    }
+    as_listed(l2, &failed).await?;
+
+    // No block is that high, so no channel is there.
+    send(
+        stage,
+        [&channels[0].short_channel_id, "999999x9x9"],
+        &invoice,
+    )
+    .await?;
+    let local = stage
+        .first_where(l2, "forward_event", "that failed here", |payload| {
+            payload["status"] == "local_failed"
+        })
+        .await?;
+    in_order(&[&offered, &failed, &local])?;
+    same(&local, "payment_hash", invoice.payment_hash.as_str())?;
+    same(&local, "in_channel", channels[0].short_channel_id.as_str())?;
+    amount(&local, "in_msat", SENT)?;
+    // unknown_next_peer, BOLT 4: PERM|10.
+    same(&local, "failcode", 0x400a)?;
+    same(&local, "failreason", "WIRE_UNKNOWN_NEXT_PEER")?;
+    let all = stage.all(l2, "forward_event").await?;
+    holds(all.len() == 3, || format!("told {all:?}"))?;
+    for node in [l1, l3] {
+        stage.none(node, "forward_event").await?;
+    }
+    Ok(())
+}
+
+/// The two that a node was told of one forward.
+async fn two(stage: &Stage, node: &Node) -> Result<[Event; 2]> {
+    stage
+        .first_where(node, "forward_event", "that is over", |payload| {
+            payload["status"] != "offered"
+        })
+        .await?;
+    let told = stage.all(node, "forward_event").await?;
+    <[Event; 2]>::try_from(told).map_err(|told| Error::Answer {
+        from: node.name().to_owned(),
+        why: format!("two of `forward_event` were expected, not {told:?}"),
+    })
+}
+
+/// `listforwards` has the same.
+async fn as_listed(node: &Node, event: &Event) -> Result<()> {
+    let answer: Value = node.call("listforwards", json!({})).await?;
+    let listed = &answer["forwards"][0];
+    for name in ["in_channel", "out_channel", "status", "in_htlc_id", "style"] {
+        same(event, name, listed[name].clone())?;
+    }
+    for name in ["in_msat", "out_msat", "fee_msat"] {
+        let listed = msat(&listed[name]).ok_or_else(|| Error::Answer {
+            from: format!("{}: listforwards", node.name()),
+            why: answer.to_string(),
+        })?;
+        amount(event, name, listed)?;
+    }
+    Ok(())
+}
+
+/// Sends along these two channels what must fail.
+async fn send(stage: &Stage, scids: [&str; 2], invoice: &Invoice) -> Result<()> {
+    let (l1, l2) = stage.pair();
+    let l3 = stage.lab().node("l3")?;
+    let hop = |node: &Node, scid: &str, msat: u64, delay: u32| json!({"id": node.id(), "channel": scid, "delay": delay, "amount_msat": msat, "msatoshi": msat});
+    let params = json!({
+        "route": [hop(l2, scids[0], SENT, 60), hop(l3, scids[1], MSAT, 9)],
+        "payment_hash": invoice.payment_hash,
+        "payment_secret": invoice.payment_secret,
+    });
+    l1.wait_block().await?;
+    l1.call::<Value>("sendpay", params).await?;
+    let over = json!({"payment_hash": invoice.payment_hash});
+    match l1.call::<Value>("waitsendpay", over).await {
+        Err(Error::Rpc { .. }) => Ok(()),
+        Err(other) => Err(other),
+        Ok(answer) => holds(false, || format!("it arrived: {answer}")),
+    }
+}

@@ -1,0 +1,137 @@
+//! Which topics a running lightningd knows.
+//!
+//! No method tells. But lightningd writes into its log about every subscription of
+//! a plugin's to a topic that neither itself nor any plugin announced. So a plugin
+//! subscribes to every word that is in the executables, and what lightningd does
+//! not complain of is what it knows: a topic's name is a string of its program.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::TOPICS;
+use crate::error::IoContext;
+use crate::{Error, Lab, Plugin, Result};
+
+/// No topic: lightningd must complain of it, or it never complains.
+const NOT_A_TOPIC: &str = "not_a_topic_of_anyones";
+
+/// How long names of topics are.
+const LENGTH: std::ops::RangeInclusive<usize> = 3..=40;
+
+/// The topics that the first node of a lab knows: lightningd's own, and those that
+/// its plugins have announced. It takes a plugin some seconds to ask, which is
+/// stopped then; the node's log is long afterwards.
+///
+/// # Errors
+/// If the executables cannot be read, or the node has no words for a topic that it
+/// does not know, as the embedded node.
+pub async fn known(lab: &Lab) -> Result<BTreeSet<String>> {
+    let node = lab.l1();
+    let mut words: BTreeSet<String> = TOPICS.iter().map(|topic| topic.name.to_owned()).collect();
+    words.insert(NOT_A_TOPIC.to_owned());
+    // What was named to us may be a script around it.
+    let running = node.pid().await.map(|pid| format!("/proc/{pid}/exe"));
+    let running = running.map(PathBuf::from).filter(|path| path.exists());
+    words_of(running.as_deref().unwrap_or(node.program()), &mut words)?;
+    for plugin in node.plugin_list().await? {
+        words_of(Path::new(&plugin.name), &mut words)?;
+    }
+
+    let probe = probe(lab.dir(), &words)?;
+    let log = node.log().from_now()?;
+    node.plugin_start(&Plugin::path_to(&probe)).await?;
+    let complaints = log.lines_with(UNKNOWN)?;
+    node.plugin_stop("probe.sh").await?;
+    for complaint in &complaints {
+        if let Some((_, word)) = complaint.rsplit_once("topic '")
+            && let Some((word, _)) = word.split_once('\'')
+        {
+            words.remove(word);
+        }
+    }
+    if words.contains(NOT_A_TOPIC) {
+        return Err(Error::Answer {
+            from: format!("{}'s log", node.name()),
+            why: format!("no line `topic '{NOT_A_TOPIC}' {UNKNOWN}`"),
+        });
+    }
+    Ok(words)
+}
+
+/// What lightningd says of a subscription to nothing.
+const UNKNOWN: &str = "is not a known notification topic";
+
+/// Puts into `words` what is in a program's strings and could be a topic. A linker
+/// keeps a string that is another's end only once: `connect` is in `disconnect`.
+fn words_of(program: &Path, words: &mut BTreeSet<String>) -> Result<()> {
+    let bytes = fs::read(program).doing("read", program)?;
+    let strings = data_of(&bytes).into_iter();
+    for string in strings.flat_map(|data| data.split(|byte| *byte == 0)) {
+        let is_part = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+        let length = string.iter().rev().take_while(is_part).count();
+        let ends = (1..=length.min(*LENGTH.end())).filter(|n| LENGTH.contains(n));
+        for end in ends {
+            let word = &string[string.len() - end..];
+            if word[0].is_ascii_lowercase()
+                && let Ok(word) = std::str::from_utf8(word)
+                && !words.contains(word)
+            {
+                words.insert(word.to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a program has loaded that is not code: in an ELF file for 64 bits the
+/// sections of the type PROGBITS that are allocated and not executable (elf(5)).
+/// Of any other file all of it. It keeps thousands of symbols' names out.
+fn data_of(program: &[u8]) -> Vec<&[u8]> {
+    const PROGBITS: u64 = 1;
+    const ALLOCATED: u64 = 2;
+    const EXECUTABLE: u64 = 4;
+    let sections = || {
+        if !program.starts_with(b"\x7fELF\x02\x01") {
+            return None;
+        }
+        let number = |at: usize, length: usize| {
+            let bytes = program.get(at..at.checked_add(length)?)?;
+            let number = bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b));
+            usize::try_from(number).ok()
+        };
+        let (table, size, count) = (number(0x28, 8)?, number(0x3a, 2)?, number(0x3c, 2)?);
+        let mut data = Vec::new();
+        for n in 0..count {
+            let header = table.checked_add(n.checked_mul(size)?)?;
+            let (kind, flags) = (number(header + 4, 4)? as u64, number(header + 8, 8)? as u64);
+            let (from, length) = (number(header + 0x18, 8)?, number(header + 0x20, 8)?);
+            if kind == PROGBITS && flags & (ALLOCATED | EXECUTABLE) == ALLOCATED {
+                data.push(program.get(from..from.checked_add(length)?)?);
+            }
+        }
+        Some(data)
+    };
+    sections()
+        .filter(|data| !data.is_empty())
+        .unwrap_or_else(|| vec![program])
+}
+
+/// A plugin that subscribes to all of these and does nothing.
+fn probe(folder: &Path, words: &BTreeSet<String>) -> Result<PathBuf> {
+    let manifest = json!({
+        "dynamic": true,
+        "options": [],
+        "rpcmethods": [],
+        "subscriptions": words,
+    });
+    let answer = folder.join("probe.json");
+    fs::write(&answer, manifest.to_string()).doing("write", &answer)?;
+    let path = folder.join("probe.sh");
+    fs::write(&path, include_str!("probe.sh")).doing("write", &path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).doing("make executable", &path)?;
+    Ok(path)
+}

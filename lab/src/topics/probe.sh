@@ -1,0 +1,12 @@
+#!/bin/sh
+# A plugin whose manifest is in the file beside it, and which does nothing.
+while read -r line; do
+    id=$(printf '%s\n' "$line" | sed -n 's/.*"id" *: *\("[^"]*"\|[0-9]*\).*/\1/p')
+    case $line in
+    *'"method":"getmanifest"'*)
+        printf '{"jsonrpc":"2.0","id":%s,"result":' "$id"
+        cat "${0%/*}/probe.json"
+        printf '}\n\n' ;;
+    *'"method":"init"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n\n' "$id" ;;
+    esac
+done

@@ -1,0 +1,119 @@
+//! From a message on a plugin's stdin to the line in its file, at 500 a second:
+//! `eventlog` beside the same in Python on pyln-client. No node is in between.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use cln_lab::PluginHarness;
+use lab_tests::bench::quantile;
+use lab_tests::{Outcome, program, python};
+use serde_json::json;
+
+const COUNT: usize = 1_000;
+const PACE: Duration = Duration::from_millis(2);
+const TURNS: usize = 3;
+
+fn main() -> Outcome {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(bench())
+}
+
+async fn bench() -> Outcome {
+    let dir = tempfile::Builder::new().prefix("latency-").tempdir()?;
+    let python = match python::with(&["pyln-client==26.6.6"]) {
+        Ok(python) => Some(python),
+        Err(error) => {
+            println!("pyln-client: left out: {error:#}");
+            None
+        }
+    };
+    let source = dir.path().join("pyln-eventlog.py");
+    std::fs::write(&source, PYLN)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for turn in 0..TURNS {
+        let file = dir.path().join(format!("eventlog.{turn}"));
+        let mut harness = PluginHarness::spawn(program("eventlog")?).await?;
+        harness.manifest().await?;
+        harness
+            .init(json!({"eventlog-file": file, "eventlog-topics": ["flood"]}))
+            .await?;
+        ours.extend(latencies(&mut harness, &file).await?);
+        harness.close().await?;
+
+        if let Some(python) = &python {
+            let file = dir.path().join(format!("pyln.{turn}"));
+            let mut harness = PluginHarness::builder(python)
+                .arg(&source)
+                .env("PYLN_FILE", &file.display().to_string())
+                .spawn()
+                .await?;
+            harness.manifest().await?;
+            harness.init(json!({})).await?;
+            theirs.extend(latencies(&mut harness, &file).await?);
+            harness.close().await?;
+        }
+    }
+    for (name, at) in [("p50", 0.5), ("p99", 0.99)] {
+        let us = |seconds: Option<f64>| seconds.unwrap_or(f64::NAN) * 1e6;
+        let (ours, theirs) = (us(quantile(&ours, at)), us(quantile(&theirs, at)));
+        println!(
+            "stdin to file at 500 a second, {name}: eventlog {ours:.0} µs, a pyln-client plugin \
+             {theirs:.0} µs, ratio {:.2}",
+            ours / theirs
+        );
+    }
+    Ok(())
+}
+
+/// Sends one message every 2 ms and sees how many seconds later its line is there.
+async fn latencies(harness: &mut PluginHarness, file: &Path) -> anyhow::Result<Vec<f64>> {
+    let mut seconds = Vec::with_capacity(COUNT);
+    let mut length = file.metadata().map_or(0, |file| file.len());
+    let started = Instant::now();
+    for n in 0..COUNT {
+        let due = started + PACE * n as u32;
+        tokio::time::sleep_until(due.into()).await;
+        let sent = Instant::now();
+        harness
+            .notify_flat("flood", json!({"n": n, "pad": "xxxxxxxxxx"}))
+            .await?;
+        loop {
+            let now = file.metadata().map_or(0, |file| file.len());
+            if now > length {
+                length = now;
+                break;
+            }
+            ensure!(
+                sent.elapsed() < Duration::from_secs(5),
+                "number {n} was not recorded in 5 s"
+            );
+            // The harness reads what the plugin says on this thread.
+            tokio::task::yield_now().await;
+        }
+        seconds.push(sent.elapsed().as_secs_f64());
+    }
+    let lines = std::fs::read_to_string(file)
+        .context("the file")?
+        .lines()
+        .count();
+    ensure!(lines == COUNT, "{lines} lines");
+    Ok(seconds)
+}
+
+/// The same in Python: the file stays open, and is written line by line.
+const PYLN: &str = r#"
+import json, os
+from pyln.client import Plugin
+
+plugin = Plugin()
+out = open(os.environ["PYLN_FILE"], "a", buffering=1)
+
+@plugin.subscribe("flood")
+def flood(plugin, n, pad, **kwargs):
+    out.write(json.dumps({"n": n, "pad": pad}) + "\n")
+
+plugin.run()
+"#;

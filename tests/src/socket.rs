@@ -1,0 +1,77 @@
+//! A node's JSON-RPC socket, byte by byte: for what no client library would send.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use cln_lab::scaled;
+use serde_json::Value;
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection to a node's socket.
+#[derive(Debug)]
+pub struct Socket {
+    stream: UnixStream,
+    seen: Vec<u8>,
+}
+
+impl Socket {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn open(path: &Path) -> anyhow::Result<Socket> {
+        let stream = UnixStream::connect(path).with_context(|| path.display().to_string())?;
+        stream.set_read_timeout(Some(scaled(PATIENCE)))?;
+        stream.set_write_timeout(Some(scaled(PATIENCE)))?;
+        Ok(Socket {
+            stream,
+            seen: Vec::new(),
+        })
+    }
+
+    /// Sends these bytes.
+    ///
+    /// # Errors
+    /// The node does not take them.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// The next message, which a blank line ends.
+    ///
+    /// # Errors
+    /// None comes in time, the node closes the connection, or it is not JSON.
+    pub fn receive(&mut self) -> anyhow::Result<Value> {
+        loop {
+            if let Some(end) = self.seen.windows(2).position(|pair| pair == b"\n\n") {
+                let message: Vec<u8> = self.seen.drain(..end + 2).collect();
+                return Ok(serde_json::from_slice(&message)?);
+            }
+            let mut buffer = [0; 4096];
+            let len = self
+                .stream
+                .read(&mut buffer)
+                .context("waiting for an answer")?;
+            ensure!(
+                len > 0,
+                "closed after {:?}",
+                String::from_utf8_lossy(&self.seen)
+            );
+            self.seen.extend_from_slice(&buffer[..len]);
+        }
+    }
+
+    /// Sends one message and gives the next one that comes.
+    ///
+    /// # Errors
+    /// As of both.
+    pub fn ask(&mut self, message: impl AsRef<[u8]>) -> anyhow::Result<Value> {
+        self.send(message)?;
+        self.receive()
+    }
+}

@@ -1,0 +1,389 @@
+//! What must not harm a node: malformed, endless, too many, silent. Afterwards
+//! it answers as before.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use cln_lab::{Node, Plugin, Probe, eventually};
+use lab_tests::socket::Socket;
+use lab_tests::{Cast, Outcome, Suite, program};
+use serde_json::{Value, json};
+
+/// How long something may take that is said to happen at once.
+const SOON: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    Suite::new()
+        .since((26, 4), "requests_that_are_none", requests_that_are_none)
+        .scenario_alone("bare_words_as_lightning_cli_sends_them", bare_words)
+        .scenario_alone("requests_cut_anywhere", cut_anywhere)
+        .scenario_alone("ten_thousand_clients", ten_thousand_clients)
+        // lightningd takes two minutes for them.
+        .on(
+            &[Cast::Embedded],
+            "ten_thousand_connections",
+            ten_thousand_connections,
+        )
+        .scenario_alone("clients_that_hang", clients_that_hang)
+        .scenario_alone("a_client_that_never_reads", never_reads)
+        .scenario_alone("peers_that_talk_rubbish", peers_that_talk_rubbish)
+        .scenario_alone("a_plugin_that_floods", flood)
+        .on(&[Cast::Embedded], "a_message_without_end", without_end)
+        .main()
+}
+
+/// The node answers, and is the one it was.
+async fn lives(node: &Node) -> Outcome {
+    let info: Value = node.call("getinfo", json!({})).await?;
+    ensure!(info["id"] == node.id(), "{info}");
+    Ok(())
+}
+
+/// Each is told what is wrong with it, in lightningd's words.
+async fn requests_that_are_none(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let mut wrong = Vec::new();
+    for (request, id, message) in [
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#,
+            json!(1),
+            "No params",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"params":[]}"#,
+            json!(1),
+            "No method",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","method":"getinfo","params":[]}"#,
+            Value::Null,
+            "No id",
+        ),
+        (
+            r#"{"id":1,"method":"getinfo","params":[]}"#,
+            Value::Null,
+            r#"JSON-RPC message does not contain "jsonrpc" field: '{"id":1,"method":"getinfo","params":[]}'"#,
+        ),
+        (
+            r#"{"jsonrpc":"1.0","id":1,"method":"getinfo","params":[]}"#,
+            Value::Null,
+            r#"jsonrpc: "2.0" must be specified in the request"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":{},"method":"getinfo","params":[]}"#,
+            Value::Null,
+            "Expected string/primitive for id",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":5,"params":[]}"#,
+            json!(1),
+            "Expected string for method",
+        ),
+        (
+            r#"{bad}"#,
+            Value::Null,
+            "Failed to parse RPC JSON response '{bad}'",
+        ),
+        (
+            r#"[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]"#,
+            Value::Null,
+            r#"JSON-RPC message does not contain "jsonrpc" field: '[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]'"#,
+        ),
+    ] {
+        let answer = Socket::open(&l1.rpc_path())?.ask(request)?;
+        let expected =
+            json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32600, "message": message}});
+        if answer != expected {
+            wrong.push(format!(
+                "{request}\n    expected {expected}\n    seen {answer}"
+            ));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    // The id comes back as it was, whatever it is.
+    for id in [r#""a\"b""#, "true", "null", "-1.50"] {
+        let mut socket = Socket::open(&l1.rpc_path())?;
+        let answer = socket.ask(format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"nosuch","params":[]}}"#
+        ))?;
+        ensure!(
+            answer["id"] == serde_json::from_str::<Value>(id)?,
+            "{answer}"
+        );
+        ensure!(answer["error"]["code"] == -32601, "{answer}");
+    }
+    lives(l1).await?;
+    Ok(lab.stop().await?)
+}
+
+/// lightning-cli takes `127.0.0.1` for a number and sends it without quotes.
+async fn bare_words(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    let answer = Socket::open(&l1.rpc_path())?.ask(format!(
+        r#"{{"jsonrpc":"2.0","id":"x","method":"connect","params":["{key}",127.0.0.1,1]}}"#
+    ))?;
+    ensure!(answer["error"]["code"] == 401, "{answer}");
+    Ok(lab.stop().await?)
+}
+
+/// Requests one after another on one connection, a few bytes at a time.
+async fn cut_anywhere(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let mut all = String::new();
+    for n in 0..50 {
+        let gap = ["", "\n", " \n\n\t"][n % 3];
+        all +=
+            &format!(r#"{{"jsonrpc":"2.0","id":{n},"method":"help","params":["getinfo"]}}{gap}"#);
+    }
+    let mut socket = Socket::open(&l1.rpc_path())?;
+    for piece in all.as_bytes().chunks(7) {
+        socket.send(piece)?;
+    }
+    for n in 0..50 {
+        let answer = socket.receive()?;
+        ensure!(
+            answer["id"] == n && answer.get("result").is_some(),
+            "{answer}"
+        );
+    }
+    Ok(lab.stop().await?)
+}
+
+async fn ten_thousand_clients(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let before = open_files(l1).await?;
+    for n in 0..10_000 {
+        let mut client = connect(l1)?;
+        match n % 3 {
+            0 => {}
+            1 => client.write_all(b"{\"jsonrpc\":\"2.0\",")?,
+            _ => {
+                client
+                    .write_all(br#"{"jsonrpc":"2.0","id":1,"method":"help","params":["stop"]}"#)?;
+                client.read_exact(&mut [0; 16])?;
+            }
+        }
+    }
+    lives(l1).await?;
+    no_files_left(l1, before).await?;
+    Ok(lab.stop().await?)
+}
+
+fn connect(node: &Node) -> anyhow::Result<UnixStream> {
+    let client = UnixStream::connect(node.rpc_path())?;
+    client.set_read_timeout(Some(cln_lab::scaled(SOON)))?;
+    Ok(client)
+}
+
+async fn ten_thousand_connections(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let before = open_files(l1).await?;
+    for n in 0..10_000_u32 {
+        let mut peer = TcpStream::connect(("127.0.0.1", l1.port()))?;
+        if n % 3 == 0 {
+            // It may have hung up on this one already.
+            let _ = peer.write_all(&n.to_be_bytes().repeat(20));
+        }
+    }
+    lives(l1).await?;
+    l2.connect(l1).await?;
+    no_files_left(l1, before).await?;
+    Ok(lab.stop().await?)
+}
+
+/// How many files the node has open, where the system tells (Linux).
+async fn open_files(node: &Node) -> anyhow::Result<Option<usize>> {
+    let pid = node.pid().await.context("no pid")?;
+    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .ok()
+        .map(Iterator::count))
+}
+
+/// Waits until the node has about as many files open as before.
+async fn no_files_left(node: &Node, before: Option<usize>) -> Outcome {
+    let Some(before) = before else { return Ok(()) };
+    eventually("all connections to be closed", SOON, async || {
+        let open = open_files(node).await.ok().flatten().unwrap_or(usize::MAX);
+        Ok(match open <= before + 10 {
+            true => Probe::Ready(()),
+            false => Probe::NotYet(format!("{open} files open, {before} before")),
+        })
+    })
+    .await?;
+    Ok(())
+}
+
+async fn clients_that_hang(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let mut hanging = Vec::new();
+    for _ in 0..200 {
+        let mut client = connect(l1)?;
+        client.write_all(br#"{"jsonrpc":"2.0","id":1,"method":"getin"#)?;
+        hanging.push(client);
+        lives(l1).await?;
+    }
+    drop(hanging);
+    lives(l1).await?;
+    Ok(lab.stop().await?)
+}
+
+/// A client that asks and asks is not read from any more once enough answers
+/// wait for it.
+async fn never_reads(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let mut client = connect(l1)?;
+    client.set_write_timeout(Some(cln_lab::scaled(Duration::from_secs(1))))?;
+    let request = br#"{"jsonrpc":"2.0","id":1,"method":"help","params":[]}"#.repeat(100);
+    let mut sent = 0;
+    let stopped = loop {
+        match client.write(&request) {
+            Ok(len) => sent += len,
+            Err(e) => break e,
+        }
+        ensure!(sent < 100_000_000, "it takes requests without end");
+    };
+    ensure!(
+        matches!(stopped.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        "{stopped}"
+    );
+    lives(l1).await?;
+    drop(client);
+    lives(l1).await?;
+    Ok(lab.stop().await?)
+}
+
+async fn peers_that_talk_rubbish(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+    let noise: Vec<u8> = (0..5000_u32).map(|n| ((n * 7919) >> 3) as u8).collect();
+    for rubbish in [
+        &b""[..],
+        &[0; 50],
+        &noise[..50],
+        &noise,
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\x00 and a version that is right, but nothing else is",
+    ] {
+        let mut peer = TcpStream::connect(("127.0.0.1", l1.port()))?;
+        peer.write_all(rubbish)?;
+    }
+    // Rubbish in answer, too.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let answers = noise.clone();
+    let liar = std::thread::spawn(move || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        stream.write_all(&answers)?;
+        // Until the node hangs up.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        Ok(())
+    });
+    let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    let answer = l1
+        .call::<Value>(
+            "connect",
+            json!({"id": key, "host": "127.0.0.1", "port": port}),
+        )
+        .await;
+    match answer {
+        Err(cln_lab::Error::Rpc {
+            code: Some(401),
+            message,
+            ..
+        }) => ensure!(
+            message
+                == format!(
+                    "All addresses failed: 127.0.0.1:{port}: Cryptographic handshake: Protocol error. "
+                )
+                || message.contains("peer closed connection"),
+            "{message}"
+        ),
+        other => bail!("{other:?}"),
+    }
+    liar.join()
+        .map_err(|_| anyhow::anyhow!("the liar panicked"))??;
+    lives(l1).await?;
+    l2.connect(l1).await?;
+    l1.disconnect(l2).await?;
+    Ok(lab.stop().await?)
+}
+
+/// A plugin that writes log lines without end and never answers does not keep
+/// the node from answering others.
+async fn flood(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let path = lab.dir().join("flood");
+    // Its own end is a second away, whatever the node does.
+    std::fs::write(
+        &path,
+        format!(
+            "#!/bin/sh\nexec timeout 1 '{}' flood\n",
+            program("scripted")?.display()
+        ),
+    )?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+    let plugin = Plugin::path_to(&path);
+    let start = l1.plugin_start(&plugin);
+    let meanwhile = async {
+        l1.log().wait_for("plugin-flood: and on").await?;
+        let mut answers = 0;
+        while l1
+            .plugin_list()
+            .await?
+            .iter()
+            .any(|p| Path::new(&p.name).ends_with("flood"))
+        {
+            answers += 1;
+        }
+        anyhow::Ok(answers)
+    };
+    let (started, answers) = tokio::join!(start, meanwhile);
+    ensure!(
+        answers? > 10,
+        "the node did not answer while the plugin flooded it"
+    );
+    match started {
+        Err(cln_lab::Error::Rpc {
+            code: Some(-3),
+            message,
+            ..
+        }) => ensure!(
+            message.ends_with("flood: exited before replying to getmanifest"),
+            "{message}"
+        ),
+        other => bail!("{other:?}"),
+    }
+    lives(l1).await?;
+    Ok(lab.stop().await?)
+}
+
+/// lightningd reads on until memory is full; the embedded node has a limit.
+async fn without_end(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let mut client = connect(l1)?;
+    client.write_all(br#"{"jsonrpc":"2.0","id":""#)?;
+    let megabyte = vec![b'x'; 1_000_000];
+    let refused = (0..100).find_map(|n| client.write_all(&megabyte).err().map(|e| (n, e)));
+    let (megabytes, _) = refused.context("it takes a message of 100 megabytes")?;
+    ensure!(megabytes >= 15, "refused after {megabytes} megabytes");
+    lives(l1).await?;
+    Ok(lab.stop().await?)
+}

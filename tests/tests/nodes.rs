@@ -1,0 +1,284 @@
+//! What holds for every node, whichever program it is: typed requests, what
+//! survives its death, lightning-cli; and what the embedded node says of itself.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Output};
+
+use anyhow::{Context, ensure};
+use cln_lab::{Lab, Node, NodeSpec, Plugin, binaries};
+use cln_rpc::model::TypedRequest;
+use cln_rpc::model::requests::*;
+use lab_tests::{Cast, Outcome, Suite, program};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    Suite::new()
+        .since((26, 4), "typed_requests", typed_requests)
+        .scenario_alone("what_survives_kill_9", what_survives)
+        .on(
+            &[Cast::LightningdAndEmbedded],
+            "lightning_cli_and_decode",
+            lightning_cli,
+        )
+        .on(&[Cast::Embedded], "it_says_what_it_is", says_what_it_is)
+        .on(&[Cast::Embedded], "its_files_are_its_own", files)
+        .on(&[Cast::Embedded], "its_memory", memory)
+        .main()
+}
+
+/// Sends a request of cln-rpc's, made of JSON; its answer must be what cln-rpc
+/// takes.
+async fn typed<R>(node: &Node, request: Value) -> anyhow::Result<R::Response>
+where
+    R: TypedRequest + Serialize + DeserializeOwned + std::fmt::Debug,
+    R::Response: DeserializeOwned + std::fmt::Debug,
+{
+    let request: R =
+        serde_json::from_value(request.clone()).with_context(|| request.to_string())?;
+    node.call_typed(&request)
+        .await
+        .with_context(|| format!("{request:?}"))
+}
+
+/// Every request of cln-rpc's for which the embedded node has a command.
+async fn typed_requests(cast: Cast) -> Outcome {
+    let scripts = tempfile::tempdir()?;
+    let options = scripts.path().join("options");
+    let scripted = program("scripted")?;
+    std::fs::write(
+        &options,
+        format!("#!/bin/sh\nexec '{}' options o\n", scripted.display()),
+    )?;
+    std::fs::set_permissions(&options, std::fs::Permissions::from_mode(0o700))?;
+    let spec = |place| NodeSpec::new().kind(cast.kind_of(place));
+    let lab = Lab::builder()
+        .node(spec(0).plugin(Plugin::path_to(&options)))
+        .node(spec(1))
+        .start()
+        .await?;
+    let (l1, l2) = (lab.l1(), lab.l2());
+
+    let info = typed::<GetinfoRequest>(l1, json!({})).await?;
+    ensure!(
+        info.id.to_string() == l1.id() && info.network == "regtest",
+        "{info:?}"
+    );
+    let to = json!({"id": l2.id(), "host": "127.0.0.1", "port": l2.port()});
+    let connected = typed::<ConnectRequest>(l1, to).await?;
+    ensure!(connected.id.to_string() == l2.id(), "{connected:?}");
+    let peers = typed::<ListpeersRequest>(l1, json!({})).await?.peers;
+    ensure!(peers.len() == 1 && peers[0].connected, "{peers:?}");
+    let ping = typed::<PingRequest>(l1, json!({"id": l2.id()})).await?;
+    ensure!(ping.totlen == 132, "{ping:?}");
+    typed::<DisconnectRequest>(l1, json!({"id": l2.id()})).await?;
+
+    let request = json!({"amount_msat": "any", "label": "a", "description": "d"});
+    let invoice = typed::<InvoiceRequest>(l1, request).await?;
+    let listed = typed::<ListinvoicesRequest>(l1, json!({"label": "a"}))
+        .await?
+        .invoices;
+    ensure!(listed.len() == 1, "{listed:?}");
+    ensure!(
+        listed[0].bolt11.as_ref() == Some(&invoice.bolt11),
+        "{listed:?}"
+    );
+    ensure!(listed[0].amount_msat.is_none(), "{listed:?}");
+    typed::<DelinvoiceRequest>(l1, json!({"label": "a", "status": "unpaid"})).await?;
+
+    let height = typed::<WaitblockheightRequest>(l1, json!({"blockheight": 1})).await?;
+    ensure!(height.blockheight >= 1, "{height:?}");
+    let plugins = typed::<PluginRequest>(l1, json!({"subcommand": "list"})).await?;
+    ensure!(plugins.plugins.is_some_and(|p| !p.is_empty()), "no plugins");
+    let help = typed::<HelpRequest>(l1, json!({"command": "stop"})).await?;
+    ensure!(help.help[0].command == "stop ", "{help:?}");
+    typed::<ListconfigsRequest>(l1, json!({})).await?;
+    let set = json!({"config": "o-str", "val": "x"});
+    let set = typed::<SetconfigRequest>(l1, set).await?.config;
+    ensure!(set.value_str.as_deref() == Some("x"), "{set:?}");
+    Ok(lab.stop().await?)
+}
+
+/// Its identity and its invoices; what was deleted stays so, no index comes twice.
+async fn what_survives(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let mut kept = Vec::new();
+    for label in ["a", "b", "c"] {
+        kept.push(l1.invoice("1sat", label, "d").await?.bolt11);
+    }
+    l1.call::<Value>("delinvoice", json!(["c", "unpaid"]))
+        .await?;
+    kept.pop();
+    for _ in 0..2 {
+        l1.kill9().await?;
+        // `start` waits for the same id.
+        l1.start().await?;
+        let listed: Value = l1.call("listinvoices", json!({})).await?;
+        let bolt11: Vec<_> = listed["invoices"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|i| i["bolt11"].as_str())
+            .collect();
+        ensure!(bolt11 == kept, "{listed}");
+    }
+    let next: Value = l1.call("invoice", json!(["any", "d", "d"])).await?;
+    ensure!(next["created_index"] == 4, "{next}");
+    Ok(lab.stop().await?)
+}
+
+/// lightning-cli speaks to both; lightningd reads the embedded node's invoices.
+async fn lightning_cli(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).start().await?;
+    let (real, embedded) = (lab.l1(), lab.l2());
+    let cli = binaries::lightning_cli(real.program()).context("lightning-cli is not there")?;
+    let run = |node: &Node, args: &[&str]| -> anyhow::Result<Value> {
+        let output = Command::new(&cli)
+            .arg(format!("--lightning-dir={}", node.dir().display()))
+            .arg("--network=regtest")
+            .args(args)
+            .output()?;
+        ensure!(output.status.success(), "{args:?}: {output:?}");
+        Ok(serde_json::from_slice(&output.stdout)?)
+    };
+    for (from, to) in [(embedded, real), (real, embedded)] {
+        let info = run(from, &["getinfo"])?;
+        ensure!(info["id"] == from.id(), "{info}");
+        let connected = run(
+            from,
+            &["connect", to.id(), "127.0.0.1", &to.port().to_string()],
+        )?;
+        ensure!(connected["id"] == to.id(), "{connected}");
+        run(from, &["disconnect", to.id()])?;
+    }
+    for (n, amount) in ["any", "1msat", "0.001btc", "21sat"].iter().enumerate() {
+        let label = format!("i{n}");
+        let made = run(
+            embedded,
+            &[
+                "-k",
+                "invoice",
+                &format!("amount_msat={amount}"),
+                &format!("label={label}"),
+                "description=Ein Stück Pizza",
+            ],
+        )?;
+        let bolt11 = made["bolt11"].as_str().context("no bolt11")?;
+        let read = run(real, &["decode", bolt11])?;
+        ensure!(
+            read["valid"] == true && read["payee"] == embedded.id(),
+            "{read}"
+        );
+        ensure!(read["description"] == "Ein Stück Pizza", "{read}");
+        ensure!(read["payment_hash"] == made["payment_hash"], "{read}");
+        ensure!(read["payment_secret"] == made["payment_secret"], "{read}");
+    }
+    let help = run(embedded, &["help", "connect"]);
+    // For people, not JSON.
+    ensure!(help.is_err(), "{help:?}");
+    Ok(lab.stop().await?)
+}
+
+fn embedded(args: &[&str]) -> anyhow::Result<Output> {
+    Ok(Command::new(binaries::lab()?)
+        .arg("lightningd")
+        .args(args)
+        .output()?)
+}
+
+async fn says_what_it_is(cast: Cast) -> Outcome {
+    let version = String::from_utf8(embedded(&["--version"])?.stdout)?;
+    ensure!(
+        version.starts_with("embedded-") && version.contains(" (LDK 0.2."),
+        "{version}"
+    );
+    for network in ["bitcoin", "testnet", "signet"] {
+        let refused = embedded(&[
+            &format!("--network={network}"),
+            "--lightning-dir=/nonexistent",
+        ])?;
+        let words = String::from_utf8(refused.stderr)?;
+        ensure!(
+            !refused.status.success() && words.contains("regtest only"),
+            "{words}"
+        );
+    }
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    let info: Value = l1.call("getinfo", json!({})).await?;
+    ensure!(info["version"] == version.trim(), "{info}");
+    l1.log().wait_for("This is the embedded node").await?;
+    let error = l1.call::<Value>("pay", json!(["lnbcrt1"])).await;
+    ensure!(
+        error.as_ref().err().and_then(cln_lab::Error::rpc_code) == Some(-32601),
+        "{error:?}"
+    );
+    Ok(lab.stop().await?)
+}
+
+/// Secrets are its owner's alone; one directory has one node; it takes its socket
+/// and its pid file with it.
+async fn files(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    l1.invoice("1sat", "a", "d").await?;
+    let mode = |path: &Path| -> anyhow::Result<u32> {
+        let meta = std::fs::metadata(path).with_context(|| path.display().to_string())?;
+        Ok(meta.permissions().mode() & 0o777)
+    };
+    ensure!(mode(&l1.network_dir())? == 0o700, "the network directory");
+    for file in ["hsm_secret", "invoices.jsonl", "lightning-rpc"] {
+        let mode = mode(&l1.network_dir().join(file))?;
+        ensure!(mode == 0o600, "{file}: {mode:o}");
+    }
+    let second = embedded(&[&format!("--lightning-dir={}", l1.dir().display())])?;
+    let words = String::from_utf8(second.stderr)?;
+    ensure!(
+        !second.status.success() && words.contains("lightningd already running?"),
+        "{words}"
+    );
+    l1.call::<Value>("getinfo", json!({})).await?;
+    l1.stop().await?;
+    ensure!(!l1.rpc_path().exists(), "the socket is left");
+    ensure!(
+        !l1.dir().join("lightningd-regtest.pid").exists(),
+        "the pid file is left"
+    );
+    Ok(lab.stop().await?)
+}
+
+/// Less than 15 MB resident in a debug build, with two peers and a thousand
+/// invoices. (Linux tells.)
+async fn memory(cast: Cast) -> Outcome {
+    let lab = cast.lab(3).start().await?;
+    let l1 = lab.l1();
+    for peer in &lab.nodes()[1..] {
+        l1.connect(peer).await?;
+    }
+    let resident = async || -> anyhow::Result<Option<u64>> {
+        let pid = l1.pid().await.context("no pid")?;
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+            return Ok(None);
+        };
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
+        Ok(Some(line.trim().trim_end_matches(" kB").parse()?))
+    };
+    let Some(idle) = resident().await? else {
+        return Ok(lab.stop().await?);
+    };
+    for n in 0..1000 {
+        l1.call::<Value>("invoice", json!(["any", n, "d"])).await?;
+    }
+    let then = resident().await?.context("it has gone")?;
+    ensure!(
+        idle < 15_000 && then < 15_000,
+        "{idle} kB idle, {then} kB after 1000 invoices"
+    );
+    Ok(lab.stop().await?)
+}

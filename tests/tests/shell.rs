@@ -1,0 +1,240 @@
+//! `lab` in a shell: the workshop's words of contrib/lab.sh and `lab env`,
+//! completions, colours.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use cln_lab::Capability;
+use lab_tests::sandbox::{Said, Sandbox, said};
+use lab_tests::{Cast, Outcome, Suite, without};
+use nix::pty::openpty;
+
+fn main() -> ExitCode {
+    Suite::new()
+        .unless(without("bash"))
+        .scenario_alone("the_workshop_s_words_in_bash", |cast| words("bash", cast))
+        .scenario_alone("env_defines_and_takes_back_in_bash", |cast| {
+            env("bash", cast)
+        })
+        .test("completions_in_bash", || {
+            completions("bash", BASH_COMPLETES)
+        })
+        .unless(without("zsh"))
+        .scenario_alone("the_workshop_s_words_in_zsh", |cast| words("zsh", cast))
+        .scenario_alone("env_defines_and_takes_back_in_zsh", |cast| env("zsh", cast))
+        .test("completions_in_zsh", || completions("zsh", ZSH_COMPLETES))
+        .unless(without("shellcheck"))
+        .test("shellcheck_finds_nothing", shellcheck)
+        .unless(None)
+        .test("colours_are_for_terminals_that_want_them", colours)
+        .scenario_alone("a_sign_of_life_is_for_terminals", progress)
+        .main()
+}
+
+/// The repository's root.
+fn root() -> anyhow::Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here.parent().context("no parent")?.to_owned())
+}
+
+/// Runs a script in a shell that stops at the first error, with nothing set up.
+fn script(sandbox: &Sandbox, shell: &str, cast: Option<Cast>, text: &str) -> anyhow::Result<Said> {
+    let mut command = sandbox.command(shell);
+    if shell == "zsh" {
+        command.arg("-f");
+    } else {
+        command.args(["--norc", "--noprofile"]);
+    }
+    if let Some(cast) = cast {
+        command.env("LAB_NODE", cast.name());
+    }
+    command
+        .args(["-eu", "-c", text])
+        .env("ROOT", root()?)
+        .env("LAB_BUILT", sandbox.program());
+    said(&mut command)
+}
+
+async fn words(shell: &str, cast: Cast) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let fund = if cast.supports(Capability::Channels) {
+        r"fund_nodes >/dev/null
+         l1-cli -F listpeerchannels | grep -c '\]\.state=CHANNELD_NORMAL'
+         fund_nodes 1 3 >/dev/null"
+    } else {
+        "echo 1"
+    };
+    // An alias of the same name, as the script of lightning's own repository
+    // leaves one, does not get in the way.
+    let text = format!(
+        r#"
+        alias connect=false l1-cli=false
+        LAB=$LAB_BUILT
+        . "$ROOT/contrib/lab.sh"
+        start_ln 3
+        start_ln 3 | head -1
+        connect 1 2 | grep '"direction"'
+        l2-cli -F listpeers | grep connected
+        l1-log | grep -c .
+        bt-cli getblockcount
+        {fund}
+        l3-cli getinfo >/dev/null
+        stop_ln
+        if type l1-cli bt-cli; then echo 'still defined'; exit 1; fi
+        destroy_ln
+        start_ln 1 >/dev/null
+        destroy_ln
+        "#
+    );
+    let said = script(&sandbox, shell, Some(cast), &text)?;
+    ensure!(said.code == Some(0), "{said:?}");
+    for expected in [
+        "  start_ln 3: start three nodes, l1, l2, l3\n",
+        "\tl1-cli, l1-log,\n\tl2-cli, l2-log,\n\tl3-cli, l3-log,\n",
+        "lab default is up already\n",
+        "   \"direction\": \"out\",\n",
+        "peers[0].connected=true\n",
+        "\n101\n",
+        "\n1\n",
+        "lab `default` is down\n",
+    ] {
+        ensure!(said.out.contains(expected), "{expected}: {said:?}");
+    }
+    // No ~/.bitcoin, no ~/.lightning, no leftover.
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+
+    // Words that cannot do what they are asked say so, by their status, too.
+    let text = r#"
+        LAB=$LAB_BUILT
+        . "$ROOT/contrib/lab.sh" >/dev/null
+        start_ln x || echo "start_ln $?"
+        start_ln 1 2 || echo "start_ln $?"
+        stop_ln || echo "stop_ln $?"
+        fund_nodes 1 || echo "fund_nodes $?"
+        destroy_ln && echo "destroy_ln $?"
+    "#;
+    let wrong = script(&sandbox, shell, Some(cast), text)?;
+    let expected = "start_ln 2\nstart_ln 2\nstop_ln 1\nfund_nodes 2\ndestroy_ln 0\n";
+    ensure!(wrong.code == Some(0) && wrong.out == expected, "{wrong:?}");
+    Ok(())
+}
+
+async fn env(shell: &str, cast: Cast) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    sandbox.done(&["up", "-d", "--node", cast.name(), "--name", "other"])?;
+    let text = r#"
+        eval "$("$LAB_BUILT" env --name other)"
+        test "$LAB_NAME" = other
+        test "$LAB_NODES" = 'l1 l2'
+        test "$(l1-cli -F getinfo | sed -n 's/^id=//p')" = "$L1_ID"
+        test -S "$L2_RPC"
+        connect 1 2 >/dev/null
+        l1-cli -F listpeers | grep -q "id=$L2_ID"
+        test "$(bt-cli getblockcount)" = 101
+        eval "$("$LAB" env --unset)"
+        test -z "${LAB_NAME:-}${L1_ID:-}${LAB_NODES:-}"
+        if type l1-cli connect; then exit 1; fi
+        echo done
+    "#;
+    let said = script(&sandbox, shell, None, text)?;
+    ensure!(
+        said.code == Some(0) && said.out.ends_with("done\n"),
+        "{said:?}"
+    );
+    sandbox.done(&["down"])?;
+    Ok(())
+}
+
+/// What Tab offers after `connect l`, and that `lab` itself is known.
+const BASH_COMPLETES: &str = r#"
+    LAB=$LAB_BUILT
+    . "$ROOT/contrib/lab.sh" >/dev/null
+    LAB_NODES='l1 l2 other'
+    COMP_WORDS=(connect l) COMP_CWORD=1
+    _lab_nodes
+    echo "${COMPREPLY[*]}"
+    complete -p connect lab >/dev/null
+"#;
+const ZSH_COMPLETES: &str = r#"
+    autoload -Uz compinit
+    compinit -u -D
+    LAB=$LAB_BUILT
+    . "$ROOT/contrib/lab.sh" >/dev/null
+    test "${_comps[lab]}" = _lab
+    LAB_NODES='l1 l2 other'
+    compadd() { shift; for word in "$@"; do case $word in l*) echo "$word"; esac; done }
+    "${_comps[connect]}" | tr '\n' ' ' | sed 's/ $//'
+"#;
+
+async fn completions(shell: &str, text: &str) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let said = script(&sandbox, shell, None, text)?;
+    ensure!(
+        said.code == Some(0) && said.out.trim() == "l1 l2",
+        "{said:?}"
+    );
+    Ok(())
+}
+
+async fn shellcheck() -> Outcome {
+    let said = said(std::process::Command::new("shellcheck").arg(root()?.join("contrib/lab.sh")))?;
+    ensure!(said.code == Some(0), "{}", said.out);
+    Ok(())
+}
+
+/// What a program says on a terminal, both streams together.
+fn on_terminal(command: &mut std::process::Command) -> anyhow::Result<String> {
+    let terminal = openpty(None, None)?;
+    let mut child = command
+        .env("TERM", "xterm-256color")
+        .stdout(File::from(terminal.slave.try_clone()?))
+        .stderr(File::from(terminal.slave))
+        .spawn()?;
+    // The command keeps its ends of the terminal until it is used again.
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let mut said = Vec::new();
+    let mut master = File::from(terminal.master);
+    let mut buffer = [0; 4096];
+    // A terminal that nobody writes to any more is an error on Linux, an end elsewhere.
+    while let Ok(length @ 1..) = master.read(&mut buffer) {
+        said.extend_from_slice(&buffer[..length]);
+    }
+    child.wait()?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+async fn colours() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let mut doctor = sandbox.command(sandbox.program());
+    doctor.arg("doctor").env_remove("NO_COLOR");
+    let coloured = on_terminal(&mut doctor)?;
+    ensure!(coloured.contains("\x1b[32m"), "{coloured:?}");
+    let plain = on_terminal(doctor.env("NO_COLOR", "1"))?;
+    ensure!(
+        plain.contains("lightningd") && !plain.contains('\x1b'),
+        "{plain:?}"
+    );
+    Ok(())
+}
+
+async fn progress(cast: Cast) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let mut up = sandbox.command(sandbox.program());
+    up.args(["up", "-d", "--node", cast.name()]);
+    let said = on_terminal(&mut up)?;
+    ensure!(said.contains("starting bitcoind and 2 nodes"), "{said:?}");
+    // On one that wants no colours, still a sign of life.
+    let mut down = sandbox.command(sandbox.program());
+    let said = on_terminal(down.arg("down").env("NO_COLOR", "1"))?;
+    ensure!(
+        said.contains("is down") && !said.contains("\x1b[32m"),
+        "{said:?}"
+    );
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
