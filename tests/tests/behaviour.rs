@@ -54,7 +54,7 @@ async fn plugins(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let at_start = script(scripts.path(), "at_start", "not_dynamic")?;
     write_plugins(scripts.path())?;
-    let lab = lab(cast, 1, |l1| l1.plugin(Plugin::path_to(at_start))).await?;
+    let lab = lab(cast, 1, |l1| l1.plugin(Plugin::path(at_start))).await?;
     let folder = lab.l1().dir().join("plugins");
     std::fs::create_dir(&folder)?;
     script(&folder, "later", "good")?;
@@ -70,7 +70,7 @@ async fn configs(cast: Cast) -> Outcome {
     )?;
     let lab = lab(cast, 1, |l1| {
         l1.plugin(
-            Plugin::path_to(options)
+            Plugin::path(options)
                 .option("o-int", 9)
                 .option("o-multi", "a")
                 .option("o-multi", "b")

@@ -80,7 +80,7 @@ impl Config<'_> {
         for plugin in self.plugins {
             lines.push((
                 "plugin".to_owned(),
-                Some(plugin.path().display().to_string()),
+                Some(plugin.executable().display().to_string()),
             ));
             for (name, value) in plugin.options() {
                 lines.push((name.clone(), Some(value.clone())));

@@ -173,7 +173,7 @@ impl Node {
             return Ok(());
         };
         for plugin in &self.plugins {
-            let path = plugin.path();
+            let path = plugin.executable();
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if listed.iter().any(|status| Path::new(&status.name) == path) {
                 continue;
@@ -216,10 +216,10 @@ impl Node {
             return Ok(Some(format!("at block {reached} of {height}")));
         }
         for plugin in &self.plugins {
-            if !self.plugin_active(plugin.path()).await? {
+            if !self.plugin_active(plugin.executable()).await? {
                 return Ok(Some(format!(
                     "plugin {} is not active",
-                    plugin.path().display()
+                    plugin.executable().display()
                 )));
             }
         }

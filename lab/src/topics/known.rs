@@ -43,7 +43,7 @@ pub async fn known(lab: &Lab) -> Result<BTreeSet<String>> {
 
     let probe = probe(lab.dir(), &words)?;
     let log = node.log().from_now()?;
-    node.plugin_start(&Plugin::path_to(&probe)).await?;
+    node.plugin_start(&Plugin::path(&probe)).await?;
     let complaints = log.lines_with(UNKNOWN)?;
     node.plugin_stop("probe.sh").await?;
     for complaint in &complaints {

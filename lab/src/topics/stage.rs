@@ -238,7 +238,7 @@ fn lab(
         true => "*,log",
         false => "*",
     };
-    let recorder = Plugin::path_to(recorder)
+    let recorder = Plugin::path(recorder)
         .option("eventlog-topics", topics)
         .option("eventlog-redact", false);
     // `weather.sh` says so, to be told of.
