@@ -8,7 +8,7 @@ export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
 
 CARGO ?= cargo
 
-.PHONY: help lab test bench lint doctor clean build bitcoind nextest
+.PHONY: help lab test bench lint topics doctor clean build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -30,6 +30,10 @@ lint: ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+
+topics: build ## write plugin/TOPICS.md: the notifications that lightningd sends
+	@target/debug/lab topics --markdown >plugin/TOPICS.md.new
+	@mv plugin/TOPICS.md.new plugin/TOPICS.md
 
 doctor: build ## say what was found, its version, and what to do about the rest
 	@target/debug/lab doctor

@@ -11,6 +11,7 @@
 # A shell cannot read JSON; it looks for the few words it knows. In text that a
 # user chose, a label say, quotes come as \", so that none of it looks like them.
 set -eu
+umask 077 # an invoice_creation carries a preimage
 
 events=events.txt
 

@@ -157,6 +157,12 @@ pub(crate) fn mark(program: &Path) -> Result<String> {
 /// `nodes` in the target folder that the running program comes from, else
 /// `target/nodes` here if there is one, else `cln-lab` in the user's cache.
 pub fn nodes_dir() -> PathBuf {
+    let dir = find_nodes_dir();
+    // Daemons run elsewhere, and are told of files in it.
+    std::path::absolute(&dir).unwrap_or(dir)
+}
+
+fn find_nodes_dir() -> PathBuf {
     if let Some(dir) = std::env::var_os("LAB_NODES_DIR").filter(|dir| !dir.is_empty()) {
         return dir.into();
     }

@@ -37,6 +37,8 @@
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
 //! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
+//! | [`state`] | labs that stay up, by name |
+//! | `byhand.rs` | nodes that were stopped or started behind the lab's back |
 //! | `ports.rs` | ports that no other lab has |
 //! | [`binaries`] | where bitcoind, lightningd and our own programs are |
 //! | [`Version`] (`version.rs`) | lightningd's versions |

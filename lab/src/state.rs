@@ -306,11 +306,6 @@ fn log_path_of(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.log"))
 }
 
-/// Where [`Claim::log_path`] is for the holder of this name.
-pub fn log_path(name: &str) -> PathBuf {
-    log_path_of(&dir(), name)
-}
-
 fn create_private(dir: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => Ok(()),

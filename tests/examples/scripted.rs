@@ -30,7 +30,7 @@ enum Mode {
     TakesGetinfo,
     /// It wants every notification, with `log`; it exits at `shutdown`.
     Tap,
-    /// It has the hooks `rpc_command` and `peer_connected`.
+    /// It has the hooks `rpc_command` and `peer_connected`, and is told of peers.
     Hooks,
     /// It has options of each kind.
     Options,
@@ -230,6 +230,7 @@ impl Plugin {
             Mode::BadTopic => manifest["subscriptions"] = json!(["no_such_topic"]),
             Mode::Tap => manifest["subscriptions"] = json!(["*", "log"]),
             Mode::Hooks => {
+                manifest["subscriptions"] = json!(["connect"]);
                 manifest["hooks"] = json!([
                     {"name": "rpc_command", "filters": ["listpeers"]}, "peer_connected", "htlc_accepted"
                 ]);

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         .scenario_alone("clients_that_hang", clients_that_hang)
         .scenario_alone("a_client_that_never_reads", never_reads)
         .scenario_alone("peers_that_talk_rubbish", peers_that_talk_rubbish)
-        .scenario_alone("a_plugin_that_floods", flood)
+        .since((26, 4), "a_plugin_that_floods", flood)
         .on(&[Cast::Embedded], "a_message_without_end", without_end)
         .main()
 }

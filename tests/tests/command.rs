@@ -312,7 +312,9 @@ async fn by_hand(cast: Cast) -> Outcome {
 
     // Stopped by its own method, which the lab only sees happen; the other one
     // started again by hand, as in the workshop.
+    let l2 = *traces.daemons.last().context("l2")?;
     sandbox.done(&["cli", "l2", "stop"])?;
+    ended(l2).await?;
     if cast == Cast::Lightningd {
         let dir = traces.dir.join("l2");
         // Its output stays open for as long as it runs.
@@ -326,12 +328,18 @@ async fn by_hand(cast: Cast) -> Outcome {
         ensure!(by_hand.success(), "{by_hand}");
         sandbox.done(&["cli", "l2", "getinfo"])?;
     }
-    let now = sandbox.json(&["status", "--json"])?;
-    let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
-    ensure!(
-        stranger.is_some() == (cast == Cast::Lightningd),
-        "{stranger:?}"
-    );
+    // A node answers `stop` a moment before its process goes.
+    let stranger = eventually("l2 as it was left", Duration::from_secs(10), async || {
+        let now = sandbox
+            .json(&["status", "--json"])
+            .map_err(|e| Error::usage(format!("{e:#}")))?;
+        let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
+        Ok(match stranger.is_some() == (cast == Cast::Lightningd) {
+            true => Probe::Ready(stranger),
+            false => Probe::NotYet(format!("{stranger:?}")),
+        })
+    })
+    .await?;
     sandbox.done(&["down"])?;
     if let Some(pid) = stranger {
         ensure!(!is_alive(pid as u32), "{pid}");

@@ -126,7 +126,9 @@ async fn what_survives(cast: Cast) -> Outcome {
         ensure!(bolt11 == kept, "{listed}");
     }
     let next: Value = l1.call("invoice", json!(["any", "d", "d"])).await?;
-    ensure!(next["created_index"] == 4, "{next}");
+    // Since v23.08.
+    let index = next.get("created_index");
+    ensure!(index.is_none_or(|index| *index == 4), "{next}");
     Ok(lab.stop().await?)
 }
 
@@ -250,35 +252,31 @@ async fn files(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// Less than 15 MB resident in a debug build, with two peers and a thousand
-/// invoices. (Linux tells.)
+/// Less than 15 MB resident in a debug build with two peers, most of it the
+/// executable's pages, which all nodes share; a thousand invoices take little
+/// memory of its own. (Linux tells.)
 async fn memory(cast: Cast) -> Outcome {
     let lab = cast.lab(3).start().await?;
     let l1 = lab.l1();
     for peer in &lab.nodes()[1..] {
         l1.connect(peer).await?;
     }
-    let resident = async || -> anyhow::Result<Option<u64>> {
-        let pid = l1.pid().await.context("no pid")?;
-        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-            return Ok(None);
-        };
-        let line = status
-            .lines()
-            .find_map(|l| l.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        Ok(Some(line.trim().trim_end_matches(" kB").parse()?))
+    let pid = l1.pid().await.context("no pid")?;
+    let kilobytes = |of: &str| -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(of));
+        let number = line.with_context(|| format!("no {of} in {status}"))?;
+        Ok(number.trim().trim_end_matches(" kB").parse()?)
     };
-    let Some(idle) = resident().await? else {
+    if !Path::new("/proc/self/status").exists() {
         return Ok(lab.stop().await?);
-    };
+    }
+    let resident = kilobytes("VmRSS:")?;
+    ensure!(resident < 15_000, "{resident} kB resident");
     for n in 0..1000 {
         l1.call::<Value>("invoice", json!(["any", n, "d"])).await?;
     }
-    let then = resident().await?.context("it has gone")?;
-    ensure!(
-        idle < 15_000 && then < 15_000,
-        "{idle} kB idle, {then} kB after 1000 invoices"
-    );
+    let own = kilobytes("RssAnon:")?;
+    ensure!(own < 5_000, "{own} kB of its own after 1000 invoices");
     Ok(lab.stop().await?)
 }

@@ -110,7 +110,7 @@ async fn file_of(node: &Node) -> anyhow::Result<Option<PathBuf>> {
     if !running {
         return Ok(None);
     }
-    let configs: Value = node.call("listconfigs", json!({})).await?;
-    let file = &configs["configs"]["eventlog-file"]["value_str"];
+    let stats: Value = node.call("eventlog-stats", json!({})).await?;
+    let file = &stats["file"];
     Ok(Some(file.as_str().unwrap_or("eventlog.jsonl").into()))
 }

@@ -27,6 +27,7 @@ mod spec;
 mod start;
 mod status;
 mod stop;
+mod topics;
 mod up;
 mod which;
 mod workshop;
@@ -103,6 +104,8 @@ enum Command {
     Start(start::Args),
     /// Stop a node and start it again
     Restart(restart::Args),
+    /// Show lightningd's notifications: the table, and the messages as nodes send them
+    Topics(topics::Args),
     /// Say which programs were found, their versions, and what to do about what is missing
     Doctor(doctor::Args),
     /// Print a script that completes `lab` in a shell
@@ -159,6 +162,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Stop(args) => stop::run(args).await,
         Command::Start(args) => start::run(args).await,
         Command::Restart(args) => restart::run(args).await,
+        Command::Topics(args) => topics::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Completions(args) => completions::run(&args),
     }

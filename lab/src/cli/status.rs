@@ -39,6 +39,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if found.is_empty() {
             found.push(Named {
                 name: one.dir.display().to_string(),
+                // Who holds it, and since when, is known by name only.
                 up: Some(Up {
                     dir: one.dir,
                     pid: 0,
@@ -90,8 +91,8 @@ async fn look(lab: &Named) -> Value {
     json!({
         "name": lab.name,
         "state": "up",
-        "pid": up.pid,
-        "since": up.since,
+        "pid": (up.pid != 0).then_some(up.pid),
+        "since": (up.since != 0).then_some(up.since),
         "dir": up.dir,
         "bitcoind": {
             "running": !height.is_null(),
@@ -141,7 +142,7 @@ fn print(lab: &Value) -> std::io::Result<()> {
     let since = SystemTime::UNIX_EPOCH + Duration::from_secs(lab["since"].as_u64().unwrap_or(0));
     let age = since.elapsed().unwrap_or_default().as_secs();
     let held = match lab["pid"].as_u64() {
-        Some(0) | None => String::new(),
+        None => String::new(),
         Some(pid) => format!(
             ", for {}, held by process {pid}",
             humantime::format_duration(Duration::from_secs(age))

@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::chain::Chain;
 use super::config::Config;
@@ -56,6 +57,8 @@ pub struct Node {
     /// Where it listens, once it does.
     pub bound: OnceLock<Vec<SocketAddr>>,
     ending: watch::Sender<Ending>,
+    /// What listens on the node's port and on its socket.
+    listeners: Mutex<Vec<AbortHandle>>,
 }
 
 impl Node {
@@ -125,14 +128,38 @@ impl Node {
         });
     }
 
-    /// Ends everything but the process: plugins, then links. Returns when it is
-    /// done, whoever began it.
+    /// Runs a task that listens, until the node stops.
+    pub fn listen(&self, listener: impl Future<Output = ()> + Send + 'static) {
+        let task = tokio::spawn(listener).abort_handle();
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        listeners.push(task);
+    }
+
+    /// Ends everything but the process: plugins, then links, port, socket and pid
+    /// file. Returns when it is done, whoever began it: who is told so may start
+    /// the next node in this place at once.
     pub async fn stop(self: &Arc<Self>) {
         let mut ending = self.watch_ending();
         if *ending.borrow_and_update() == Ending::No {
             self.advance_ending(Ending::Stopping);
             plugins::lifecycle::shutdown(self).await;
             self.peers.close();
+            for listener in self
+                .listeners
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain(..)
+            {
+                listener.abort();
+            }
+            // An aborted task lets its socket go when it is next its turn.
+            tokio::task::yield_now().await;
+            for file in [&self.config.rpc_file, &self.config.pid_file] {
+                let _ = fs::remove_file(file);
+            }
             self.advance_ending(Ending::Stopped);
         }
         let _ = ending.wait_for(|e| *e >= Ending::Stopped).await;
@@ -155,6 +182,7 @@ pub async fn run(config: Config) -> Result<u8, String> {
     let node = Arc::new(Node {
         chain: Chain::new(config.bitcoin.clone()),
         ending: watch::Sender::new(Ending::No),
+        listeners: Mutex::default(),
         bound: OnceLock::new(),
         store: Mutex::new(store),
         features: Mutex::new(features),
@@ -174,8 +202,6 @@ pub async fn run(config: Config) -> Result<u8, String> {
     let ended = live(&node).await;
     // However it ended, nothing of it stays.
     node.stop().await;
-    let _ = fs::remove_file(&node.config.rpc_file);
-    let _ = fs::remove_file(&node.config.pid_file);
     ended
 }
 

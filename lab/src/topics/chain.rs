@@ -1,6 +1,8 @@
 //! The chain, and the node's books: `block_added`, `balance_snapshot`,
 //! `coin_movement`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
@@ -49,19 +51,29 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .since(25, 9),
 ];
 
+/// Before v23.08 the block was in `params.block`, not `params.block_added`.
+fn block(mut event: Event) -> Event {
+    if event.payload["block"].is_object() {
+        event.payload = event.payload["block"].take();
+    }
+    event
+}
+
 async fn block_added(stage: &Stage) -> Result<()> {
     let bitcoind = stage.lab().bitcoind();
     let before = bitcoind.height().await?;
     let hashes = stage.lab().mine(3).await?;
     for node in stage.lab().nodes() {
+        let height = |event: &Event| event.payload["height"].as_u64();
         stage
             .first_where(node, "block_added", "of the last", |payload| {
-                payload["height"] == before + 3
+                let block = payload.get("block").unwrap_or(payload);
+                block["height"] == before + 3
             })
             .await?;
-        let mut told = stage.all(node, "block_added").await?;
+        let told = stage.all(node, "block_added").await?.into_iter().map(block);
         // At its start a node catches up with the chain.
-        told.retain(|event| event.payload["height"].as_u64() > Some(before));
+        let told: Vec<Event> = told.filter(|event| height(event) > Some(before)).collect();
         holds(told.len() == 3, || format!("{}: {told:?}", node.name()))?;
         for (n, (event, hash)) in told.iter().zip(&hashes).enumerate() {
             same(event, "height", before + 1 + n as u64)?;
@@ -234,10 +246,20 @@ async fn in_channels(stage: &Stage) -> Result<()> {
 
 async fn unilateral(stage: &Stage) -> Result<()> {
     const GIFT: u64 = 100_000_000;
+    const SWEEP: Duration = Duration::from_secs(60);
     let (l1, l2) = stage.pair();
     let specs = [OpenChannel::new(l1, l2).push_msat(GIFT)];
     let channels = stage.lab().open_channels(&specs).await?;
     let account = channels[0].channel_id.as_str();
+    let listed = l1.channels_with(l2).await?;
+    let delays = ["our_to_self_delay", "their_to_self_delay"];
+    let delay = delays
+        .iter()
+        .filter_map(|name| listed.first()?[name].as_u64());
+    let delay = delay.max().ok_or_else(|| Error::Answer {
+        from: "l1: listpeerchannels".to_owned(),
+        why: format!("no {} in {listed:?}", delays[0]),
+    })?;
     l2.stop().await?;
     let closed: Value = l1
         .call("close", json!({"id": account, "unilateraltimeout": 1}))
@@ -261,12 +283,12 @@ async fn unilateral(stage: &Stage) -> Result<()> {
     }
 
     // Our own part can be taken after the delay that the peer asked for (BOLT 3).
-    let sweep = eventually("l1 to sweep its part", crate::PATIENCE, async || {
-        if let Some(sweep) = bitcoind.mempool().await?.pop() {
-            return Ok(Probe::Ready(sweep));
-        }
-        stage.lab().mine(1).await?;
-        Ok(Probe::NotYet(format!("block {}", bitcoind.height().await?)))
+    stage.lab().mine(delay).await?;
+    let sweep = eventually("l1 to sweep its part", SWEEP, async || {
+        Ok(match bitcoind.mempool().await?.pop() {
+            Some(sweep) => Probe::Ready(sweep),
+            None => Probe::NotYet(format!("none, {delay} blocks later")),
+        })
     })
     .await?;
     bitcoind.mine_until_confirmed(&sweep).await?;

@@ -8,14 +8,14 @@ use crate::{Error, Event, Invoice, Node, Result, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
-        "forward_event_settled",
+        "forward_event_offered_and_settled",
         &["forward_event"],
         3,
         "l1 pays l3 through l2: offered, then settled, at l2 alone",
         |stage| Box::pin(settled(stage)),
     ),
     Scenario::new(
-        "forward_event_failed",
+        "forward_event_failed_and_local_failed",
         &["forward_event"],
         3,
         "l3 refuses a payment that l2 forwards: offered, then failed; \

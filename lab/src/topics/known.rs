@@ -19,7 +19,11 @@ use crate::{Error, Lab, Plugin, Result};
 /// No topic: lightningd must complain of it, or it never complains.
 const NOT_A_TOPIC: &str = "not_a_topic_of_anyones";
 
-/// How long names of topics are.
+/// How many subscriptions a probe has: a plugin must be up within a minute, and
+/// lightningd v23.02 takes milliseconds for each complaint.
+const AT_ONCE: usize = 4000;
+
+/// How long names of topics are; they are of lower case letters and `_`.
 const LENGTH: std::ops::RangeInclusive<usize> = 3..=40;
 
 /// The topics that the first node of a lab knows: lightningd's own, and those that
@@ -41,16 +45,19 @@ pub async fn known(lab: &Lab) -> Result<BTreeSet<String>> {
         words_of(Path::new(&plugin.name), &mut words)?;
     }
 
-    let probe = probe(lab.dir(), &words)?;
-    let log = node.log().from_now()?;
-    node.plugin_start(&Plugin::path(&probe)).await?;
-    let complaints = log.lines_with(UNKNOWN)?;
-    node.plugin_stop("probe.sh").await?;
-    for complaint in &complaints {
-        if let Some((_, word)) = complaint.rsplit_once("topic '")
-            && let Some((word, _)) = word.split_once('\'')
-        {
-            words.remove(word);
+    let all: Vec<String> = words.iter().cloned().collect();
+    for some in all.chunks(AT_ONCE) {
+        let probe = probe(lab.dir(), some)?;
+        let log = node.log().from_now()?;
+        node.plugin_start(&Plugin::path(&probe)).await?;
+        let complaints = log.lines_with(UNKNOWN)?;
+        node.plugin_stop("probe.sh").await?;
+        for complaint in &complaints {
+            if let Some((_, word)) = complaint.rsplit_once("topic '")
+                && let Some((word, _)) = word.split_once('\'')
+            {
+                words.remove(word);
+            }
         }
     }
     if words.contains(NOT_A_TOPIC) {
@@ -71,7 +78,7 @@ fn words_of(program: &Path, words: &mut BTreeSet<String>) -> Result<()> {
     let bytes = fs::read(program).doing("read", program)?;
     let strings = data_of(&bytes).into_iter();
     for string in strings.flat_map(|data| data.split(|byte| *byte == 0)) {
-        let is_part = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+        let is_part = |byte: &&u8| matches!(byte, b'a'..=b'z' | b'_');
         let length = string.iter().rev().take_while(is_part).count();
         let ends = (1..=length.min(*LENGTH.end())).filter(|n| LENGTH.contains(n));
         for end in ends {
@@ -89,7 +96,7 @@ fn words_of(program: &Path, words: &mut BTreeSet<String>) -> Result<()> {
 
 /// What a program has loaded that is not code: in an ELF file for 64 bits the
 /// sections of the type PROGBITS that are allocated and not executable (elf(5)).
-/// Of any other file all of it. It keeps thousands of symbols' names out.
+/// Of any other file all of it. It keeps symbols' names out.
 fn data_of(program: &[u8]) -> Vec<&[u8]> {
     const PROGBITS: u64 = 1;
     const ALLOCATED: u64 = 2;
@@ -121,7 +128,7 @@ fn data_of(program: &[u8]) -> Vec<&[u8]> {
 }
 
 /// A plugin that subscribes to all of these and does nothing.
-fn probe(folder: &Path, words: &BTreeSet<String>) -> Result<PathBuf> {
+fn probe(folder: &Path, words: &[String]) -> Result<PathBuf> {
     let manifest = json!({
         "dynamic": true,
         "options": [],

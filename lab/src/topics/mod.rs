@@ -38,8 +38,8 @@ pub use document::markdown;
 pub use known::known;
 pub use scenario::{Recorded, Report, Scenario};
 pub use stage::Stage;
-pub(crate) use table::known_to;
 pub use table::{Field, Presence, Release, Sender, TOPICS, Topic};
+pub(crate) use table::{is_native, known_to};
 
 /// Every scenario, by subject.
 pub const SCENARIOS: &[&[Scenario]] = &[

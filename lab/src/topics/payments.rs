@@ -19,8 +19,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "sendpay_failure",
         &["sendpay_failure"],
         2,
-        "l1 sends a payment for an invoice that l2 has deleted: code 203; \
-         and one for more than its channel has",
+        "l1 sends a payment for an invoice that l2 has deleted: code 203, at l1 alone",
         |stage| Box::pin(sendpay_failure(stage)),
     ),
     Scenario::new(

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A plugin whose manifest is in the file beside it, and which does nothing.
+# A plugin whose manifest is in the file beside it, and which does nothing; but as
+# it takes `shutdown`, it has to end then.
 while read -r line; do
     id=$(printf '%s\n' "$line" | sed -n 's/.*"id" *: *\("[^"]*"\|[0-9]*\).*/\1/p')
     case $line in
@@ -8,5 +9,6 @@ while read -r line; do
         cat "${0%/*}/probe.json"
         printf '}\n\n' ;;
     *'"method":"init"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n\n' "$id" ;;
+    *'"method":"shutdown"'*) exit ;;
     esac
 done

@@ -18,6 +18,21 @@ use crate::{
 /// The plugin that records.
 pub(super) const RECORDER: &str = "eventlog";
 
+/// Shipped plugins that no scenario needs. Each is a process, and starts with the node.
+const LEFT_OUT: [&str; 11] = [
+    "autoclean",
+    "bookkeeper",
+    "chanbackup",
+    "cln-renepay",
+    "commando",
+    "exposesecret",
+    "funder",
+    "keysend",
+    "recklessrpc",
+    "recover",
+    "sql",
+];
+
 /// How long a notification may take: what needs a block comes with an old
 /// lightningd after up to 30 s.
 const ARRIVES: Duration = Duration::from_secs(60);
@@ -245,6 +260,11 @@ fn lab(
     let lab = Lab::builder().allow_broken("plugin-weather.sh: hail");
     Ok((0..scenario.nodes).fold(lab, |lab, _| {
         let mut node = NodeSpec::new().kind(kind).plugin(recorder.clone());
+        if version.is_some() {
+            node = LEFT_OUT
+                .iter()
+                .fold(node, |node, plugin| node.option("disable-plugin", plugin));
+        }
         for (name, value) in scenario.options {
             node = match value {
                 Some(value) => node.option(*name, value),

@@ -241,6 +241,11 @@ pub(crate) fn known_to(version: Option<&Version>) -> impl Iterator<Item = &'stat
         .filter(|name| *name != "log")
 }
 
+/// True for a topic that lightningd itself sends: a plugin may not.
+pub(crate) fn is_native(name: &str) -> bool {
+    Topic::find(name).is_some_and(|topic| topic.sender == Sender::Lightningd)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -106,6 +106,18 @@ impl LinkHandler {
             .map_or(Phase::Handshake, |f| f.phase)
     }
 
+    /// Has a channel refused that the peer wants to open; `fundchannel` over
+    /// there shows the words.
+    fn refuse_channel(&self, node_id: PublicKey, channel_id: ChannelId) {
+        let data = "this is an embedded node: it has no channels".into();
+        lock(&self.to_send).push(MessageSendEvent::HandleError {
+            node_id,
+            action: msgs::ErrorAction::SendErrorMessage {
+                msg: msgs::ErrorMessage { channel_id, data },
+            },
+        });
+    }
+
     /// Has a warning sent to the peer and the link closed, at the next
     /// `process_events`.
     pub fn warn_and_disconnect(&self, node_id: PublicKey, text: &str) {
@@ -166,7 +178,7 @@ impl BaseMessageHandler for LinkHandler {
     }
 }
 
-/// Every message about a channel goes to LDK's handler that refuses channels.
+/// Every other message about a channel goes to LDK's handler that refuses them.
 macro_rules! refuse {
     ($($method:ident($msg:ty);)*) => {
         $(fn $method(&self, id: PublicKey, msg: $msg) {
@@ -178,8 +190,6 @@ macro_rules! refuse {
 
 impl ChannelMessageHandler for LinkHandler {
     refuse! {
-        handle_open_channel(&msgs::OpenChannel);
-        handle_open_channel_v2(&msgs::OpenChannelV2);
         handle_accept_channel(&msgs::AcceptChannel);
         handle_accept_channel_v2(&msgs::AcceptChannelV2);
         handle_funding_created(&msgs::FundingCreated);
@@ -213,6 +223,14 @@ impl ChannelMessageHandler for LinkHandler {
         handle_channel_reestablish(&msgs::ChannelReestablish);
         handle_channel_update(&msgs::ChannelUpdate);
         handle_error(&msgs::ErrorMessage);
+    }
+
+    fn handle_open_channel(&self, id: PublicKey, msg: &msgs::OpenChannel) {
+        self.refuse_channel(id, msg.common_fields.temporary_channel_id);
+    }
+
+    fn handle_open_channel_v2(&self, id: PublicKey, msg: &msgs::OpenChannelV2) {
+        self.refuse_channel(id, msg.common_fields.temporary_channel_id);
     }
 
     fn handle_commitment_signed_batch(

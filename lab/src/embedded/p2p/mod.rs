@@ -206,7 +206,7 @@ pub fn listen(node: &Arc<Node>) -> Result<Vec<SocketAddr>, String> {
         socket.bind(*addr).map_err(fail)?;
         let listener = socket.listen(1024).map_err(fail)?;
         bound.push(listener.local_addr().map_err(fail)?);
-        tokio::spawn(accept(node.clone(), listener));
+        node.listen(accept(node.clone(), listener));
     }
     Ok(bound)
 }

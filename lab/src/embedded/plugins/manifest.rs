@@ -4,42 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::embedded::features::{FeatureSet, unhex};
 use crate::embedded::options::parse_bool;
-
-/// The topics that lightningd itself sends. A plugin may not send them.
-pub const NATIVE_TOPICS: &[&str] = &[
-    "balance_snapshot",
-    "block_added",
-    "channel_open_failed",
-    "channel_opened",
-    "channel_state_changed",
-    "coin_movement",
-    "connect",
-    "custommsg",
-    "deprecated_oneshot",
-    "disconnect",
-    "forward_event",
-    "invoice_creation",
-    "invoice_payment",
-    "log",
-    "onionmessage_forward_fail",
-    "openchannel_peer_sigs",
-    "plugin_started",
-    "plugin_stopped",
-    "sendpay_failure",
-    "sendpay_success",
-    "shutdown",
-    "warning",
-];
-
-/// The topics of the plugins that come with lightningd: known there, so nothing
-/// to warn of here, though nobody sends them.
-pub const SHIPPED_TOPICS: &[&str] = &[
-    "channel_hint_update",
-    "pay_failure",
-    "pay_part_end",
-    "pay_part_start",
-    "pay_success",
-];
+use crate::topics;
 
 /// The hooks that lightningd has. The embedded node calls two of them.
 pub const HOOKS: &[&str] = &[
@@ -298,7 +263,7 @@ fn topics(result: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
                 "\"result.notifications[{i}].name\" missing or not a string."
             ));
         };
-        if NATIVE_TOPICS.contains(&name) {
+        if topics::is_native(name) {
             return wrong(format!(
                 "plugin attempted to register a native notification topic \"{name}\", \
                  these may however only be sent by lightningd"
@@ -488,6 +453,16 @@ mod tests {
 
     fn read(result: Value) -> Result<Manifest, Refusal> {
         Manifest::read(&json!({ "result": result }), "…")
+    }
+
+    #[test]
+    fn native_topics() {
+        for topic in ["connect", "plugin_stopped", "shutdown"] {
+            assert!(topics::is_native(topic), "{topic}");
+        }
+        for topic in ["pay_part_start", "mine"] {
+            assert!(!topics::is_native(topic), "{topic}");
+        }
     }
 
     #[test]

@@ -71,23 +71,24 @@ pub fn listen(node: &Arc<Node>) -> io::Result<()> {
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(node.config.rpc_file_mode))?;
-    let node = node.clone();
-    tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(serve(node.clone(), stream));
-                }
-                Err(e) => {
-                    // Most likely no file descriptor is left: let some go first.
-                    node.log
-                        .unusual("jsonrpc", format!("accepting a connection: {e}"));
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+    node.listen(accept(node.clone(), listener));
+    Ok(())
+}
+
+async fn accept(node: Arc<Node>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(node.clone(), stream));
+            }
+            Err(e) => {
+                // Most likely no file descriptor is left: let some go first.
+                node.log
+                    .unusual("jsonrpc", format!("accepting a connection: {e}"));
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    });
-    Ok(())
+    }
 }
 
 async fn serve(node: Arc<Node>, stream: UnixStream) {
