@@ -10,7 +10,7 @@
 //! # async fn test() -> cln_lab::Result<()> {
 //! let lab = Lab::builder().nodes(2).start().await?;
 //! let (l1, l2) = (lab.l1(), lab.l2());
-//! l1.plugin_start(&Plugin::path_to("target/debug/eventlog")).await?;
+//! l1.plugin_start(&Plugin::path("target/debug/eventlog")).await?;
 //! l1.connect(l2).await?;
 //!
 //! let mut events = Events::open(l1.network_dir().join("eventlog.jsonl"));

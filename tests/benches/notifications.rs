@@ -45,10 +45,10 @@ async fn bench() -> Outcome {
         .start()
         .await?;
     let l1 = lab.l1();
-    l1.plugin_start(&Plugin::path_to(program("flood")?)).await?;
+    l1.plugin_start(&Plugin::path(program("flood")?)).await?;
 
     let eventlog = Receiver {
-        plugin: Plugin::path_to(program("eventlog")?)
+        plugin: Plugin::path(program("eventlog")?)
             .option("eventlog-topics", "flood")
             .option("eventlog-file", "flood.jsonl"),
         process: "eventlog",
@@ -180,7 +180,7 @@ async fn turn(l1: &Node, receiver: &Receiver) -> anyhow::Result<(Duration, f64)>
     {
         check_order(&receiver.file)?;
     }
-    l1.plugin_stop(&receiver.plugin.path().display().to_string())
+    l1.plugin_stop(&receiver.plugin.executable().display().to_string())
         .await?;
     Ok((last - started, highest.unwrap_or(f64::NAN) / 1000.0))
 }
@@ -209,7 +209,7 @@ fn check_order(path: &Path) -> Outcome {
 fn script(path: &Path, command: &str) -> anyhow::Result<Plugin> {
     std::fs::write(path, format!("#!/bin/sh\n{command}\n"))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    Ok(Plugin::path_to(path))
+    Ok(Plugin::path(path))
 }
 
 /// The same in Python, kindly: the file stays open, and is written line by line.

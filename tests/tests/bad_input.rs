@@ -339,7 +339,7 @@ async fn flood(cast: Cast) -> Outcome {
         ),
     )?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
-    let plugin = Plugin::path_to(&path);
+    let plugin = Plugin::path(&path);
     let start = l1.plugin_start(&plugin);
     let meanwhile = async {
         l1.log().wait_for("plugin-flood: and on").await?;

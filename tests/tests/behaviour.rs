@@ -56,7 +56,7 @@ async fn plugins(cast: Cast) -> Outcome {
     write_plugins(scripts.path())?;
     let lab = lab(cast, 1, |l1| {
         // Most of them are meant to be refused, or to die.
-        l1.plugin(Plugin::path_to(at_start)).allow_plugin_death("*")
+        l1.plugin(Plugin::path(at_start)).allow_plugin_death("*")
     })
     .await?;
     let folder = lab.l1().dir().join("plugins");
@@ -74,7 +74,7 @@ async fn configs(cast: Cast) -> Outcome {
     )?;
     let lab = lab(cast, 1, |l1| {
         l1.plugin(
-            Plugin::path_to(options)
+            Plugin::path(options)
                 .option("o-int", 9)
                 .option("o-multi", "a")
                 .option("o-multi", "b")

@@ -44,14 +44,14 @@ fn main() -> ExitCode {
 async fn flooded(cast: Cast, options: &[(&str, &str)]) -> anyhow::Result<Lab> {
     let lab = cast.lab(1).start().await?;
     lab.l1()
-        .plugin_start(&Plugin::path_to(program("flood")?))
+        .plugin_start(&Plugin::path(program("flood")?))
         .await?;
     lab.l1().plugin_start(&eventlog(options)?).await?;
     Ok(lab)
 }
 
 fn eventlog(options: &[(&str, &str)]) -> anyhow::Result<Plugin> {
-    let plugin = Plugin::path_to(program("eventlog")?);
+    let plugin = Plugin::path(program("eventlog")?);
     Ok(options
         .iter()
         .fold(plugin, |plugin, (name, value)| plugin.option(*name, value)))
@@ -166,7 +166,7 @@ async fn plugin_stop_with_backlog(cast: Cast) -> Outcome {
 
 async fn seq_goes_on(cast: Cast) -> Outcome {
     let plugin = eventlog(&[("eventlog-topics", "flood")])?;
-    let flooding = Plugin::path_to(program("flood")?);
+    let flooding = Plugin::path(program("flood")?);
     let lab = cast
         .lab(1)
         .plugin(plugin.clone())
@@ -186,7 +186,7 @@ async fn seq_goes_on(cast: Cast) -> Outcome {
         Signal::SIGKILL,
     )?;
     eventually("eventlog to be gone", Duration::from_secs(10), async || {
-        Ok(match l1.plugin_active(plugin.path()).await? {
+        Ok(match l1.plugin_active(plugin.executable()).await? {
             false => Probe::Ready(()),
             true => Probe::NotYet("it is listed".to_owned()),
         })
@@ -475,7 +475,7 @@ async fn bad_values(cast: Cast) -> Outcome {
     ] {
         let spec = NodeSpec::new()
             .kind(cast.kind_of(0))
-            .plugin(Plugin::path_to(program("flood")?))
+            .plugin(Plugin::path(program("flood")?))
             .option("plugin", program("eventlog")?.display())
             .option(option, value);
         let lab = Lab::builder().node(spec).start().await?;

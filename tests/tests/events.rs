@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 async fn eventlog(cast: Cast, topics: &str) -> anyhow::Result<Lab> {
-    let plugin = Plugin::path_to(program("eventlog")?).option("eventlog-topics", topics);
+    let plugin = Plugin::path(program("eventlog")?).option("eventlog-topics", topics);
     Ok(cast.lab(2).plugin(plugin).keep(Keep::Never).start().await?)
 }
 

@@ -39,7 +39,7 @@ fn gate(outcome: cln_lab::Result<()>) -> anyhow::Result<Vec<String>> {
 
 /// `failing_handler` panics on `disconnect`, which it logs at the worst level.
 async fn log_broken(lab: &Lab) -> Outcome {
-    let plugin = Plugin::path_to(program("failing_handler")?);
+    let plugin = Plugin::path(program("failing_handler")?);
     lab.l1().plugin_start(&plugin).await?;
     lab.l1().connect(lab.l2()).await?;
     lab.l1().disconnect(lab.l2()).await?;
@@ -78,7 +78,7 @@ async fn broken(cast: Cast) -> Outcome {
 
 async fn kill_eventlog(lab: &Lab) -> Outcome {
     lab.l1()
-        .plugin_start(&Plugin::path_to(program("eventlog")?))
+        .plugin_start(&Plugin::path(program("eventlog")?))
         .await?;
     let pid = lab.l1().process_with("/eventlog").await?.pid;
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
@@ -106,13 +106,12 @@ async fn plugin_death(cast: Cast) -> Outcome {
 async fn no_death(cast: Cast) -> Outcome {
     let lab = one(spec(cast)).await?;
     let l1 = lab.l1();
-    l1.plugin_start(&Plugin::path_to(program("eventlog")?))
-        .await?;
+    l1.plugin_start(&Plugin::path(program("eventlog")?)).await?;
     l1.plugin_stop("eventlog").await?;
     for text in ["exit 1", "echo '}'; sleep 1000"] {
         let script = lab.dir().join("refused");
         write_script(&script, text)?;
-        let refused = l1.plugin_start(&Plugin::path_to(&script)).await;
+        let refused = l1.plugin_start(&Plugin::path(&script)).await;
         ensure!(
             refused.as_ref().err().and_then(Error::rpc_code) == Some(-3),
             "{refused:?}"

@@ -42,7 +42,7 @@ fn script(folder: &Path, name: &str, mode: &str) -> anyhow::Result<Plugin> {
         name,
         &format!("exec '{}' {mode} {name}", scripted.display()),
     )
-    .map(Plugin::path_to)
+    .map(Plugin::path)
 }
 
 fn write_script(folder: &Path, name: &str, body: &str) -> anyhow::Result<PathBuf> {
@@ -150,7 +150,7 @@ async fn notifications(cast: Cast) -> Outcome {
     let started = &seen[1]["params"]["plugin_started"];
     ensure!(started["plugin_name"] == "other", "{started}");
     ensure!(
-        started["plugin_path"] == other.path().display().to_string(),
+        started["plugin_path"] == other.executable().display().to_string(),
         "{started}"
     );
     ensure!(started["methods"][0] == "other-hi", "{started}");
@@ -369,7 +369,7 @@ async fn death(cast: Cast) -> Outcome {
         .context("no pid")?;
     kill(Pid::from_raw(pid), Signal::SIGKILL)?;
     eventually("the node to notice", SOON, async || {
-        Ok(match l1.plugin_active(plugin.path()).await? {
+        Ok(match l1.plugin_active(plugin.executable()).await? {
             false => Probe::Ready(()),
             true => Probe::NotYet("still active".to_owned()),
         })
@@ -469,7 +469,7 @@ async fn no_plugin_outlives(cast: Cast) -> Outcome {
             .node(
                 NodeSpec::new()
                     .kind(NodeKind::Embedded)
-                    .plugin(Plugin::path_to(&deaf)),
+                    .plugin(Plugin::path(&deaf)),
             )
             .start()
             .await?;

@@ -69,7 +69,7 @@ async fn gone(pids: &[u32], dir: &Path) -> Outcome {
 async fn stop_leaves_nothing(cast: Cast) -> Outcome {
     let lab = cast.lab(2).start().await?;
     lab.l1()
-        .plugin_start(&Plugin::path_to(program("eventlog")?))
+        .plugin_start(&Plugin::path(program("eventlog")?))
         .await?;
     let (pids, dir) = traces(&lab).await?;
     lab.stop().await?;

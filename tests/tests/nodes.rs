@@ -55,7 +55,7 @@ async fn typed_requests(cast: Cast) -> Outcome {
     std::fs::set_permissions(&options, std::fs::Permissions::from_mode(0o700))?;
     let spec = |place| NodeSpec::new().kind(cast.kind_of(place));
     let lab = Lab::builder()
-        .node(spec(0).plugin(Plugin::path_to(&options)))
+        .node(spec(0).plugin(Plugin::path(&options)))
         .node(spec(1))
         .start()
         .await?;

@@ -70,7 +70,7 @@ async fn library(name: &str, cast: Cast) -> Outcome {
     );
     write_executable(&wrapper, &text)?;
     let records = folder.path().join("records");
-    let plugin = Plugin::path_to(&wrapper).option("events-file", records.display());
+    let plugin = Plugin::path(&wrapper).option("events-file", records.display());
 
     let lab = cast.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());

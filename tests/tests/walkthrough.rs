@@ -61,7 +61,7 @@ async fn part_one(cast: Cast) -> Outcome {
     let (l1, l2) = (lab.l1(), lab.l2());
     let myplugin = lab.dir().join("myplugin");
     write_myplugin(&myplugin, &["connect", "disconnect"])?;
-    l1.plugin_start(&Plugin::path_to(&myplugin)).await?;
+    l1.plugin_start(&Plugin::path(&myplugin)).await?;
 
     let answer = l1.connect(l2).await?;
     l1.disconnect(l2).await?;
@@ -99,8 +99,8 @@ async fn part_two(cast: Cast) -> Outcome {
     let lab = cast.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let eventlog = program("eventlog")?;
-    l1.plugin_start(&Plugin::path_to(&eventlog)).await?;
-    l2.plugin_start(&Plugin::path_to(&eventlog).option("eventlog-format", "text"))
+    l1.plugin_start(&Plugin::path(&eventlog)).await?;
+    l2.plugin_start(&Plugin::path(&eventlog).option("eventlog-format", "text"))
         .await?;
 
     l1.connect(l2).await?;
@@ -168,7 +168,7 @@ async fn restart_on_change(cast: Cast) -> Outcome {
     let lab = cast.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let myplugin = lab.dir().join("myplugin");
-    let plugin = Plugin::path_to(&myplugin);
+    let plugin = Plugin::path(&myplugin);
     let mut records = records_of(&myplugin);
 
     write_myplugin(&myplugin, &["connect"])?;
@@ -201,7 +201,7 @@ async fn refused_plugin(cast: Cast) -> Outcome {
     let l1 = lab.l1();
     let broken = lab.dir().join("broken");
     write_script(&broken, "#!/bin/sh\nexit 1\n")?;
-    match l1.plugin_start(&Plugin::path_to(&broken)).await {
+    match l1.plugin_start(&Plugin::path(&broken)).await {
         Err(Error::Rpc {
             code: Some(-3),
             message,
@@ -218,7 +218,7 @@ async fn refused_plugin(cast: Cast) -> Outcome {
         other => anyhow::bail!("{other:?}"),
     }
     let missing = l1
-        .plugin_start(&Plugin::path_to("/nowhere/at/all"))
+        .plugin_start(&Plugin::path("/nowhere/at/all"))
         .await
         .expect_err("there is none");
     ensure!(missing.rpc_code() == Some(-32602), "{missing}");
@@ -227,8 +227,7 @@ async fn refused_plugin(cast: Cast) -> Outcome {
         "{missing}"
     );
 
-    l1.plugin_start(&Plugin::path_to(program("eventlog")?))
-        .await?;
+    l1.plugin_start(&Plugin::path(program("eventlog")?)).await?;
     Ok(lab.stop().await?)
 }
 
@@ -241,7 +240,7 @@ async fn failing_handler(cast: Cast) -> Outcome {
         .start()
         .await?;
     let (l1, l2) = (lab.l1(), lab.l2());
-    let plugin = Plugin::path_to(program("failing_handler")?);
+    let plugin = Plugin::path(program("failing_handler")?);
     l1.plugin_start(&plugin).await?;
     let before = l1.process_with("failing_handler").await?.pid;
 
@@ -260,7 +259,7 @@ async fn failing_handler(cast: Cast) -> Outcome {
         .await?;
 
     ensure!(l1.process_with("failing_handler").await?.pid == before);
-    ensure!(l1.plugin_active(plugin.path()).await?);
+    ensure!(l1.plugin_active(plugin.executable()).await?);
     Ok(lab.stop().await?)
 }
 
@@ -271,7 +270,7 @@ async fn from_scratch_ignores(cast: Cast) -> Outcome {
     let (l1, l2) = (lab.l1(), lab.l2());
     let myplugin = lab.dir().join("myplugin");
     write_myplugin(&myplugin, &["no_such_topic", "connect"])?;
-    l1.plugin_start(&Plugin::path_to(&myplugin)).await?;
+    l1.plugin_start(&Plugin::path(&myplugin)).await?;
     l1.connect(l2).await?;
     records_of(&myplugin).expect_in_order(&["connect"]).await?;
     ensure!(l1.plugin_active(&myplugin).await?);

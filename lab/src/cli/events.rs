@@ -93,7 +93,7 @@ async fn recorded(node: &Node, start: bool) -> anyhow::Result<PathBuf> {
             .display()
             .to_string())
     );
-    let plugin = Plugin::path_to(program?);
+    let plugin = Plugin::path(program?);
     node.plugin_start(&plugin)
         .await
         .with_context(|| format!("start eventlog on {}", node.name()))?;

@@ -108,7 +108,7 @@ fn find(path: &str) -> Result<Plugin, String> {
             found.display()
         ));
     }
-    Ok(Plugin::path_to(found))
+    Ok(Plugin::path(found))
 }
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ mod tests {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         assert_eq!(
-            (plugin.path(), seen),
+            (plugin.executable(), seen),
             (Path::new("/bin/sh"), expected.to_vec())
         );
         for wrong in [

@@ -30,7 +30,9 @@ impl Node {
     /// here rather than which program the node is.
     pub fn supports(&self, capability: Capability) -> bool {
         match (self.implementation(), capability) {
-            (Implementation::Lightningd(_), _) => true,
+            (Implementation::Lightningd(_), _) => {
+                self.lean.as_ref().is_none_or(|lean| lean.keeps(capability))
+            }
             (
                 Implementation::Embedded(_),
                 Capability::Wallet | Capability::Channels | Capability::Payments,
@@ -45,6 +47,12 @@ impl Node {
     pub fn require(&self, capability: Capability) -> Result<()> {
         if self.supports(capability) {
             return Ok(());
+        }
+        if self.lean.is_some() {
+            return Err(Error::usage(format!(
+                "{} is lean and has not {capability}: add Capability::{capability:?} to what `lean` keeps",
+                self.name()
+            )));
         }
         Err(Error::usage(format!(
             "{} is the {}, which has not {capability}: this needs lightningd (LAB_NODE=lightningd)",

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Implementation, NETWORK, Plugin};
+use super::{Implementation, Lean, NETWORK, Plugin};
 use crate::bitcoind::{Bitcoind, write_private};
 use crate::{Error, Result};
 
@@ -22,6 +22,7 @@ pub(crate) struct Config<'a> {
     pub implementation: &'a Implementation,
     pub options: &'a [(String, Option<String>)],
     pub plugins: &'a [Plugin],
+    pub lean: Option<&'a Lean>,
     pub bitcoind: &'a Bitcoind,
     pub bitcoin_cli: &'a Path,
 }
@@ -57,6 +58,9 @@ impl Config<'_> {
             set("disable-plugin", plugin.to_owned());
         }
         if let Implementation::Lightningd(version) = self.implementation {
+            for plugin in self.lean.into_iter().flat_map(Lean::left_out) {
+                lines.push(("disable-plugin".to_owned(), Some(plugin.to_owned())));
+            }
             // Before, the developer options were a choice of the build.
             if version.at_least(23, 11) {
                 lines.push(("developer".to_owned(), None));
@@ -76,7 +80,7 @@ impl Config<'_> {
         for plugin in self.plugins {
             lines.push((
                 "plugin".to_owned(),
-                Some(plugin.path().display().to_string()),
+                Some(plugin.executable().display().to_string()),
             ));
             for (name, value) in plugin.options() {
                 lines.push((name.clone(), Some(value.clone())));

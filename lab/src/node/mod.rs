@@ -5,6 +5,7 @@ mod channels;
 mod config;
 mod health;
 mod invoices;
+mod lean;
 mod log;
 mod payments;
 mod peers;
@@ -35,6 +36,7 @@ pub(crate) use channels::open_channels;
 pub use channels::{CHANNEL_SAT, Channel, OpenChannel};
 pub(crate) use health::{Allowed, Excused, Guard};
 pub use invoices::Invoice;
+pub(crate) use lean::Lean;
 pub use log::Log;
 pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
@@ -90,6 +92,8 @@ pub struct Node {
     starts: AtomicUsize,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
+    /// Which of lightningd's own plugins it runs without.
+    lean: Option<Lean>,
     /// Always `None` for a node that another process holds.
     daemon: Arc<Mutex<Option<Daemon>>>,
     /// Where its blocks come from: what needs blocks mined mines them there.

@@ -18,7 +18,7 @@ pub struct Plugin {
 impl Plugin {
     /// The plugin at this path. lightningd looks for a relative path in places of
     /// its own, so it is made absolute here.
-    pub fn path_to(path: impl AsRef<Path>) -> Plugin {
+    pub fn path(path: impl AsRef<Path>) -> Plugin {
         let path = path.as_ref();
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Plugin {
@@ -36,7 +36,7 @@ impl Plugin {
     }
 
     /// The executable.
-    pub fn path(&self) -> &Path {
+    pub fn executable(&self) -> &Path {
         &self.path
     }
 
@@ -69,7 +69,7 @@ impl Node {
         let answer = self.call("plugin", plugin_start_params(plugin)).await;
         if answer.is_err() {
             // The caller knows; the log has it as a death.
-            let name = plugin.path().file_name().unwrap_or_default();
+            let name = plugin.executable().file_name().unwrap_or_default();
             self.excuse_ended(&name.to_string_lossy(), watch);
         }
         statuses(answer?)
@@ -107,7 +107,7 @@ impl Node {
 pub(crate) fn plugin_start_params(plugin: &Plugin) -> Value {
     let mut params = Map::new();
     params.insert("subcommand".to_owned(), json!("start"));
-    params.insert("plugin".to_owned(), json!(plugin.path()));
+    params.insert("plugin".to_owned(), json!(plugin.executable()));
     for (name, value) in plugin.options() {
         params.insert(name.clone(), json!(value));
     }

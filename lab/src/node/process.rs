@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::config::Config;
-use super::{Allowed, Excused, Holder, Implementation, Node, Plugin};
+use super::{Allowed, Excused, Holder, Implementation, Lean, Node, Plugin};
 use crate::attach::{Attached, Described, not_ours};
 use crate::bitcoind::Bitcoind;
 use crate::daemon::Daemon;
@@ -40,6 +40,8 @@ pub(crate) struct Setup<'a> {
     /// Each a line of the `config` file: name, and value if it takes one.
     pub options: Vec<(String, Option<String>)>,
     pub plugins: Vec<Plugin>,
+    /// Which of lightningd's own plugins to leave out.
+    pub lean: Option<Lean>,
     pub allowed: Allowed,
     /// The lab's folder, in which the node gets one of its name.
     pub lab_dir: &'a Path,
@@ -61,6 +63,7 @@ impl Node {
             implementation: &setup.implementation,
             options: &setup.options,
             plugins: &setup.plugins,
+            lean: setup.lean.as_ref(),
             bitcoind: setup.bitcoind,
             bitcoin_cli: setup.bitcoin_cli,
         }
@@ -74,6 +77,7 @@ impl Node {
             id: OnceLock::new(),
             starts: AtomicUsize::new(0),
             plugins: setup.plugins,
+            lean: setup.lean,
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(setup.bitcoind),
             holder: Holder::Us(Arc::clone(setup.reaper)),
@@ -102,6 +106,7 @@ impl Node {
             id: OnceLock::from(node.id.clone()),
             starts: AtomicUsize::new(0),
             plugins: Vec::new(),
+            lean: None,
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(bitcoind),
             holder: Holder::Other(attached),
@@ -168,7 +173,7 @@ impl Node {
             return Ok(());
         };
         for plugin in &self.plugins {
-            let path = plugin.path();
+            let path = plugin.executable();
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if listed.iter().any(|status| Path::new(&status.name) == path) {
                 continue;
@@ -211,10 +216,10 @@ impl Node {
             return Ok(Some(format!("at block {reached} of {height}")));
         }
         for plugin in &self.plugins {
-            if !self.plugin_active(plugin.path()).await? {
+            if !self.plugin_active(plugin.executable()).await? {
                 return Ok(Some(format!(
                     "plugin {} is not active",
-                    plugin.path().display()
+                    plugin.executable().display()
                 )));
             }
         }

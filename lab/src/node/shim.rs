@@ -68,7 +68,7 @@ impl Shim {
         let other_reader = options.open_receiver(&output).doing("open", &output)?;
         let writer = options.open_sender(&output).doing("open", &output)?;
         Ok(Shim {
-            plugin: Plugin::path_to(script),
+            plugin: Plugin::path(script),
             reader,
             writer,
             placeholders: (other_reader, other_writer),

@@ -49,7 +49,7 @@ pub async fn known(lab: &Lab) -> Result<BTreeSet<String>> {
     for some in all.chunks(AT_ONCE) {
         let probe = probe(lab.dir(), some)?;
         let log = node.log().from_now()?;
-        node.plugin_start(&Plugin::path_to(&probe)).await?;
+        node.plugin_start(&Plugin::path(&probe)).await?;
         let complaints = log.lines_with(UNKNOWN)?;
         node.plugin_stop("probe.sh").await?;
         for complaint in &complaints {

@@ -64,7 +64,7 @@ pub(super) async fn start_weather(stage: &Stage, node: &Node) -> Result<PathBuf>
     let path = stage.lab().dir().join("weather.sh");
     fs::write(&path, include_str!("weather.sh")).doing("write", &path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o700)).doing("make executable", &path)?;
-    node.plugin_start(&Plugin::path_to(&path)).await?;
+    node.plugin_start(&Plugin::path(&path)).await?;
     Ok(path)
 }
 

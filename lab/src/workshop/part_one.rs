@@ -81,7 +81,7 @@ pub(super) async fn by_hand(stage: &mut Stage<'_>, lab: &Lab, tools: &Tools) -> 
     // in a file, a script of two lines, and not in the compiled program.
     let script = lab.dir().join("myplugin");
     let records = lab.dir().join("myplugin.records");
-    let plugin = Plugin::path_to(&script);
+    let plugin = Plugin::path(&script);
     let mut events = Events::open(&records);
 
     write_plugin(stage, tools, &script, &records, &["connect"]).await?;
@@ -192,9 +192,9 @@ pub(super) fn disconnect_command(peer: &Node) -> String {
 pub(super) async fn start_plugin(step: &mut Step<'_>, lab: &Lab, plugin: &Plugin) -> Result<()> {
     let listed = lab.while_alive(lab.l1().plugin_start(plugin)).await?;
     let path = plugin
-        .path()
+        .executable()
         .canonicalize()
-        .unwrap_or_else(|_| plugin.path().to_owned());
+        .unwrap_or_else(|_| plugin.executable().to_owned());
     let ours = listed.iter().find(|listed| Path::new(&listed.name) == path);
     let plugins: Vec<Value> = listed
         .iter()

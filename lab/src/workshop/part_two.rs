@@ -20,7 +20,7 @@ pub(super) async fn with_a_library(stage: &mut Stage<'_>, lab: &Lab, tools: &Too
 
     let l1 = lab.l1();
     let records = l1.network_dir().join("eventlog.txt");
-    let eventlog = Plugin::path_to(&tools.eventlog)
+    let eventlog = Plugin::path(&tools.eventlog)
         .option("eventlog-format", "text")
         .option("eventlog-file", "eventlog.txt");
     let mut events = Events::open(&records);
@@ -92,7 +92,7 @@ async fn refused(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
     )?;
     stage
         .step("refused", start_command(&script), async |step| {
-            match lab.l1().plugin_start(&Plugin::path_to(&script)).await {
+            match lab.l1().plugin_start(&Plugin::path(&script)).await {
                 Ok(_) => step.check("it is refused", false, || "it was started".to_owned()),
                 Err(Error::Rpc { code, message, .. }) => {
                     step.answer(json!({"code": code, "message": message}));
@@ -115,7 +115,7 @@ async fn failing_handler(
     events: &mut Events,
 ) -> Result<()> {
     let l1 = lab.l1();
-    let plugin = Plugin::path_to(&tools.failing_handler);
+    let plugin = Plugin::path(&tools.failing_handler);
     let pid = stage
         .step(
             "failing handler",
@@ -157,7 +157,7 @@ async fn failing_handler(
                 let process = step.process(l1, "failing_handler").await?;
                 step.answer(format!("{} {}", process.pid, process.command));
                 step.check_eq("the same process runs", process.pid, pid);
-                let active = l1.plugin_active(plugin.path()).await?;
+                let active = l1.plugin_active(plugin.executable()).await?;
                 step.check("lightningd lists it as active", active, || {
                     "it does not".to_owned()
                 });

@@ -1,0 +1,94 @@
+//! Which of lightningd's own plugins a node does without.
+
+use super::Capability;
+
+/// What a lean node can still do.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lean {
+    keep: Vec<Capability>,
+}
+
+/// lightningd's own plugins, of all versions, and what cannot be done without
+/// each. What none of the lab's capabilities needs is left out in any case; `bcli`,
+/// through which lightningd sees the chain, never.
+///
+/// lightningd ends if one of them dies (they are "important"), but does not mind
+/// one that is disabled from the start, nor a name that its version has not.
+const PLUGINS: &[(&str, &[Capability])] = {
+    use Capability::{Channels, Payments, Wallet};
+    &[
+        ("autoclean", &[]),
+        ("bookkeeper", &[]),
+        ("chanbackup", &[]),
+        ("cln-askrene", &[Payments]),
+        ("cln-bwatch", &[]),
+        ("cln-renepay", &[]),
+        ("cln-xpay", &[Payments]),
+        ("commando", &[]),
+        ("exposesecret", &[]),
+        ("fetchinvoice", &[]),
+        ("funder", &[]),
+        ("keysend", &[Payments]),
+        ("offers", &[]),
+        ("pay", &[Payments]),
+        ("recklessrpc", &[]),
+        ("recover", &[]),
+        // fundchannel, multifundchannel.
+        ("spenderp", &[Channels]),
+        ("sql", &[]),
+        // listchannels, getroute, listincoming.
+        ("topology", &[Channels]),
+        // withdraw, txprepare.
+        ("txprepare", &[Wallet]),
+    ]
+};
+
+impl Lean {
+    pub fn new(keep: impl IntoIterator<Item = Capability>) -> Lean {
+        Lean {
+            keep: keep.into_iter().collect(),
+        }
+    }
+
+    /// True if a node can still do this. Who pays has channels, who has channels a
+    /// wallet.
+    pub fn keeps(&self, capability: Capability) -> bool {
+        use Capability::{Channels, Payments, Wallet};
+        let implied: &[Capability] = match capability {
+            Wallet => &[Wallet, Channels, Payments],
+            Channels => &[Channels, Payments],
+            Payments => &[Payments],
+        };
+        implied.iter().any(|kept| self.keep.contains(kept))
+    }
+
+    /// The plugins to leave out.
+    pub fn left_out(&self) -> impl Iterator<Item = &'static str> {
+        PLUGINS
+            .iter()
+            .filter(|(_, needed_by)| !needed_by.iter().any(|need| self.keeps(*need)))
+            .map(|(name, _)| *name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_what_is_needed() {
+        let kept = |keep: &[Capability]| -> Vec<&str> {
+            let left_out: Vec<&str> = Lean::new(keep.iter().copied()).left_out().collect();
+            PLUGINS
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(|name| !left_out.contains(name))
+                .collect()
+        };
+        assert!(kept(&[]).is_empty());
+        assert_eq!(kept(&[Capability::Wallet]), ["txprepare"]);
+        let channels = ["spenderp", "topology", "txprepare"];
+        assert_eq!(kept(&[Capability::Channels]), channels);
+        assert_eq!(kept(&[Capability::Payments]).len(), 7);
+    }
+}
