@@ -309,36 +309,43 @@ async fn peer_connected(cast: Cast) -> Outcome {
     let error = refused(l1.call::<Value>("connect", to_l2).await)?;
     ensure!(error.0 == 402, "{error:?}");
     gone(l2, l1).await?;
-    // The other way round the other side has it for a moment, at most.
+    // The other way round the other side has it for a moment, at most. A link that
+    // ends before l1 asks its plugin is made again: l1 must have turned one away.
     let to_l1 = json!({"id": l1.id(), "host": "127.0.0.1", "port": l1.port()});
-    let _ = l2.call::<Value>("connect", to_l1).await;
-    gone(l2, l1).await?;
+    let within = Duration::from_secs(10);
+    eventually("l1 to turn l2 away", within, async || {
+        let _ = l2.call::<Value>("connect", &to_l1).await;
+        gone(l2, l1).await?;
+        Ok(match asked_of_peers(l1).await?.len() {
+            3 => Probe::Ready(()),
+            asked => Probe::NotYet(format!("asked {asked} times")),
+        })
+    })
+    .await?;
     ensure!(!l1.is_connected(l2).await?, "l1 has l2 as a peer");
     l1.call::<Value>("door-ban", json!([false])).await?;
     l2.connect(l1).await?;
 
-    let told: Value = l1.call("door-told", json!([])).await?;
-    let peers: Vec<_> = told["requests"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|r| r.get("peer").is_some())
-        .map(|r| &r["peer"])
-        .collect();
-    // The banned link from l2 may end before l1 asks: then the last is l2's own.
-    ensure!(peers.len() == 4 || peers.len() == 3, "{peers:?}");
-    let out = peers[0];
+    let peers = asked_of_peers(l1).await?;
+    ensure!(peers.len() == 4, "{peers:?}");
+    let out = &peers[0];
     ensure!(
         out["id"] == l2.id()
             && out["direction"] == "out"
             && out["addr"] == format!("127.0.0.1:{}", l2.port()),
         "{out}"
     );
-    let last = peers[peers.len() - 1];
-    ensure!(last["direction"] == "in", "{last}");
+    ensure!(peers[3]["direction"] == "in", "{}", peers[3]);
     let connects = told_of(l1, "door", &["connect"], 2).await?;
     ensure!(connects.len() == 2, "{connects:?}");
     Ok(lab.stop().await?)
+}
+
+/// What the plugin `door` was asked by the hook `peer_connected`, in order.
+async fn asked_of_peers(node: &Node) -> cln_lab::Result<Vec<Value>> {
+    let told: Value = node.call("door-told", json!([])).await?;
+    let requests = told["requests"].as_array().into_iter().flatten();
+    Ok(requests.filter_map(|r| r.get("peer").cloned()).collect())
 }
 
 /// Waits until `node` does not have `peer` as a connected peer.
