@@ -73,7 +73,7 @@ async fn bench() -> Outcome {
     let pyln = match python::with(&["pyln-client==26.6.6"]) {
         Ok(python) => {
             let source = lab.dir().join("pyln-eventlog.py");
-            std::fs::write(&source, PYLN)?;
+            std::fs::write(&source, python::RECORDER)?;
             Some(Receiver {
                 plugin: script(
                     &lab.dir().join("pyln"),
@@ -211,18 +211,3 @@ fn script(path: &Path, command: &str) -> anyhow::Result<Plugin> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
     Ok(Plugin::path(path))
 }
-
-/// The same in Python, kindly: the file stays open, and is written line by line.
-const PYLN: &str = r#"
-import json, os
-from pyln.client import Plugin
-
-plugin = Plugin()
-out = open(os.environ["PYLN_FILE"], "a", buffering=1)
-
-@plugin.subscribe("flood")
-def flood(plugin, n, pad, **kwargs):
-    out.write(json.dumps({"n": n, "pad": pad}) + "\n")
-
-plugin.run()
-"#;

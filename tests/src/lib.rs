@@ -269,6 +269,17 @@ pub fn without(program: &str) -> Option<String> {
     (!found).then(|| format!("no {program} found"))
 }
 
+/// Why what compares with lightningd's own lightning-cli is skipped; `None` if
+/// it is there.
+pub fn without_lightning_cli() -> Option<String> {
+    match binaries::lightningd() {
+        Ok(lightningd) => binaries::lightning_cli(&lightningd)
+            .is_none()
+            .then(|| "no lightning-cli found".to_owned()),
+        Err(_) => Some("no lightningd found".to_owned()),
+    }
+}
+
 /// The version of the lightningd that tests would run; `None` if there is none.
 fn lightningd_version() -> Option<Version> {
     let lightningd = binaries::lightningd().ok()?;

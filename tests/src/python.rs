@@ -29,7 +29,7 @@ pub fn with(packages: &[&str]) -> anyhow::Result<PathBuf> {
     // Tests that start at the same time wait for the first of them.
     let lock = File::create(folder.join("venv.lock"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
-    if python.exists() {
+    if complete.exists() {
         return Ok(python);
     }
     let result = run(Command::new("python3").args(["-m", "venv"]).arg(&venv)).and_then(|()| {
@@ -44,6 +44,31 @@ pub fn with(packages: &[&str]) -> anyhow::Result<PathBuf> {
     File::create(complete)?;
     Ok(python)
 }
+
+/// What `eventlog` does for the topic `flood`, in Python, kindly: the same lines,
+/// in a file that stays open. Its path is in the variable `PYLN_FILE`.
+pub const RECORDER: &str = r#"
+import json, os
+from datetime import datetime, timezone
+from pyln.client import Plugin
+
+plugin = Plugin()
+out = open(os.environ["PYLN_FILE"], "a", buffering=1)
+seq = 0
+
+@plugin.subscribe("flood")
+def flood(plugin, n, pad, **kwargs):
+    global seq
+    seq += 1
+    out.write(json.dumps({
+        "seq": seq,
+        "received_at": datetime.now(timezone.utc).isoformat(),
+        "topic": "flood",
+        "payload": {"n": n, "pad": pad},
+    }) + "\n")
+
+plugin.run()
+"#;
 
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let output = command

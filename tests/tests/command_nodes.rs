@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use cln_lab::{Capability, binaries};
 use lab_tests::sandbox::{Said, Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite};
+use lab_tests::{Cast, Outcome, Suite, without_lightning_cli};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
     Suite::new()
+        .unless(without_lightning_cli())
         .scenario_alone("cli_prints_what_lightning_cli_prints", cli_compared)
+        .unless(None)
         .scenario_alone("cli_shows_messages_on_the_way", cli_messages)
         .scenario_alone("connect_and_disconnect", connect)
         .scenario_alone("bitcoin_cli_and_mine", bitcoin)
