@@ -9,11 +9,12 @@
 //! A notification's way, from lightningd to the file:
 //!
 //! - [`wire`]: stdin and stdout; notifications go one way, requests the other
+//! - [`standby`]: two threads at stdin, so that no write keeps it from being read
 //! - [`framing`]: messages out of a stream of bytes
 //! - [`notification`]: topic, origin and payload, in either wire shape
 //! - [`queue`]: in order, never waiting, bounded in memory
 //! - [`recorder`]: what feeds the file and tells of it
-//! - `writer`: the one thread that owns the file
+//! - `writer`: what owns the file, and the thread for what is not written at once
 //! - [`mod@format`]: `json` or `text`, one line each
 //! - [`redact`]: secrets left out
 //! - [`mod@file`]: opened safely, appended to, rotated
@@ -39,6 +40,7 @@ pub mod queue;
 pub mod reader;
 pub mod recorder;
 pub mod redact;
+pub mod standby;
 pub mod topics;
 pub mod wire;
 mod writer;

@@ -91,7 +91,7 @@ async fn main() -> Result<ExitCode> {
     };
     tokio::spawn(reopen_on(sighup, recorder.clone()));
     let _plugin = plugin.start(recorder.clone()).await?;
-    gate.open(Inlet::new(recorder));
+    gate.open(Inlet::new(recorder.clone()), move || recorder.flush());
 
     // Until `shutdown`, or the end of the input: then all of it is written. To
     // return from here would wait for a method that still reads the file.

@@ -15,6 +15,9 @@ use crate::notification::Notification;
 /// A chunk takes no more events once it has this many bytes.
 const CHUNK: usize = 128 * 1024;
 
+/// Up to so many notifications are [`Waiting::Few`].
+const FEW: usize = 16;
+
 /// What one entry of a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -143,10 +146,21 @@ pub enum Next<C> {
     Command(C),
     /// Events to write.
     Chunk(Chunk),
-    /// Nothing came in the given time.
+    /// Nothing now.
     Idle,
     /// Everything was taken, and nothing will come.
     Ended,
+}
+
+/// How much [`Queue::next`] would give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// Nothing.
+    Nothing,
+    /// So little that to do it at once is quicker than to wake a thread for it.
+    Few,
+    /// More.
+    Many,
 }
 
 /// The queue. `C` is what can be asked of the recorder between two chunks.
@@ -252,20 +266,24 @@ impl<C> Queue<C> {
         self.lock().ended
     }
 
-    /// Waits for what there is to do next. While `chunks` is false they are held
-    /// back: commands come before them, and so does [`Next::Ended`].
-    pub fn next(&self, chunks: bool, patience: Option<Duration>) -> Next<C> {
+    /// How much there is to do.
+    pub fn waiting(&self) -> Waiting {
+        let state = self.lock();
+        if !state.has_any(true) {
+            Waiting::Nothing
+        } else if state.length <= FEW && state.items.len() <= 1 {
+            Waiting::Few
+        } else {
+            Waiting::Many
+        }
+    }
+
+    /// Waits until [`Queue::next`] has something to give, or for so long. It may
+    /// return before.
+    pub fn wait(&self, chunks: bool, patience: Option<Duration>) {
         let deadline = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
-        loop {
-            match state.take(chunks) {
-                Some(Item::Chunk(chunk)) => return Next::Chunk(chunk),
-                Some(Item::Command(command)) => return Next::Command(command),
-                None => {}
-            }
-            if state.ended {
-                return Next::Ended;
-            }
+        while !state.has_any(chunks) && !state.ended {
             state = match deadline {
                 None => self
                     .woken
@@ -274,7 +292,7 @@ impl<C> Queue<C> {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return Next::Idle;
+                        return;
                     }
                     self.woken
                         .wait_timeout(state, left)
@@ -282,6 +300,18 @@ impl<C> Queue<C> {
                         .0
                 }
             };
+        }
+    }
+
+    /// What there is to do next. While `chunks` is false they are held back:
+    /// commands come before them, and so does [`Next::Ended`].
+    pub fn next(&self, chunks: bool) -> Next<C> {
+        let mut state = self.lock();
+        match state.take(chunks) {
+            Some(Item::Chunk(chunk)) => Next::Chunk(chunk),
+            Some(Item::Command(command)) => Next::Command(command),
+            None if state.ended => Next::Ended,
+            None => Next::Idle,
         }
     }
 
@@ -313,6 +343,16 @@ impl<C> Queue<C> {
 }
 
 impl<C> State<C> {
+    /// Would [`State::take`] give anything?
+    fn has_any(&self, chunks: bool) -> bool {
+        if chunks {
+            return !self.items.is_empty() || self.dropping.is_some();
+        }
+        self.items
+            .iter()
+            .any(|item| matches!(item, Item::Command(_)))
+    }
+
     /// The first item, or the first command if chunks are held back.
     fn take(&mut self, chunks: bool) -> Option<Item<C>> {
         if !chunks {
@@ -371,7 +411,7 @@ mod tests {
 
     fn drain(queue: &Queue<u8>) -> Vec<String> {
         let mut seen = Vec::new();
-        while let Next::Chunk(chunk) = queue.next(true, Some(Duration::ZERO)) {
+        while let Next::Chunk(chunk) = queue.next(true) {
             for entry in chunk.iter() {
                 seen.push(match entry.kind {
                     Kind::Event => {
@@ -426,11 +466,11 @@ mod tests {
             queue.command(n);
         }
         queue.end();
-        assert!(matches!(queue.next(true, None), Next::Chunk(chunk) if chunk.len() == 1));
-        assert!(matches!(queue.next(true, None), Next::Command(1)));
-        assert!(matches!(queue.next(false, None), Next::Command(2)));
-        assert!(matches!(queue.next(false, None), Next::Ended));
-        assert!(matches!(queue.next(true, None), Next::Chunk(chunk) if chunk.len() == 1));
-        assert!(matches!(queue.next(true, None), Next::Ended));
+        assert!(matches!(queue.next(true), Next::Chunk(chunk) if chunk.len() == 1));
+        assert!(matches!(queue.next(true), Next::Command(1)));
+        assert!(matches!(queue.next(false), Next::Command(2)));
+        assert!(matches!(queue.next(false), Next::Ended));
+        assert!(matches!(queue.next(true), Next::Chunk(chunk) if chunk.len() == 1));
+        assert!(matches!(queue.next(true), Next::Ended));
     }
 }

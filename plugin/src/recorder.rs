@@ -15,7 +15,7 @@ use crate::options::{Fixed, Settings, Shared};
 use crate::queue::{Counts, Queue};
 use crate::reader;
 use crate::wire;
-use crate::writer::Writer;
+use crate::writer::{self, Writer};
 
 /// How many may wait for an event at once.
 pub const WAITERS: usize = 1000;
@@ -27,6 +27,7 @@ const COUNTED_TOPICS: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct Recorder {
     inner: Arc<Inner>,
+    writer: Arc<Mutex<Writer>>,
 }
 
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub enum Command {
     Rotate(oneshot::Sender<Result<PathBuf, String>>),
     /// Tell of the next event.
     Wait(Waiter),
+    /// The file could not be written: try again, after a while.
+    Retry,
 }
 
 /// Someone who waits for an event.
@@ -128,30 +131,39 @@ impl Recorder {
         };
         let last_seq = reader::last_seq(&fixed.file)
             .map_err(|error| format!("cannot read {}: {error}", fixed.file.display()))?;
-        let recorder = Self {
-            inner: Arc::new(Inner {
-                queue: Queue::new(fixed.buffer),
-                settings,
-                progress: Mutex::new(Progress {
-                    last_seq,
-                    length: file.as_ref().map_or(0, LogFile::length),
-                    ..Progress::default()
-                }),
-                path: fixed.file,
-                buffer: fixed.buffer,
-                node_id,
+        let inner = Arc::new(Inner {
+            queue: Queue::new(fixed.buffer),
+            settings,
+            progress: Mutex::new(Progress {
+                last_seq,
+                length: file.as_ref().map_or(0, LogFile::length),
+                ..Progress::default()
             }),
+            path: fixed.file,
+            buffer: fixed.buffer,
+            node_id,
+        });
+        let writer = Writer::new(inner.clone(), file, trouble.as_deref());
+        let writer = Arc::new(Mutex::new(writer));
+        let recorder = Self {
+            inner,
+            writer: writer.clone(),
         };
-        let writer = Writer::new(recorder.inner.clone(), file, trouble.as_deref());
         let (done, finished) = oneshot::channel();
         thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || {
-                let summary = writer.run();
+                let summary = writer::run(&writer);
                 let _ = done.send(summary); // nobody waits if the plugin is gone
             })
             .map_err(|error| format!("cannot start the recorder's thread: {error}"))?;
         Ok((recorder, finished))
+    }
+
+    /// Sees to it that what waits is written: a few at once, before this returns,
+    /// unless the file is slow or in trouble.
+    pub fn flush(&self) {
+        writer::write_now(&self.writer, &self.inner);
     }
 
     /// Asks something of the thread.
@@ -224,7 +236,6 @@ impl wire::Sink for Inlet {
     }
 
     fn flush(&mut self) {
-        self.recorder.inner.queue.wake();
         self.settings = None;
     }
 

@@ -12,19 +12,21 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::thread;
 use std::time::SystemTime;
 
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
-use crate::framing::Splitter;
+use crate::framing::{Messages, Splitter};
 use crate::notification::{self, Message, Notification};
+use crate::standby;
 
 /// As much as a pipe holds.
 const READ: usize = 64 * 1024;
@@ -47,46 +49,69 @@ pub struct Requests {
     at: usize,
 }
 
+/// What is done after each reading, apart from it: it may take long.
+type Work = Box<dyn Fn() + Send + Sync>;
+
 /// Opens the way for notifications, once the plugin is configured.
-#[derive(Debug)]
-pub struct Gate<S>(std::sync::mpsc::Sender<S>);
+pub struct Gate<S> {
+    sink: std::sync::mpsc::Sender<S>,
+    work: Arc<OnceLock<Work>>,
+}
 
 impl<S: Sink> Gate<S> {
-    /// From here on notifications go to `sink`.
-    pub fn open(self, sink: S) {
+    /// From here on notifications go to `sink`; `work` is done each time all
+    /// that was read at once was given to it.
+    pub fn open(self, sink: S, work: impl Fn() + Send + Sync + 'static) {
+        let _ = self.work.set(Box::new(work)); // a gate opens once
         // The thread is gone only if the input has ended; then so do we.
-        let _ = self.0.send(sink);
+        let _ = self.sink.send(sink);
     }
 }
 
-/// Starts the thread that reads stdin. `methods` are the requests that
+/// Starts the threads that read stdin. `methods` are the requests that
 /// cln-plugin can answer: any other is refused here, for it would end it.
 ///
 /// # Errors
-/// Stdin cannot be used, or the thread not started.
+/// Stdin cannot be used, or the threads not started.
 pub fn listen<S: Sink>(methods: &[&str]) -> io::Result<(Requests, Gate<S>)> {
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let methods: BTreeSet<String> = methods.iter().map(|&name| name.to_owned()).collect();
     let (requests, messages) = mpsc::unbounded_channel();
     let (gate, opened) = std::sync::mpsc::channel();
-    let reader = Reader {
+    let mut reader = Reader {
+        stdin,
+        splitter: Splitter::default(),
+        buffer: vec![0; READ],
         requests,
         methods,
         opened,
         sink: None,
     };
-    thread::Builder::new()
-        .name("stdin".to_owned())
-        .spawn(move || reader.run(stdin))?;
+    let work = Arc::new(OnceLock::<Work>::new());
+    let gate = Gate {
+        sink: gate,
+        work: work.clone(),
+    };
+    standby::run(
+        move || reader.read(),
+        move || {
+            if let Some(work) = work.get() {
+                work();
+            }
+        },
+    )?;
     let requests = Requests {
         messages,
         current: Vec::new(),
         at: 0,
     };
-    Ok((requests, Gate(gate)))
+    Ok((requests, gate))
 }
 
 struct Reader<S> {
+    stdin: File,
+    splitter: Splitter,
+    buffer: Vec<u8>,
     requests: mpsc::UnboundedSender<Vec<u8>>,
     methods: BTreeSet<String>,
     opened: std::sync::mpsc::Receiver<S>,
@@ -104,42 +129,53 @@ enum Then {
 }
 
 impl<S: Sink> Reader<S> {
-    fn run(mut self, mut stdin: impl Read) {
-        let mut splitter = Splitter::default();
-        let mut buffer = vec![0; READ];
-        'input: loop {
-            let read = match stdin.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    log::error!("reading stdin: {error}");
-                    break;
-                }
-            };
-            let mut messages = splitter.push(&buffer[..read]);
-            while let Some(message) = messages.next() {
-                // The hook has logged what and where.
-                let then = catch_unwind(AssertUnwindSafe(|| self.message(message)));
-                match then.unwrap_or(Then::Go) {
-                    Then::Go => {}
-                    Then::WaitForGate => match self.opened.recv() {
-                        Ok(sink) => self.sink = Some(sink),
-                        Err(_) => return, // disabled
-                    },
-                    Then::Stop => break 'input,
-                }
+    /// Reads once, as much as there is.
+    fn read(&mut self) -> ControlFlow<()> {
+        let read = match self.stdin.read(&mut self.buffer) {
+            Ok(0) => return self.end(),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return ControlFlow::Continue(());
             }
-            if let Some(sink) = &mut self.sink {
-                sink.flush();
+            Err(error) => {
+                log::error!("reading stdin: {error}");
+                return self.end();
+            }
+        };
+        let mut splitter = std::mem::take(&mut self.splitter);
+        let buffer = std::mem::take(&mut self.buffer);
+        let then = self.messages(splitter.push(&buffer[..read]));
+        (self.splitter, self.buffer) = (splitter, buffer);
+        then
+    }
+
+    fn messages(&mut self, mut messages: Messages) -> ControlFlow<()> {
+        while let Some(message) = messages.next() {
+            // The hook has logged what and where.
+            let then = catch_unwind(AssertUnwindSafe(|| self.message(message)));
+            match then.unwrap_or(Then::Go) {
+                Then::Go => {}
+                Then::WaitForGate => match self.opened.recv() {
+                    Ok(sink) => self.sink = Some(sink),
+                    Err(_) => return ControlFlow::Break(()), // disabled
+                },
+                Then::Stop => return self.end(),
             }
         }
+        if let Some(sink) = &mut self.sink {
+            sink.flush();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn end(&mut self) -> ControlFlow<()> {
         if let Some(sink) = &mut self.sink {
             sink.end();
             // The process ends when all is written. Until then cln-plugin, which
             // would log the end of its input as an error, sees none.
-            std::mem::forget(self.requests);
+            std::mem::forget(self.requests.clone());
         }
+        ControlFlow::Break(())
     }
 
     fn message(&mut self, message: &[u8]) -> Then {

@@ -1,17 +1,21 @@
-//! The recorder's thread, which owns the file. It takes what the queue holds,
-//! numbers it, formats it, and writes it, in order; when it cannot write, it
-//! keeps what it has, says so once, and tries again.
+//! What owns the file. It takes what the queue holds, numbers it, formats it,
+//! and writes it, in order; when it cannot write, it keeps what it has, says so
+//! once, and tries again.
+//!
+//! A thread of its own does that, but for the few notifications that come one by
+//! one: who has read them writes them at once. Whoever does it holds the lock from
+//! the taking to the end of the write, so the order stays.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::file::{self, LogFile, Place};
 use crate::format::{self, Format, Style};
 use crate::options::Settings;
-use crate::queue::{Chunk, Entry, Kind, Next};
+use crate::queue::{Chunk, Entry, Kind, Next, Waiting};
 use crate::recorder::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
 
 /// While the file cannot be written: how long to wait before the next try.
@@ -20,7 +24,8 @@ const RETRY: Duration = Duration::from_millis(500);
 /// No more than one line in this time says that notifications were dropped.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// The thread.
+/// Who writes the file.
+#[derive(Debug)]
 pub(crate) struct Writer {
     inner: Arc<Inner>,
     file: Option<LogFile>,
@@ -39,6 +44,53 @@ pub(crate) struct Writer {
     told_at: Option<Instant>,
     /// Rotation failed: no other try before the file has this length.
     rotate_at: u64,
+}
+
+/// What became of [`Writer::turn`].
+enum Turn {
+    Done,
+    Idle,
+    Ended(Summary),
+}
+
+/// The recorder's thread: writes what waits, until the queue ends.
+pub(crate) fn run(writer: &Mutex<Writer>) -> Summary {
+    let inner = lock(writer).inner.clone();
+    loop {
+        let (chunks, patience) = lock(writer).awaits();
+        inner.queue.wait(chunks, patience);
+        if let Turn::Ended(summary) = lock(writer).turn() {
+            return summary;
+        }
+    }
+}
+
+/// Writes what waits at once, in the calling thread, if it is little and nobody
+/// else is at it; else the recorder's thread does.
+pub(crate) fn write_now(writer: &Mutex<Writer>, inner: &Inner) {
+    let few = match inner.queue.waiting() {
+        Waiting::Nothing => return,
+        Waiting::Few => !inner.settings.get().fsync,
+        Waiting::Many => false,
+    };
+    let free = match writer.try_lock() {
+        Ok(writer) => Some(writer),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    };
+    match free {
+        Some(mut writer) if few && writer.trouble.is_none() => {
+            while matches!(writer.turn(), Turn::Done) && writer.trouble.is_none() {}
+            if writer.trouble.is_some() {
+                inner.queue.command(Command::Retry);
+            }
+        }
+        _ => inner.queue.wake(),
+    }
+}
+
+fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Writer {
@@ -68,28 +120,35 @@ impl Writer {
         writer
     }
 
-    /// Until the queue ends.
-    pub(crate) fn run(mut self) -> Summary {
-        loop {
-            let free = self.chunk.is_empty();
-            let patience = self.trouble.is_some().then_some(RETRY);
-            let inner = self.inner.clone();
-            match inner.queue.next(free, patience) {
-                Next::Chunk(chunk) => {
-                    self.format(chunk);
-                    self.write();
-                }
-                Next::Command(command) => self.obey(command),
-                Next::Idle => self.write(),
-                Next::Ended if !free => {
-                    self.write(); // once more
-                    if !self.chunk.is_empty() {
-                        return self.give_up();
-                    }
-                }
-                Next::Ended => return Summary { lost: 0 },
+    /// What a thread that is to write next waits for: chunks as well as commands,
+    /// and for how long.
+    fn awaits(&self) -> (bool, Option<Duration>) {
+        let patience = self.trouble.is_some().then_some(RETRY);
+        (self.chunk.is_empty(), patience)
+    }
+
+    /// One thing of those that wait.
+    fn turn(&mut self) -> Turn {
+        let free = self.chunk.is_empty();
+        match self.inner.queue.next(free) {
+            Next::Chunk(chunk) => {
+                self.format(chunk);
+                self.write();
             }
+            Next::Command(command) => self.obey(command),
+            Next::Idle => {
+                self.write(); // again, if it failed before
+                return Turn::Idle;
+            }
+            Next::Ended if !free => {
+                self.write(); // once more
+                if !self.chunk.is_empty() {
+                    return Turn::Ended(self.give_up());
+                }
+            }
+            Next::Ended => return Turn::Ended(Summary { lost: 0 }),
         }
+        Turn::Done
     }
 
     fn give_up(&self) -> Summary {
@@ -310,6 +369,7 @@ impl Writer {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Reopen => self.reopen(),
+            Command::Retry => {} // there is trouble: the next wait has an end
             Command::Rotate(reply) => {
                 let _ = reply.send(self.rotate_now()); // who asked may be gone
             }
