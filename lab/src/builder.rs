@@ -19,6 +19,7 @@ pub struct LabBuilder {
     kind: Option<NodeKind>,
     nodes: Vec<NodeSpec>,
     plugins: Vec<Plugin>,
+    env: Vec<(String, String)>,
     lean: Option<Lean>,
     allowed: Allowed,
     gates: bool,
@@ -32,6 +33,7 @@ impl Lab {
             kind: None,
             nodes: Vec::new(),
             plugins: Vec::new(),
+            env: Vec::new(),
             lean: None,
             allowed: Allowed::default(),
             gates: true,
@@ -59,6 +61,13 @@ impl LabBuilder {
     #[must_use]
     pub fn plugin(mut self, plugin: Plugin) -> LabBuilder {
         self.plugins.push(plugin);
+        self
+    }
+
+    /// Sets a variable of every node's environment: see [`NodeSpec::env`].
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> LabBuilder {
+        self.env.push((name.into(), value.into()));
         self
     }
 
@@ -184,6 +193,7 @@ impl LabBuilder {
                             implementation: program.1,
                             options: spec.options.clone(),
                             plugins,
+                            env: self.env.iter().chain(&spec.env).cloned().collect(),
                             lean: self.lean.clone(),
                             allowed: self.allowed.clone().and(&spec.allowed),
                             lab_dir: dir,

@@ -50,6 +50,7 @@ pub struct NodeSpec {
     program: Option<PathBuf>,
     pub(crate) options: Vec<(String, Option<String>)>,
     pub(crate) plugins: Vec<Plugin>,
+    pub(crate) env: Vec<(String, String)>,
     pub(crate) allowed: Allowed,
 }
 
@@ -98,6 +99,14 @@ impl NodeSpec {
     #[must_use]
     pub fn plugin(mut self, plugin: Plugin) -> NodeSpec {
         self.plugins.push(plugin);
+        self
+    }
+
+    /// Sets a variable of its environment, which its plugins have as well. A later
+    /// one of the same name stands.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> NodeSpec {
+        self.env.push((name.into(), value.into()));
         self
     }
 

@@ -98,12 +98,16 @@ pub(crate) fn answer(id: &Value, result: Value) -> Value {
 }
 
 /// What a notification tells: `params.TOPIC` if that is an object, else `params`,
-/// as lightningd before v23.08 has it and as other plugins send theirs.
+/// as lightningd before v23.08 has it and as other plugins send theirs. Then the
+/// object of `block_added` was named `block`.
 pub(crate) fn payload_of(topic: &str, mut params: Value) -> Value {
-    match params.get_mut(topic) {
-        Some(nested) if nested.is_object() => nested.take(),
-        _ => params,
+    let old_name = (topic == "block_added").then_some("block");
+    for name in [Some(topic), old_name].into_iter().flatten() {
+        if let Some(nested) = params.get_mut(name).filter(|value| value.is_object()) {
+            return nested.take();
+        }
     }
+    params
 }
 
 #[cfg(test)]

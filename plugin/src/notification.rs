@@ -83,8 +83,9 @@ impl<'a> Notification<'a> {
     /// Finds the payload within `params`. The shapes, by version:
     ///
     /// - today: `params[topic]`;
-    /// - v23.02: `params` itself (`connect`, `disconnect`), and for a topic of
-    ///   another plugin `params.payload` beside `params.origin`;
+    /// - v23.02: `params` itself (`connect`, `disconnect`), `params.block` of
+    ///   `block_added`, and for a topic of another plugin `params.payload` beside
+    ///   `params.origin`;
     /// - v23.08 to v24.11: flat and nested at once, where the nested one counts;
     /// - from v25.09 on a plugin's `params` are its own, `origin` beside them.
     fn read(topic: Cow<'a, str>, origin: Option<Cow<'a, str>>, params: &'a str) -> Self {
@@ -159,7 +160,9 @@ impl<'de> Visitor<'de> for MembersVisitor<'_> {
         let mut members = Members::default();
         while let Some(Key(key)) = map.next_key()? {
             members.count += 1;
-            if key == self.topic {
+            // The one topic whose object was not named as itself, before v23.08.
+            let old_name = self.topic == "block_added" && key == "block" && members.topic.is_none();
+            if key == self.topic || old_name {
                 let value = map.next_value::<&RawValue>()?.get();
                 members.topic = value.starts_with('{').then_some(value);
                 // A plugin may call its topic `payload` or `origin`.
@@ -224,6 +227,23 @@ pub(crate) mod tests {
         assert_eq!(nested.payload, r#"{"id":"02aa"}"#);
         assert_eq!(nested, flat);
         assert_eq!(nested, both);
+    }
+
+    #[test]
+    fn a_block_in_each_shape_it_had() {
+        let block = r#"{"hash":"00aa","height":72}"#;
+        for params in [
+            format!(r#"{{"block":{block}}}"#),
+            format!(r#"{{"block_added":{block}}}"#),
+            format!(r#"{{"block":{{}},"block_added":{block}}}"#),
+            format!(r#"{{"block_added":{block},"block":{{}}}}"#),
+        ] {
+            let message = format!(r#"{{"method":"block_added","params":{params}}}"#);
+            assert_eq!(read(&message).payload, block, "{params}");
+        }
+        // Another plugin's topic may have one of its own.
+        let custom = read(r#"{"method":"mine","params":{"block":{"height":1}}}"#);
+        assert_eq!(custom.payload, r#"{"block":{"height":1}}"#);
     }
 
     #[test]

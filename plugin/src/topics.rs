@@ -205,11 +205,12 @@ impl Wanted {
                     )
                 }
                 (Some(_), _) => return None,
-                (None, _) if !arrives => (
+                (None, near) if !arrives => (
                     Level::Warn,
                     format!(
-                        "is not one that lightningd sends, and before v23.08 a plugin's topic has \
-                         to be named in the environment: start lightningd with EVENTLOG_TOPICS={name}"
+                        "is not one that lightningd sends{}, and before v23.08 a plugin's topic has \
+                         to be named in the environment: start lightningd with EVENTLOG_TOPICS={name}",
+                        near.map_or(String::new(), |near| format!(" (did you mean `{near}`?)"))
                     ),
                 ),
                 (None, Some(near)) => (
@@ -307,6 +308,7 @@ mod tests {
         );
         let old = wanted.remarks(Some((23, 2)), &subscriptions(Some((23, 2)), &[]));
         assert!(old[0].message.contains("EVENTLOG_TOPICS=conect"), "{old:?}");
+        assert!(old[0].message.contains("`connect`?"), "{old:?}");
         assert!(old[1].message.contains("from v24.02 on"), "{old:?}");
         assert_eq!(nearest("zzz"), None);
     }

@@ -66,6 +66,9 @@ impl Config<'_> {
                 lines.push(("developer".to_owned(), None));
                 lines.push(("dev-fast-gossip".to_owned(), None));
                 lines.push(("dev-bitcoind-poll".to_owned(), Some("1".to_owned())));
+                // Else it runs each of its daemons once more at its start, to ask
+                // for the version.
+                lines.push(("dev-no-version-checks".to_owned(), None));
             } else {
                 // An empty chain gives no estimates, without which lightningd opens
                 // no channel; from v23.11 on it makes them up on regtest.

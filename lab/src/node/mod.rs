@@ -92,6 +92,8 @@ pub struct Node {
     starts: AtomicUsize,
     /// Plugins it starts with, which must be active before it counts as up.
     plugins: Vec<Plugin>,
+    /// Variables of its environment, over those of this process.
+    env: Vec<(String, String)>,
     /// Which of lightningd's own plugins it runs without.
     lean: Option<Lean>,
     /// Always `None` for a node that another process holds.

@@ -40,6 +40,8 @@ pub(crate) struct Setup<'a> {
     /// Each a line of the `config` file: name, and value if it takes one.
     pub options: Vec<(String, Option<String>)>,
     pub plugins: Vec<Plugin>,
+    /// Variables of its environment, over those of this process.
+    pub env: Vec<(String, String)>,
     /// Which of lightningd's own plugins to leave out.
     pub lean: Option<Lean>,
     pub allowed: Allowed,
@@ -77,6 +79,7 @@ impl Node {
             id: OnceLock::new(),
             starts: AtomicUsize::new(0),
             plugins: setup.plugins,
+            env: setup.env,
             lean: setup.lean,
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(setup.bitcoind),
@@ -106,6 +109,7 @@ impl Node {
             id: OnceLock::from(node.id.clone()),
             starts: AtomicUsize::new(0),
             plugins: Vec::new(),
+            env: Vec::new(),
             lean: None,
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(bitcoind),
@@ -121,6 +125,7 @@ impl Node {
             command.arg("lightningd");
         }
         command.arg(format!("--lightning-dir={}", self.dir.display()));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

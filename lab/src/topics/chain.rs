@@ -51,14 +51,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     .since(25, 9),
 ];
 
-/// Before v23.08 the block was in `params.block`, not `params.block_added`.
-fn block(mut event: Event) -> Event {
-    if event.payload["block"].is_object() {
-        event.payload = event.payload["block"].take();
-    }
-    event
-}
-
 async fn block_added(stage: &Stage) -> Result<()> {
     let bitcoind = stage.lab().bitcoind();
     let before = bitcoind.height().await?;
@@ -67,13 +59,12 @@ async fn block_added(stage: &Stage) -> Result<()> {
         let height = |event: &Event| event.payload["height"].as_u64();
         stage
             .first_where(node, "block_added", "of the last", |payload| {
-                let block = payload.get("block").unwrap_or(payload);
-                block["height"] == before + 3
+                payload["height"] == before + 3
             })
             .await?;
-        let told = stage.all(node, "block_added").await?.into_iter().map(block);
+        let mut told = stage.all(node, "block_added").await?;
         // At its start a node catches up with the chain.
-        let told: Vec<Event> = told.filter(|event| height(event) > Some(before)).collect();
+        told.retain(|event| height(event) > Some(before));
         holds(told.len() == 3, || format!("{}: {told:?}", node.name()))?;
         for (n, (event, hash)) in told.iter().zip(&hashes).enumerate() {
             same(event, "height", before + 1 + n as u64)?;
