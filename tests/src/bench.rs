@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
+
 /// Pairs of times.
 #[derive(Debug)]
 pub struct Pairs {
@@ -71,6 +73,20 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let at = (sorted.len() as f64 * share) as usize;
     Some(sorted[at.min(last)])
+}
+
+/// The memory of a process in MB: its proportional set size, in which what
+/// processes share is counted once among them.
+///
+/// # Errors
+/// There is no such process, or no `smaps_rollup` (which is Linux's).
+pub fn proportional_memory(pid: u32) -> anyhow::Result<f64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let kilobytes = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"))
+        .context("no Pss in smaps_rollup")?;
+    Ok(kilobytes.trim().parse::<f64>()? / 1000.0)
 }
 
 #[cfg(test)]
