@@ -66,8 +66,9 @@ impl Bitcoind {
         })
     }
 
-    /// Starts `program` in `dir`, which may hold a prepared chain, and waits
-    /// until it answers. The wallet is not loaded yet: see [`Bitcoind::load_wallet`].
+    /// Starts `program` in `dir`, which may hold a prepared chain, and waits until
+    /// something answers at its port, if only that it is warming up: what takes a
+    /// while itself before it asks can start then. See [`Bitcoind::ready`].
     ///
     /// # Errors
     /// If it cannot be run, ends early (the error has its output), or does not
@@ -92,10 +93,13 @@ impl Bitcoind {
         let what = format!("bitcoind to answer on port {}", port.number());
         eventually(what, START, async || {
             daemon.check_alive()?;
-            match call::<Value>(&client, "getblockcount", vec![]).await {
-                Ok(_) => Ok(Probe::Ready(())),
-                Err(error) => Ok(Probe::NotYet(error.to_string())),
-            }
+            Ok(
+                match call::<Value>(&client, "getblockcount", vec![]).await {
+                    Ok(_) => Probe::Ready(()),
+                    Err(error) if is_warming_up(&error) => Probe::Ready(()),
+                    Err(error) => Probe::NotYet(error.to_string()),
+                },
+            )
         })
         .await?;
         Ok(Bitcoind {
@@ -108,6 +112,20 @@ impl Bitcoind {
             port,
             client,
         })
+    }
+
+    /// Waits until it has its chain and takes requests, and loads the wallet, or
+    /// creates it if the chain has none yet.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        eventually("bitcoind to be ready", START, async || {
+            self.check_alive()?;
+            Ok(match self.height().await {
+                Ok(_) => Probe::Ready(()),
+                Err(error) => Probe::NotYet(error.to_string()),
+            })
+        })
+        .await?;
+        self.load_wallet().await
     }
 
     /// Calls a method; `params` by position.
@@ -127,8 +145,7 @@ impl Bitcoind {
         &self.client
     }
 
-    /// Loads the wallet, or creates it if the chain has none yet.
-    pub(crate) async fn load_wallet(&self) -> Result<()> {
+    async fn load_wallet(&self) -> Result<()> {
         if self.dir.join("regtest/wallets").join(WALLET).is_dir() {
             self.call::<Value>("loadwallet", vec![json!(WALLET)])
                 .await?;
@@ -220,9 +237,6 @@ fn client(port: u16, password: &str) -> Result<Arc<Client>> {
 }
 
 fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
-    // rejectparasites: Bitcoin Knots refuses a transaction whose lock time is 21,
-    // and a wallet picks that now and then when the chain is about 100 blocks
-    // long; Bitcoin Core passes over what it does not know.
     // maxtipage: a prepared chain may be old, and bitcoind must not take itself
     // to be syncing. fastprune: block files of 64 kB instead of 16 MB. keypool:
     // a thousand keys for each kind of address take 0.3 s to load. corepolicy: Bitcoin
@@ -237,7 +251,6 @@ fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
          logtimemicros=1\n\
          shrinkdebugfile=0\n\
          persistmempool=0\n\
-         rejectparasites=0\n\
          fallbackfee=0.00001\n\
          corepolicy=1\n\
          maxtipage=3153600000\n\
@@ -294,6 +307,18 @@ where
             why: join.to_string(),
         }),
     }
+}
+
+/// `RPC_IN_WARMUP` (bitcoin's rpc/protocol.h): it runs, and will answer.
+fn is_warming_up(error: &Error) -> bool {
+    use bitcoincore_rpc::jsonrpc;
+    let Error::Bitcoind { source, .. } = error else {
+        return false;
+    };
+    matches!(
+        &**source,
+        bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)) if error.code == -28
+    )
 }
 
 fn failed(method: &str, source: bitcoincore_rpc::Error) -> Error {

@@ -176,8 +176,8 @@ impl LabBuilder {
         let bitcoind = binaries::bitcoind()?;
         let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
         let programs = try_join_all(programs.into_iter().map(Program::ask));
-        // Before bitcoind has its wallet the nodes can start already: they only
-        // want blocks, and those are in the prepared chain.
+        // Before bitcoind has its chain and its wallet the nodes can start already:
+        // they take longer until they ask for blocks.
         let (bitcoind, programs) =
             tokio::try_join!(start_bitcoind(&bitcoind, dir, reaper), programs)?;
         let bitcoind = Arc::new(bitcoind);
@@ -207,7 +207,7 @@ impl LabBuilder {
                 try_join_all(nodes.iter().map(|node| node.ready(height))).await?;
                 Ok(nodes)
             };
-        let (nodes, ()) = tokio::try_join!(nodes, bitcoind.load_wallet())?;
+        let (nodes, ()) = tokio::try_join!(nodes, bitcoind.ready())?;
         Ok((nodes, bitcoind))
     }
 }

@@ -63,7 +63,7 @@ async fn make(program: &Path, prepared: &Path) -> Result<()> {
         .doing("create a folder in", folder)?;
     let reaper = Arc::new(Reaper::start(temporary.path())?);
     let bitcoind = Bitcoind::start(program, temporary.path(), &reaper).await?;
-    bitcoind.load_wallet().await?;
+    bitcoind.ready().await?;
     bitcoind.mine(BLOCKS).await?;
     bitcoind.stop().await?;
     let path = temporary.keep();

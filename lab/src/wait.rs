@@ -16,7 +16,7 @@ pub enum Probe<T> {
 }
 
 /// Waits until `probe` answers [`Probe::Ready`], looking again after 1 ms and
-/// then ever more slowly, up to every 20 ms.
+/// then ever more slowly, up to every 10 ms.
 ///
 /// `within` is scaled by [`timeout_factor`]. An error from `probe` ends the wait
 /// at once: use it for what waiting cannot mend, a dead process say.
@@ -74,7 +74,7 @@ pub(crate) async fn poll<T>(
     within: Duration,
     mut probe: impl AsyncFnMut() -> Result<Probe<T>>,
 ) -> Result<T> {
-    const SLOWEST: Duration = Duration::from_millis(20);
+    const SLOWEST: Duration = Duration::from_millis(10);
     let started = Instant::now();
     let deadline = started + scaled(within);
     let mut pause = Duration::from_millis(1);

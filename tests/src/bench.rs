@@ -76,17 +76,27 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
 }
 
 /// The memory of a process in MB: its proportional set size, in which what
-/// processes share is counted once among them.
+/// processes share is counted once among them. One that has ended has none.
 ///
 /// # Errors
-/// There is no such process, or no `smaps_rollup` (which is Linux's).
+/// There is no `smaps_rollup`, which is Linux's.
 pub fn proportional_memory(pid: u32) -> anyhow::Result<f64> {
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let rollup = match std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+        Ok(rollup) => rollup,
+        Err(_) if is_ending(pid) => return Ok(0.0),
+        Err(error) => return Err(error.into()),
+    };
     let kilobytes = rollup
         .lines()
         .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"))
         .context("no Pss in smaps_rollup")?;
     Ok(kilobytes.trim().parse::<f64>()? / 1000.0)
+}
+
+/// A process lets go of its memory a moment before it is gone.
+fn is_ending(pid: u32) -> bool {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm"));
+    statm.map_or(true, |sizes| sizes.starts_with("0 "))
 }
 
 #[cfg(test)]

@@ -23,10 +23,22 @@ fn main() -> ExitCode {
             "lightning_cli_and_decode",
             lightning_cli,
         )
+        .scenario_alone("a_lean_node_needs_no_plugin", lean)
         .on(&[Cast::Embedded], "it_says_what_it_is", says_what_it_is)
         .on(&[Cast::Embedded], "its_files_are_its_own", files)
         .on(&[Cast::Embedded], "its_memory", memory)
         .main()
+}
+
+/// A lean node of a lab without plugins of its own starts, and does what is left.
+async fn lean(cast: Cast) -> Outcome {
+    let lab = cast.lab(2).lean([]).start().await?;
+    lab.l1().connect(lab.l2()).await?;
+    lab.l1().invoice("1000", "i", "d").await?;
+    let payments = lab.l1().call::<Value>("pay", json!(["x"])).await;
+    let error = payments.expect_err("it has no plugin `pay`");
+    ensure!(error.rpc_code() == Some(-32601), "{error}");
+    Ok(lab.stop().await?)
 }
 
 /// Sends a request of cln-rpc's, made of JSON; its answer must be what cln-rpc

@@ -10,14 +10,15 @@ pub(crate) struct Lean {
 
 /// lightningd's own plugins, of all versions, and what cannot be done without
 /// each. What none of the lab's capabilities needs is left out in any case; `bcli`,
-/// through which lightningd sees the chain, never.
+/// through which lightningd sees the chain, never; nor `autoclean`, for at its start
+/// lightningd waits until the last of its plugins is ready, and for ever if there is
+/// none but `bcli`, which was ready before.
 ///
 /// lightningd ends if one of them dies (they are "important"), but does not mind
 /// one that is disabled from the start, nor a name that its version has not.
 const PLUGINS: &[(&str, &[Capability])] = {
     use Capability::{Channels, Payments, Wallet};
     &[
-        ("autoclean", &[]),
         ("bookkeeper", &[]),
         ("chanbackup", &[]),
         ("cln-askrene", &[Payments]),
