@@ -21,6 +21,7 @@ lab: build bitcoind ## play the workshop: two nodes, a plugin, each step checked
 test: build bitcoind nextest ## run every test, on real nodes where lightningd is found
 	@target/debug/lab doctor --nodes
 	$(CARGO) nextest run --workspace
+	$(CARGO) test --doc --workspace --quiet
 
 bench: bitcoind ## measure, side by side; nothing is asserted
 	@$(CARGO) build --profile bench --workspace --bins --examples
