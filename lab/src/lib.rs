@@ -39,6 +39,7 @@
 //! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
 //! | [`state`] | labs that stay up, by name |
 //! | `byhand.rs` | nodes that were stopped or started behind the lab's back |
+//! | `executable.rs` | scripts that the lab writes |
 //! | `ports.rs` | ports that no other lab has |
 //! | [`binaries`] | where bitcoind, lightningd and our own programs are |
 //! | [`Version`] (`version.rs`) | lightningd's versions |
@@ -59,6 +60,7 @@ mod daemon;
 pub mod embedded;
 mod error;
 mod events;
+mod executable;
 mod folder;
 mod gates;
 mod harness;

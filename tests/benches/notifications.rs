@@ -5,14 +5,13 @@
 //! it. The time is from the request to the last notification recorded; the memory
 //! is the receiving process's highest.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use cln_lab::{Lab, Node, NodeKind, Plugin, Probe, binaries, eventually};
 use lab_tests::bench::{Pairs, median};
-use lab_tests::{Outcome, program, python};
+use lab_tests::{Outcome, program, python, write_script};
 use serde_json::{Value, json};
 
 const COUNT: u64 = 100_000;
@@ -207,7 +206,5 @@ fn check_order(path: &Path) -> Outcome {
 }
 
 fn script(path: &Path, command: &str) -> anyhow::Result<Plugin> {
-    std::fs::write(path, format!("#!/bin/sh\n{command}\n"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    Ok(Plugin::path(path))
+    Ok(Plugin::path(write_script(path, command)?))
 }

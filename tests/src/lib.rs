@@ -10,7 +10,8 @@ pub mod python;
 pub mod sandbox;
 pub mod socket;
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries};
@@ -295,6 +296,22 @@ fn lightningd_version() -> Option<Version> {
 /// A program that this workspace builds.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(binaries::built(&name.to_uppercase(), name)?)
+}
+
+/// Writes an executable file, which takes the place of one that is there in one
+/// step; gives its path without links.
+pub fn write_executable(path: &Path, text: &str) -> anyhow::Result<PathBuf> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    std::fs::write(&new, text)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o700))?;
+    std::fs::rename(&new, path)?;
+    Ok(path.canonicalize()?)
+}
+
+/// A shell script, as [`write_executable`] writes it.
+pub fn write_script(path: &Path, body: &str) -> anyhow::Result<PathBuf> {
+    write_executable(path, &format!("#!/bin/sh\n{body}\n"))
 }
 
 /// True if there is a process of this id that has not ended.

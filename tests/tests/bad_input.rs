@@ -3,7 +3,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use cln_lab::{Node, Plugin, Probe, eventually};
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Cast, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
 
 /// How long something may take that is said to happen at once.
@@ -331,14 +330,11 @@ async fn flood(cast: Cast) -> Outcome {
     let l1 = lab.l1();
     let path = lab.dir().join("flood");
     // Its own end is a second away, whatever the node does.
-    std::fs::write(
+    let scripted = program("scripted")?;
+    write_script(
         &path,
-        format!(
-            "#!/bin/sh\nexec timeout 1 '{}' flood\n",
-            program("scripted")?.display()
-        ),
+        &format!("exec timeout 1 '{}' flood", scripted.display()),
     )?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
     let plugin = Plugin::path(&path);
     let start = l1.plugin_start(&plugin);
     let meanwhile = async {

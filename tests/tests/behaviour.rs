@@ -21,7 +21,7 @@ use anyhow::{Context, bail, ensure};
 use cln_lab::{Error, Lab, Node, NodeKind, NodeSpec, Plugin, PluginStatus, Probe, eventually};
 use lab_tests::pattern::mismatch;
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Cast, Outcome, Suite, program, write_executable, write_script};
 use serde_json::{Value, json};
 
 /// From this release on lightningd answers as the table says.
@@ -68,8 +68,7 @@ async fn plugins(cast: Cast) -> Outcome {
 async fn configs(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let options = write_script(
-        scripts.path(),
-        "options",
+        &scripts.path().join("options"),
         &format!("exec '{}' options o", program("scripted")?.display()),
     )?;
     let lab = lab(cast, 1, |l1| {
@@ -112,17 +111,9 @@ async fn lab(
 fn script(folder: &Path, name: &str, mode: &str) -> anyhow::Result<PathBuf> {
     let scripted = program("scripted")?;
     write_script(
-        folder,
-        name,
+        &folder.join(name),
         &format!("exec '{}' {mode} {name}", scripted.display()),
     )
-}
-
-fn write_script(folder: &Path, name: &str, body: &str) -> anyhow::Result<PathBuf> {
-    let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n"))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
-    Ok(path.canonicalize()?)
 }
 
 /// Every plugin that the table names.
@@ -141,38 +132,33 @@ fn write_plugins(folder: &Path) -> anyhow::Result<()> {
     }
     let scripted = program("scripted")?;
     write_script(
-        folder,
-        "good2",
+        &folder.join("good2"),
         &format!("exec '{}' good good", scripted.display()),
     )?;
     symlink(folder.join("good"), folder.join("link"))?;
-    write_script(folder, "exits", "exit 0")?;
-    write_script(folder, "reads_and_exits", "read x; exit 0")?;
+    write_script(&folder.join("exits"), "exit 0")?;
+    write_script(&folder.join("reads_and_exits"), "read x; exit 0")?;
     // `exec`: what is killed must not leave a child behind.
     write_script(
-        folder,
-        "rubbish",
+        &folder.join("rubbish"),
         r"printf 'Hello } world\n\n'; exec sleep 1000",
     )?;
     write_script(
-        folder,
-        "nearly",
+        &folder.join("nearly"),
         r"read x; printf '{not json}\n\n'; exec sleep 1000",
     )?;
-    write_script(folder, "plain", "printf Hello; exec sleep 1000")?;
+    write_script(&folder.join("plain"), "printf Hello; exec sleep 1000")?;
     write_script(
-        folder,
-        "no_version",
+        &folder.join("no_version"),
         r#"printf '{"id":1,"result":{}}\n\n'; exec sleep 1000"#,
     )?;
-    std::fs::write(folder.join("bytes"), b"\x00\x01garbage")?;
-    std::fs::set_permissions(folder.join("bytes"), std::fs::Permissions::from_mode(0o700))?;
+    write_executable(&folder.join("bytes"), "\x00\x01garbage")?;
     std::fs::write(folder.join("text"), "a text")?;
     std::fs::set_permissions(folder.join("text"), std::fs::Permissions::from_mode(0o600))?;
     let dir = folder.join("dir");
     std::fs::create_dir(&dir)?;
     script(&dir, "one", "good")?;
-    write_script(&dir, "two", "exit 0")?;
+    write_script(&dir.join("two"), "exit 0")?;
     std::fs::write(dir.join("text"), "a text")?;
     Ok(())
 }

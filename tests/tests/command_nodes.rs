@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use cln_lab::{Capability, binaries};
 use lab_tests::sandbox::{Said, Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, without_lightning_cli};
+use lab_tests::{Cast, Outcome, Suite, without_lightning_cli, write_executable};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -209,15 +209,6 @@ async fn cli_messages(cast: Cast) -> Outcome {
         ensure!(out == expected, "{level}: {out}");
     }
     down(&sandbox)
-}
-
-fn write_executable(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text)?;
-    Ok(std::fs::set_permissions(
-        path,
-        std::fs::Permissions::from_mode(0o700),
-    )?)
 }
 
 async fn connect(cast: Cast) -> Outcome {

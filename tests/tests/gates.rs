@@ -1,12 +1,11 @@
 //! Gates: a lab in which something went wrong does not end well, unless the test
 //! allowed it by name; and what is told then.
 
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Lab, NodeSpec, Plugin};
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Cast, Outcome, Suite, program, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -118,15 +117,6 @@ async fn no_death(cast: Cast) -> Outcome {
         );
     }
     Ok(lab.stop().await?)
-}
-
-fn write_script(path: &PathBuf, text: &str) -> Outcome {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, format!("#!/bin/sh\n{text}\n"))?;
-    Ok(std::fs::set_permissions(
-        path,
-        std::fs::Permissions::from_mode(0o700),
-    )?)
 }
 
 async fn crash_log(cast: Cast) -> Outcome {

@@ -1,13 +1,12 @@
 //! Plugins without a node: the test speaks lightningd's side of the protocol.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Events, PluginHarness};
-use lab_tests::{Outcome, Suite, is_alive, program};
+use lab_tests::{Outcome, Suite, is_alive, program, write_script};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -34,8 +33,7 @@ fn main() -> ExitCode {
 fn script(text: &str) -> anyhow::Result<(PathBuf, TempDir)> {
     let dir = tempfile::Builder::new().prefix("t").tempdir()?;
     let path = dir.path().join("plugin.sh");
-    std::fs::write(&path, format!("#!/bin/sh\n{text}"))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
+    write_script(&path, text)?;
     Ok((path, dir))
 }
 

@@ -1,15 +1,14 @@
 //! How a node treats its plugins: what it tells them, what it lets them do, what
 //! becomes of it when they end. The same on lightningd and on the embedded node.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Node, NodeKind, NodeSpec, Plugin, Probe, eventually};
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, is_alive, program};
+use lab_tests::{Cast, Outcome, Suite, is_alive, program, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -38,18 +37,10 @@ fn main() -> ExitCode {
 fn script(folder: &Path, name: &str, mode: &str) -> anyhow::Result<Plugin> {
     let scripted = program("scripted")?;
     write_script(
-        folder,
-        name,
+        &folder.join(name),
         &format!("exec '{}' {mode} {name}", scripted.display()),
     )
     .map(Plugin::path)
-}
-
-fn write_script(folder: &Path, name: &str, body: &str) -> anyhow::Result<PathBuf> {
-    let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n"))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
-    Ok(path.canonicalize()?)
 }
 
 /// What the plugin `name` was told of these topics so far.
@@ -457,8 +448,7 @@ async fn no_plugin_outlives(cast: Cast) -> Outcome {
             )
         };
         write_script(
-            scripts.path(),
-            name,
+            &scripts.path().join(name),
             &format!(
                 "trap '' TERM INT HUP\necho $$ >> '{}'\nread -r line\n{}\nread -r gap\nread -r line\n{}\n{then}",
                 pids.display(),

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use cln_lab::{Lab, Node, NodeSpec, Plugin, binaries};
 use cln_rpc::model::TypedRequest;
 use cln_rpc::model::requests::*;
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Cast, Outcome, Suite, program, write_script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -60,11 +60,10 @@ async fn typed_requests(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let options = scripts.path().join("options");
     let scripted = program("scripted")?;
-    std::fs::write(
+    write_script(
         &options,
-        format!("#!/bin/sh\nexec '{}' options o\n", scripted.display()),
+        &format!("exec '{}' options o", scripted.display()),
     )?;
-    std::fs::set_permissions(&options, std::fs::Permissions::from_mode(0o700))?;
     let spec = |place| NodeSpec::new().kind(cast.kind_of(place));
     let lab = Lab::builder()
         .node(spec(0).plugin(Plugin::path(&options)))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use cln_lab::{Events, Plugin, PluginHarness};
 use lab_tests::sandbox::{Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, python, without};
+use lab_tests::{Cast, Outcome, Suite, python, without, write_executable};
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -91,13 +91,6 @@ async fn library(name: &str, cast: Cast) -> Outcome {
     l1.plugin_stop("plugin").await?;
     l1.plugin_start(&plugin).await?;
     Ok(lab.stop().await?)
-}
-
-fn write_executable(path: &Path, text: &str) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text)?;
-    let mode = std::fs::Permissions::from_mode(0o700);
-    Ok(std::fs::set_permissions(path, mode)?)
 }
 
 async fn command(name: &str, cast: Cast) -> Outcome {

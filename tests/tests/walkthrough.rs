@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Event, Events, Plugin};
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Cast, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
@@ -27,19 +27,13 @@ fn main() -> ExitCode {
 /// A script that starts `from_scratch` with these topics; it records to `FILE.records`.
 fn write_myplugin(path: &Path, topics: &[&str]) -> anyhow::Result<()> {
     let text = format!(
-        "#!/bin/sh\nexec '{}' '{}.records' {}\n",
+        "exec '{}' '{}.records' {}",
         program("from_scratch")?.display(),
         path.display(),
         topics.join(" ")
     );
-    write_script(path, &text)
-}
-
-fn write_script(path: &Path, text: &str) -> anyhow::Result<()> {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text)?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o700))?;
-    Ok(std::fs::rename(&new, path)?)
+    write_script(path, &text)?;
+    Ok(())
 }
 
 fn records_of(plugin: &Path) -> Events {
@@ -200,7 +194,7 @@ async fn refused_plugin(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
     let broken = lab.dir().join("broken");
-    write_script(&broken, "#!/bin/sh\nexit 1\n")?;
+    write_script(&broken, "exit 1")?;
     match l1.plugin_start(&Plugin::path(&broken)).await {
         Err(Error::Rpc {
             code: Some(-3),

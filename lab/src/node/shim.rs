@@ -19,6 +19,7 @@ use tokio::net::unix::pipe;
 use super::{Node, Plugin};
 use crate::daemon::quoted;
 use crate::error::IoContext;
+use crate::executable::write_executable;
 use crate::{Error, Result};
 
 /// What lightningd sends to the plugin.
@@ -60,7 +61,7 @@ impl Shim {
             mkfifo(pipe, Mode::S_IRUSR | Mode::S_IWUSR).doing("make the named pipe", pipe)?;
         }
         let script = dir.join(name);
-        write_script(&script, &script_text(&input, &output))?;
+        write_executable(&script, &script_text(&input, &output))?;
 
         let options = pipe::OpenOptions::new();
         let reader = options.open_receiver(&input).doing("open", &input)?;
@@ -92,16 +93,6 @@ fn script_text(input: &Path, output: &Path) -> String {
         quoted(&output),
         quoted(&input)
     )
-}
-
-/// Writes an executable file that nobody else may read.
-fn write_script(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o700);
-    let mut file = options.open(path).doing("create", path)?;
-    file.write_all(text.as_bytes()).doing("write", path)
 }
 
 /// A plugin to be served by this process: see [`Node::inline_plugin`].

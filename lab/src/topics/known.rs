@@ -6,14 +6,14 @@
 //! not complain of is what it knows: a topic's name is a string of its program.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::TOPICS;
 use crate::error::IoContext;
+use crate::executable::write_executable;
 use crate::{Error, Lab, Plugin, Result};
 
 /// No topic: lightningd must complain of it, or it never complains.
@@ -138,7 +138,6 @@ fn probe(folder: &Path, words: &[String]) -> Result<PathBuf> {
     let answer = folder.join("probe.json");
     fs::write(&answer, manifest.to_string()).doing("write", &answer)?;
     let path = folder.join("probe.sh");
-    fs::write(&path, include_str!("probe.sh")).doing("write", &path)?;
-    fs::set_permissions(&path, Permissions::from_mode(0o700)).doing("make executable", &path)?;
+    write_executable(&path, include_str!("probe.sh"))?;
     Ok(path)
 }

@@ -1,15 +1,13 @@
 //! Plugins: `plugin_started`, `plugin_stopped`, `shutdown`, `deprecated_oneshot`,
 //! and a topic of a plugin's own.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{RECORDER, Stage, holds, in_order, same};
-use crate::error::IoContext;
+use crate::executable::write_executable;
 use crate::{Error, Event, Node, Plugin, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -62,8 +60,7 @@ const WEATHER: &str = "weather";
 /// Puts our plugin into the lab's folder and starts it on a node.
 pub(super) async fn start_weather(stage: &Stage, node: &Node) -> Result<PathBuf> {
     let path = stage.lab().dir().join("weather.sh");
-    fs::write(&path, include_str!("weather.sh")).doing("write", &path)?;
-    fs::set_permissions(&path, Permissions::from_mode(0o700)).doing("make executable", &path)?;
+    write_executable(&path, include_str!("weather.sh"))?;
     node.plugin_start(&Plugin::path(&path)).await?;
     Ok(path)
 }

@@ -1,7 +1,6 @@
 //! Part one: a plugin without a client library, subscribed first to `connect`
 //! alone, then to `disconnect` as well.
 
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use super::stage::{Stage, Step};
 use super::{Options, Tools, two_nodes};
 use crate::daemon::quoted;
-use crate::error::IoContext;
+use crate::executable::write_executable;
 use crate::{Event, Events, Implementation, Lab, Node, NodeKind, Plugin, Result, binaries};
 
 /// What this machine has.
@@ -159,22 +158,9 @@ async fn write_plugin(
                 "its answer to getmanifest: \"subscriptions\": {}",
                 json!(topics)
             ));
-            write_script(script, &text)
+            write_executable(script, &text)
         })
         .await
-}
-
-/// Writes an executable file in one step: lightningd never sees half of it, and
-/// a running script is not changed under its interpreter.
-pub(super) fn write_script(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    let new = path.with_extension("new");
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o700);
-    let mut file = options.open(&new).doing("create", &new)?;
-    file.write_all(text.as_bytes()).doing("write", &new)?;
-    drop(file);
-    std::fs::rename(&new, path).doing("write", path)
 }
 
 pub(super) fn start_command(plugin: &Path) -> String {

@@ -8,10 +8,11 @@ use bitcoincore_rpc::bitcoin::hex::FromHex;
 use serde_json::{Value, json};
 
 use super::Tools;
-use super::part_one::{connect, disconnect, start_command, start_plugin, write_script};
+use super::part_one::{connect, disconnect, start_command, start_plugin};
 use super::stage::Stage;
 use crate::daemon::{command_line, quoted};
 use crate::error::IoContext;
+use crate::executable::write_executable;
 use crate::{Error, Events, Lab, Plugin, Result};
 
 pub(super) async fn with_a_library(stage: &mut Stage<'_>, lab: &Lab, tools: &Tools) -> Result<()> {
@@ -86,7 +87,7 @@ async fn restart(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
 async fn refused(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
     let script = lab.dir().join("broken");
     let path = script.display().to_string();
-    write_script(
+    write_executable(
         &script,
         "#!/bin/sh\necho 'a library is missing' >&2\nexit 1\n",
     )?;
