@@ -207,6 +207,18 @@ impl Bitcoind {
         self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends it with SIGKILL and waits until it is gone.
+    pub(crate) async fn kill(&self) -> Result<()> {
+        if self.attached {
+            return Err(not_ours("bitcoind"));
+        }
+        let daemon = self.daemon().take();
+        let Some(daemon) = daemon else {
+            return Err(Error::usage("bitcoind is not running"));
+        };
+        daemon.kill().await.map(drop)
+    }
+
     /// Stops it and waits until it is gone.
     pub(crate) async fn stop(&self) -> Result<ExitStatus> {
         if self.attached {

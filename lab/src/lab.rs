@@ -173,11 +173,8 @@ impl Lab {
                 false => ended,
             }
         }));
-        let bitcoind = async {
-            self.bitcoind.check_alive()?;
-            ended("bitcoind", self.bitcoind.stop().await?)
-        };
-        let (nodes_ended, bitcoind_ended) = tokio::join!(running, bitcoind);
+        let nodes_ended = running.await;
+        let bitcoind_ended = self.end_bitcoind().await;
         // A daemon's death explains what else there may be.
         nodes_ended
             .into_iter()
@@ -188,6 +185,16 @@ impl Lab {
         }
         self.folder.failed = false;
         Ok(())
+    }
+
+    /// bitcoind's own end takes up to 0.1 s, of which most is waiting. Nobody has
+    /// a use for what it would write then, unless the folder stays.
+    async fn end_bitcoind(&self) -> Result<()> {
+        self.bitcoind.check_alive()?;
+        match self.folder.stays() {
+            true => ended("bitcoind", self.bitcoind.stop().await?),
+            false => self.bitcoind.kill().await,
+        }
     }
 
     /// What there is to know about what happened so far: versions, command lines,

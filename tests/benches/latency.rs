@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cln_lab::PluginHarness;
-use lab_tests::bench::quantile;
+use lab_tests::bench::{Pairs, quantile};
 use lab_tests::{Outcome, program, python};
 use serde_json::json;
 
 const COUNT: usize = 1_000;
 const PACE: Duration = Duration::from_millis(2);
-const TURNS: usize = 3;
+const TURNS: usize = 7;
+const QUANTILES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
 
 fn main() -> Outcome {
     tokio::runtime::Builder::new_current_thread()
@@ -26,15 +27,18 @@ fn main() -> Outcome {
 async fn bench() -> Outcome {
     let dir = tempfile::Builder::new().prefix("latency-").tempdir()?;
     let python = match python::with(&["pyln-client==26.6.6"]) {
-        Ok(python) => Some(python),
+        Ok(python) => python,
         Err(error) => {
             println!("pyln-client: left out: {error:#}");
-            None
+            return Ok(());
         }
     };
     let source = dir.path().join("pyln-eventlog.py");
     std::fs::write(&source, python::RECORDER)?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut pairs = QUANTILES.map(|(name, _)| {
+        let title = format!("stdin to file at 500 a second, {name}");
+        Pairs::new(&title, "eventlog", "a pyln-client plugin")
+    });
     for turn in 0..TURNS {
         let file = dir.path().join(format!("eventlog.{turn}"));
         let mut harness = PluginHarness::spawn(program("eventlog")?).await?;
@@ -42,30 +46,29 @@ async fn bench() -> Outcome {
         harness
             .init(json!({"eventlog-file": file, "eventlog-topics": ["flood"]}))
             .await?;
-        ours.extend(latencies(&mut harness, &file).await?);
+        let ours = latencies(&mut harness, &file).await?;
         harness.close().await?;
 
-        if let Some(python) = &python {
-            let file = dir.path().join(format!("pyln.{turn}"));
-            let mut harness = PluginHarness::builder(python)
-                .arg(&source)
-                .env("PYLN_FILE", &file.display().to_string())
-                .spawn()
-                .await?;
-            harness.manifest().await?;
-            harness.init(json!({})).await?;
-            theirs.extend(latencies(&mut harness, &file).await?);
-            harness.close().await?;
+        let file = dir.path().join(format!("pyln.{turn}"));
+        let mut harness = PluginHarness::builder(&python)
+            .arg(&source)
+            .env("PYLN_FILE", &file.display().to_string())
+            .spawn()
+            .await?;
+        harness.manifest().await?;
+        harness.init(json!({})).await?;
+        let theirs = latencies(&mut harness, &file).await?;
+        harness.close().await?;
+
+        for (pairs, (_, at)) in pairs.iter_mut().zip(QUANTILES) {
+            let at = |latencies| quantile(latencies, at).map(Duration::from_secs_f64);
+            if let (Some(ours), Some(theirs)) = (at(&ours), at(&theirs)) {
+                pairs.add(ours, theirs);
+            }
         }
     }
-    for (name, at) in [("p50", 0.5), ("p99", 0.99)] {
-        let us = |seconds: Option<f64>| seconds.unwrap_or(f64::NAN) * 1e6;
-        let (ours, theirs) = (us(quantile(&ours, at)), us(quantile(&theirs, at)));
-        println!(
-            "stdin to file at 500 a second, {name}: eventlog {ours:.0} µs, a pyln-client plugin \
-             {theirs:.0} µs, ratio {:.2}",
-            ours / theirs
-        );
+    for pairs in pairs {
+        pairs.print();
     }
     Ok(())
 }

@@ -39,9 +39,8 @@ impl Pairs {
 
     /// Prints the medians, and the median of the ratios with their range.
     pub fn print(&self) {
-        let ms = |times: Vec<f64>| median(times).map_or(0.0, |seconds| seconds * 1000.0);
-        let ours = ms(self.pairs.iter().map(|(a, _)| a.as_secs_f64()).collect());
-        let theirs = ms(self.pairs.iter().map(|(_, b)| b.as_secs_f64()).collect());
+        let ours = median(self.pairs.iter().map(|(a, _)| a.as_secs_f64()));
+        let theirs = median(self.pairs.iter().map(|(_, b)| b.as_secs_f64()));
         let ratios = || {
             self.pairs
                 .iter()
@@ -50,13 +49,24 @@ impl Pairs {
         let least = ratios().fold(f64::INFINITY, f64::min);
         let most = ratios().fold(0.0, f64::max);
         println!(
-            "{}: {} {ours:.0} ms, {} {theirs:.0} ms, ratio {:.2} ({least:.2} to {most:.2}), {} pairs",
+            "{}: {} {}, {} {}, ratio {:.2} ({least:.2} to {most:.2}), {} pairs",
             self.title,
             self.names[0],
+            readable(ours),
             self.names[1],
+            readable(theirs),
             self.ratio().unwrap_or(f64::NAN),
             self.pairs.len()
         );
+    }
+}
+
+/// Seconds, in a unit that suits them.
+fn readable(seconds: Option<f64>) -> String {
+    match seconds {
+        None => "none".to_owned(),
+        Some(seconds) if seconds < 0.01 => format!("{:.0} µs", seconds * 1e6),
+        Some(seconds) => format!("{:.0} ms", seconds * 1e3),
     }
 }
 
