@@ -19,7 +19,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "sendpay_failure",
         &["sendpay_failure"],
         2,
-        "l1 sends a payment for an invoice that l2 has deleted: code 203, at l1 alone",
+        "l1 sends a payment for an invoice that l2 has deleted: code 203, at l1 alone; then \
+         one that l2 cannot send on: code 204",
         |stage| Box::pin(sendpay_failure(stage)),
     ),
     Scenario::new(
@@ -61,17 +62,26 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 /// Sends a payment over the one channel; `waitsendpay` tells how it went.
 async fn send(l1: &Node, l2: &Node, channel: &Channel, invoice: &Invoice) -> Result<Value> {
+    send_along(l1, &[(l2.id(), &channel.short_channel_id)], invoice).await
+}
+
+/// Sends a payment over these hops, each a node and the channel to it.
+async fn send_along(l1: &Node, hops: &[(&str, &str)], invoice: &Invoice) -> Result<Value> {
     const MSAT: u64 = 1_000_000;
     l1.wait_block().await?;
-    let hop = json!({
-        "id": l2.id(),
-        "channel": channel.short_channel_id,
-        "delay": 9,
-        "amount_msat": MSAT,
-        "msatoshi": MSAT,
-    });
+    let hop = |(left, (id, channel)): (usize, &(&str, &str))| {
+        json!({
+            "id": id,
+            "channel": channel,
+            "delay": 9 + 6 * left,
+            "amount_msat": MSAT + 1_000 * left as u64,
+            "msatoshi": MSAT + 1_000 * left as u64,
+        })
+    };
+    let mut route: Vec<Value> = hops.iter().rev().enumerate().map(hop).collect();
+    route.reverse();
     let params = json!({
-        "route": [hop],
+        "route": route,
         "payment_hash": invoice.payment_hash,
         "payment_secret": invoice.payment_secret,
         "amount_msat": MSAT,
@@ -143,6 +153,26 @@ async fn sendpay_failure(stage: &Stage) -> Result<()> {
         "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS",
     )?;
     amount(&told, "data/amount_msat", 1_000_000)?;
+
+    // On its way this time: no channel of l2's has that number.
+    let invoice = l2.invoice("1000sat", "beyond", "pizza").await?;
+    let beyond = [(l2.id(), &channel.short_channel_id[..]), (l1.id(), "9x9x9")];
+    let (code, message, data) = refused(send_along(l1, &beyond, &invoice).await)?;
+    let hash = &invoice.payment_hash;
+    let told = stage
+        .first_where(l1, "sendpay_failure", "of the second", |payload| {
+            payload["data"]["payment_hash"] == hash.as_str()
+        })
+        .await?;
+    same(&told, "code", code)?;
+    same(&told, "code", 204)?;
+    same(&told, "message", message)?;
+    same(&told, "data/erring_node", data["erring_node"].clone())?;
+    same(&told, "data/erring_node", l2.id())?;
+    same(&told, "data/erring_index", 1)?;
+    same(&told, "data/failcodename", "WIRE_UNKNOWN_NEXT_PEER")?;
+    let failures = stage.all(l1, "sendpay_failure").await?;
+    holds(failures.len() == 2, || format!("{failures:?}"))?;
     stage.none(l1, "sendpay_success").await?;
     stage.none(l2, "sendpay_failure").await?;
     stage.none(l2, "invoice_payment").await

@@ -2,13 +2,17 @@
 //! and a topic of a plugin's own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{RECORDER, Stage, holds, in_order, same};
+use crate::error::IoContext;
 use crate::executable::write_executable;
-use crate::{Error, Event, Node, Plugin, Result};
+use crate::{Error, Event, Node, Plugin, Probe, Result, eventually};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
@@ -33,7 +37,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "plugin_stopped",
         &["plugin_started", "plugin_stopped"],
         2,
-        "l1 starts a plugin and stops it",
+        "l1 starts a plugin and stops it; started again, the plugin is killed",
         |stage| Box::pin(stopped(stage)),
     )
     .embedded(),
@@ -138,6 +142,27 @@ async fn stopped(stage: &Stage) -> Result<()> {
     same(&told, "plugin_path", path.display().to_string())?;
     same(&told, "methods", json!(["weather", "remark"]))?;
     in_order(&[&started, &told])?;
+
+    start_weather(stage, l1).await?;
+    let process = l1.process_with("weather.sh").await?;
+    kill(Pid::from_raw(process.pid as i32), Signal::SIGKILL)
+        .map_err(std::io::Error::from)
+        .doing("kill", "weather.sh")?;
+    eventually(
+        "its death to be told",
+        Duration::from_secs(10),
+        async || {
+            let mut told = stage.recorded(l1)?;
+            told.retain(|event| event.topic == "plugin_stopped");
+            Ok(match told.len() {
+                2 => Probe::Ready(()),
+                count => Probe::NotYet(format!("{count} of `plugin_stopped`, not 2")),
+            })
+        },
+    )
+    .await?;
+    let both = about_weather(stage, l1, "plugin_stopped").await?;
+    holds(both[0].payload == both[1].payload, || format!("{both:?}"))?;
     stage.none(l2, "plugin_stopped").await
 }
 

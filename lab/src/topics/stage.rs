@@ -257,7 +257,10 @@ fn lab(
         .option("eventlog-topics", topics)
         .option("eventlog-redact", false);
     // `weather.sh` says so, to be told of.
-    let lab = Lab::builder().allow_broken("plugin-weather.sh: hail");
+    let lab = Lab::builder()
+        .allow_broken("plugin-weather.sh: hail")
+        // One scenario kills it.
+        .allow_plugin_death("weather.sh");
     Ok((0..scenario.nodes).fold(lab, |lab, _| {
         let mut node = NodeSpec::new().kind(kind).plugin(recorder.clone());
         // What the weather plugin says at the worst level, on purpose.
