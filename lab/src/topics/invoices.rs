@@ -39,6 +39,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         |stage| Box::pin(to_self(stage)),
     )
     .since(24, 11),
+    Scenario::new(
+        "invoice_payment_on_chain",
+        &["invoice_creation", "invoice_payment", "coin_movement"],
+        1,
+        "an invoice of l1's is paid to its fallback address, on chain",
+        |stage| Box::pin(on_chain(stage)),
+    )
+    .options(&[("invoices-onchain-fallback", None)])
+    .since(25, 9),
 ];
 
 async fn creation(stage: &Stage) -> Result<()> {
@@ -142,4 +151,36 @@ async fn to_self(stage: &Stage) -> Result<()> {
     }
     // No money moved.
     stage.none(l1, "coin_movement").await
+}
+
+async fn on_chain(stage: &Stage) -> Result<()> {
+    const SAT: u64 = 50_000;
+    let (l1, bitcoind) = (stage.lab().l1(), stage.lab().bitcoind());
+    let invoice = l1.invoice(&format!("{SAT}sat"), "inv", "pizza").await?;
+    let decoded: Value = l1.call("decode", json!({"string": invoice.bolt11})).await?;
+    let address = text(&decoded, "fallbacks/0/addr")?;
+    let txid = bitcoind.send_to(address, SAT).await?;
+    stage.none(l1, "invoice_payment").await?;
+    bitcoind.mine_until_confirmed(&txid).await?;
+    let told = stage.only(l1, "invoice_payment").await?;
+    same(&told, "label", "inv")?;
+    amount(&told, "msat", SAT * 1000)?;
+    let hash = hash_of(text(&told.payload, "preimage")?)?;
+    holds(hash == invoice.payment_hash, || {
+        format!("the preimage of {}: {}", invoice.payment_hash, told.line)
+    })?;
+    // Where it lies, as both others have it.
+    let outpoint = text(&told.payload, "outpoint")?;
+    holds(outpoint.starts_with(&format!("{txid}:")), || {
+        format!("an output of {txid}: {}", told.line)
+    })?;
+    let listed: Value = l1.call("listinvoices", json!({"label": "inv"})).await?;
+    let paid = &listed["invoices"][0]["paid_outpoint"];
+    holds(
+        outpoint == format!("{txid}:{}", paid["outnum"]) && paid["txid"] == txid.as_str(),
+        || format!("listinvoices has {paid}: {}", told.line),
+    )?;
+    let deposit = stage.only(l1, "coin_movement").await?;
+    same(&deposit, "utxo", outpoint)?;
+    amount(&deposit, "credit_msat", SAT * 1000)
 }
