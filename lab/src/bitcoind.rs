@@ -209,29 +209,26 @@ impl Bitcoind {
 
     /// Ends it with SIGKILL and waits until it is gone.
     pub(crate) async fn kill(&self) -> Result<()> {
+        self.take_daemon()?.kill().await.map(drop)
+    }
+
+    /// The process, to be ended.
+    fn take_daemon(&self) -> Result<Daemon> {
         if self.attached {
             return Err(not_ours("bitcoind"));
         }
         let daemon = self.daemon().take();
-        let Some(daemon) = daemon else {
-            return Err(Error::usage("bitcoind is not running"));
-        };
-        daemon.kill().await.map(drop)
+        daemon.ok_or_else(|| Error::usage("bitcoind is not running"))
     }
 
     /// Stops it and waits until it is gone.
     pub(crate) async fn stop(&self) -> Result<ExitStatus> {
-        if self.attached {
-            return Err(not_ours("bitcoind"));
-        }
+        let daemon = self.take_daemon()?;
         // An error here means that it is ending or dead; `finish` sees which.
         let asked = self.call::<Value>("stop", vec![]).await;
         if let Err(error) = &asked {
             tracing::warn!(%error, "bitcoind did not take `stop`");
         }
-        let Some(daemon) = self.daemon().take() else {
-            return Err(Error::usage("bitcoind is not running"));
-        };
         daemon
             .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
             .await

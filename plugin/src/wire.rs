@@ -82,10 +82,12 @@ pub fn listen<S: Sink>(methods: &[&str]) -> io::Result<(Requests, Gate<S>)> {
         stdin,
         splitter: Splitter::default(),
         buffer: vec![0; READ],
-        requests,
-        methods,
-        opened,
-        sink: None,
+        receiver: Receiver {
+            requests,
+            methods,
+            opened,
+            sink: None,
+        },
     };
     let work = Arc::new(OnceLock::<Work>::new());
     let gate = Gate {
@@ -112,6 +114,11 @@ struct Reader<S> {
     stdin: File,
     splitter: Splitter,
     buffer: Vec<u8>,
+    receiver: Receiver<S>,
+}
+
+/// Where each message goes.
+struct Receiver<S> {
     requests: mpsc::UnboundedSender<Vec<u8>>,
     methods: BTreeSet<String>,
     opened: std::sync::mpsc::Receiver<S>,
@@ -132,23 +139,22 @@ impl<S: Sink> Reader<S> {
     /// Reads once, as much as there is.
     fn read(&mut self) -> ControlFlow<()> {
         let read = match self.stdin.read(&mut self.buffer) {
-            Ok(0) => return self.end(),
+            Ok(0) => return self.receiver.end(),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 return ControlFlow::Continue(());
             }
             Err(error) => {
                 log::error!("reading stdin: {error}");
-                return self.end();
+                return self.receiver.end();
             }
         };
-        let mut splitter = std::mem::take(&mut self.splitter);
-        let buffer = std::mem::take(&mut self.buffer);
-        let then = self.messages(splitter.push(&buffer[..read]));
-        (self.splitter, self.buffer) = (splitter, buffer);
-        then
+        let messages = self.splitter.push(&self.buffer[..read]);
+        self.receiver.messages(messages)
     }
+}
 
+impl<S: Sink> Receiver<S> {
     fn messages(&mut self, mut messages: Messages) -> ControlFlow<()> {
         while let Some(message) = messages.next() {
             // The hook has logged what and where.

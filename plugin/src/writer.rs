@@ -9,7 +9,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::file::{self, LogFile, Place};
@@ -17,6 +17,7 @@ use crate::format::{self, Format, Style};
 use crate::options::Settings;
 use crate::queue::{Chunk, Entry, Kind, Next, Waiting};
 use crate::recorder::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
+use crate::standby::lock;
 
 /// While the file cannot be written: how long to wait before the next try.
 const RETRY: Duration = Duration::from_millis(500);
@@ -89,10 +90,6 @@ pub(crate) fn write_now(writer: &Mutex<Writer>, inner: &Inner) {
     }
 }
 
-fn lock(writer: &Mutex<Writer>) -> MutexGuard<'_, Writer> {
-    writer.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Writer {
     /// A writer with the file, or with what keeps it from being opened.
     pub(crate) fn new(inner: Arc<Inner>, file: Option<LogFile>, trouble: Option<&str>) -> Self {
@@ -137,7 +134,9 @@ impl Writer {
             }
             Next::Command(command) => self.obey(command),
             Next::Idle => {
-                self.write(); // again, if it failed before
+                if self.trouble.is_some() {
+                    self.write(); // again
+                }
                 return Turn::Idle;
             }
             Next::Ended if !free => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use cln_lab::PluginHarness;
 use lab_tests::bench::{Pairs, quantile};
-use lab_tests::{Outcome, program, python};
+use lab_tests::{Outcome, block_on, program, python};
 use serde_json::json;
 
 const COUNT: usize = 1_000;
@@ -18,10 +18,7 @@ const TURNS: usize = 7;
 const QUANTILES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
 
 fn main() -> Outcome {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(bench())
+    block_on(bench())
 }
 
 async fn bench() -> Outcome {

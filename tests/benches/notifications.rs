@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use cln_lab::{Lab, Node, NodeKind, Plugin, Probe, binaries, eventually};
 use lab_tests::bench::{Pairs, median};
-use lab_tests::{Outcome, program, python, write_script};
+use lab_tests::{Outcome, block_on, program, python, write_script};
 use serde_json::{Value, json};
 
 const COUNT: u64 = 100_000;
@@ -22,10 +22,7 @@ fn main() -> Outcome {
         println!("notifications: skipped, no lightningd found");
         return Ok(());
     }
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(bench())
+    block_on(bench())
 }
 
 /// One way of receiving: a plugin, and how to see that it has them all.

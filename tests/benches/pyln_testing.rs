@@ -7,12 +7,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cln_lab::{Events, Lab, NodeKind, Plugin, binaries};
-use lab_tests::bench::Pairs;
-use lab_tests::{Outcome, program, python};
+use lab_tests::bench::{Pairs, timed};
+use lab_tests::{Outcome, block_on, program, python};
 
 const PAIRS: usize = 5;
 
@@ -44,24 +44,12 @@ fn main() -> Outcome {
     Ok(())
 }
 
-fn timed(test: impl FnOnce() -> Outcome) -> anyhow::Result<Duration> {
-    let started = Instant::now();
-    test()?;
-    Ok(started.elapsed())
-}
-
 fn ours(plugin: &Path) -> Outcome {
-    runtime()?.block_on(test(Lab::builder(), plugin))
+    block_on(test(Lab::builder(), plugin))
 }
 
 fn leanly(plugin: &Path) -> Outcome {
-    runtime()?.block_on(test(Lab::builder().lean([]), plugin))
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    block_on(test(Lab::builder().lean([]), plugin))
 }
 
 async fn test(lab: cln_lab::LabBuilder, plugin: &Path) -> Outcome {

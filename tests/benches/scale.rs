@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cln_lab::{Lab, LabBuilder, NodeKind, binaries};
-use lab_tests::Outcome;
-use lab_tests::bench::{median, proportional_memory};
+use lab_tests::bench::{median, node_memory};
+use lab_tests::{Outcome, block_on};
 
 const SIZES: [usize; 3] = [5, 20, 50];
 const TURNS: usize = 3;
@@ -17,10 +17,7 @@ fn main() -> Outcome {
         println!("many nodes: skipped, no lightningd found");
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(up(Lab::builder(), 1))?; // mines the prepared chain, if need be
+    block_on(up(Lab::builder(), 1))?; // mines the prepared chain, if need be
     let mut figures = Vec::new();
     for name in ["whole", "lean"] {
         let builder = || match name {
@@ -31,7 +28,7 @@ fn main() -> Outcome {
         for size in SIZES {
             let (mut times, mut memories) = (Vec::new(), Vec::new());
             for _ in 0..TURNS {
-                let (time, memory) = runtime.block_on(up(builder(), size))?;
+                let (time, memory) = block_on(up(builder(), size))?;
                 times.push(time.as_secs_f64() * 1000.0 / size as f64);
                 memories.push(memory / size as f64);
             }
@@ -73,9 +70,7 @@ async fn up(builder: LabBuilder, nodes: usize) -> anyhow::Result<(Duration, f64)
     ensure!(lab.nodes().len() == nodes);
     let mut memory = 0.0;
     for node in lab.nodes() {
-        for process in node.processes().await? {
-            memory += proportional_memory(process.pid)?;
-        }
+        memory += node_memory(node).await?;
     }
     lab.stop().await?;
     Ok((time, memory))

@@ -2,17 +2,15 @@
 //! processes one after the other, polls every 5 ms, makes a wallet, mines 101
 //! blocks, and stops them. Five pairs, alternating; medians and their ratio.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bitcoincore_rpc::{Auth, Client, RpcApi};
 use cln_lab::{Lab, NodeKind, binaries};
-use lab_tests::Outcome;
-use lab_tests::bench::Pairs;
+use lab_tests::bench::{Pairs, timed};
+use lab_tests::socket::call;
+use lab_tests::{Outcome, block_on};
 use serde_json::{Value, json};
 
 fn main() -> Outcome {
@@ -29,17 +27,8 @@ fn main() -> Outcome {
     Ok(())
 }
 
-fn timed(run: fn() -> Outcome) -> anyhow::Result<Duration> {
-    let started = Instant::now();
-    run()?;
-    Ok(started.elapsed())
-}
-
 fn lab() -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    block_on(async {
         let lab = Lab::builder()
             .nodes(2)
             .kind(NodeKind::Lightningd)
@@ -150,21 +139,4 @@ fn poll(what: &str, mut ready: impl FnMut() -> bool) -> Outcome {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
-}
-
-fn call(socket: &Path, method: &str) -> anyhow::Result<Value> {
-    let mut stream = UnixStream::connect(socket)?;
-    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}});
-    write!(stream, "{request}\n\n")?;
-    let mut answer = String::new();
-    // An answer ends with an empty line.
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
-        if line.is_empty() {
-            break;
-        }
-        answer.push_str(&line);
-    }
-    let answer: Value = serde_json::from_str(&answer)?;
-    Ok(answer.get("result").context("an error")?.clone())
 }

@@ -1,9 +1,22 @@
 //! Two ways of doing a thing, timed in turn in one run, so that a ratio holds
 //! however fast the machine is at the moment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use cln_lab::Node;
+
+use crate::Outcome;
+
+/// How long it takes.
+///
+/// # Errors
+/// Its own.
+pub fn timed(run: impl FnOnce() -> Outcome) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    run()?;
+    Ok(started.elapsed())
+}
 
 /// Pairs of times.
 #[derive(Debug)]
@@ -85,12 +98,20 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
     Some(sorted[at.min(last)])
 }
 
-/// The memory of a process in MB: its proportional set size, in which what
+/// The memory of a node in MB, of all its processes: each one's proportional set size, in which what
 /// processes share is counted once among them. One that has ended has none.
 ///
 /// # Errors
 /// There is no `smaps_rollup`, which is Linux's.
-pub fn proportional_memory(pid: u32) -> anyhow::Result<f64> {
+pub async fn node_memory(node: &Node) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for process in node.processes().await? {
+        sum += proportional_memory(process.pid)?;
+    }
+    Ok(sum)
+}
+
+fn proportional_memory(pid: u32) -> anyhow::Result<f64> {
     let rollup = match std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         Ok(rollup) => rollup,
         Err(_) if is_ending(pid) => return Ok(0.0),

@@ -254,13 +254,19 @@ fn skipped(trial: Trial, reason: &str) -> Trial {
         .with_ignored_flag(true)
 }
 
-fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+/// Runs it to its end on a runtime of its own.
+///
+/// # Errors
+/// As it has them, or the runtime cannot be made.
+pub fn block_on<T>(outcome: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    runtime
+        .build()?
         .block_on(outcome)
-        .map_err(|error| Failed::from(format!("{error:#}")))
+}
+
+fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
+    block_on(outcome).map_err(|error| Failed::from(format!("{error:#}")))
 }
 
 /// Why what needs this program is skipped; `None` if it is on the PATH.
@@ -284,13 +290,7 @@ pub fn without_lightning_cli() -> Option<String> {
 /// The version of the lightningd that tests would run; `None` if there is none.
 fn lightningd_version() -> Option<Version> {
     let lightningd = binaries::lightningd().ok()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .ok()?;
-    runtime
-        .block_on(binaries::lightningd_version(&lightningd))
-        .ok()
+    block_on(async { Ok(binaries::lightningd_version(&lightningd).await?) }).ok()
 }
 
 /// A program that this workspace builds.

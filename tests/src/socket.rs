@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cln_lab::scaled;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,6 +17,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Socket {
     stream: UnixStream,
     seen: Vec<u8>,
+}
+
+/// Calls a method without parameters, on a connection of its own; what it gives.
+///
+/// # Errors
+/// Nobody listens or answers, or the answer is an error.
+pub fn call(path: &Path, method: &str) -> anyhow::Result<Value> {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}});
+    let mut answer = Socket::open(path)?.ask(format!("{request}\n\n"))?;
+    let result = answer.get_mut("result").map(Value::take);
+    result.with_context(|| format!("{method}: {answer}"))
 }
 
 impl Socket {

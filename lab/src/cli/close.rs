@@ -5,26 +5,26 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::which::{Which, node};
+use super::which::{Two, node};
 use super::{json_text, out};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    mut_arg("from", |arg| arg.help("The node that closes it")),
+    mut_arg("to", |arg| arg.help("The node at its other end")),
+    after_help = "\
 Examples:
-  lab close 1 2    close the channel between l1 and l2, together")]
+  lab close 1 2    close the channel between l1 and l2, together"
+)]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
-    /// The node that closes it
-    from: String,
-    /// The node at its other end
-    to: String,
+    two: Two,
 }
 
 /// Prints the closing transaction once both sides have seen it in a block.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
-    let (from, to) = (node(&lab, &args.from)?, node(&lab, &args.to)?);
+    let lab = args.two.which.lab().await?;
+    let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     let (a, b) = (from.name(), to.name());
     let progress = Progress::start(format!("closing the channel of {a} and {b}"));
     let txid = from.close(to).await?;

@@ -3,24 +3,24 @@
 use std::process::ExitCode;
 
 use super::out;
-use super::which::{Which, node};
+use super::which::{Two, node};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    mut_arg("from", |arg| arg.help("The node that disconnects")),
+    mut_arg("to", |arg| arg.help("Its peer")),
+    after_help = "\
 Examples:
-  lab disconnect 1 2    l1 ends its connection to l2")]
+  lab disconnect 1 2    l1 ends its connection to l2"
+)]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
-    /// The node that disconnects
-    from: String,
-    /// Its peer
-    to: String,
+    two: Two,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
-    let (from, to) = (node(&lab, &args.from)?, node(&lab, &args.to)?);
+    let lab = args.two.which.lab().await?;
+    let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     from.disconnect(to).await?;
     out::line("{}")?;
     Ok(ExitCode::SUCCESS)

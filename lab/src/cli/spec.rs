@@ -8,6 +8,19 @@ use cln_lab::{Keep, Lab, LabBuilder, NodeKind, Plugin, binaries};
 /// A lab has at most this many nodes.
 const MOST: u16 = 500;
 
+/// `--node`.
+#[derive(Debug, clap::Args)]
+pub struct Kind {
+    /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
+    #[arg(
+        long,
+        value_name = "auto|lightningd|embedded",
+        env = "LAB_NODE",
+        default_value = "auto"
+    )]
+    pub node: NodeKind,
+}
+
 #[derive(Debug, clap::Args)]
 pub struct Spec {
     /// How many nodes: l1, l2, …
@@ -21,14 +34,8 @@ pub struct Spec {
     /// Open a channel from each node to the next
     #[arg(long)]
     pub channels: bool,
-    /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
-    #[arg(
-        long,
-        value_name = "auto|lightningd|embedded",
-        env = "LAB_NODE",
-        default_value = "auto"
-    )]
-    node: NodeKind,
+    #[command(flatten)]
+    kind: Kind,
     /// Leave the lab's folder there at the end
     #[arg(long)]
     pub keep: bool,
@@ -38,7 +45,7 @@ impl Spec {
     pub fn builder(&self) -> LabBuilder {
         let keep = if self.keep { Keep::Always } else { Keep::Never };
         let lab = Lab::builder()
-            .kind(self.node)
+            .kind(self.kind.node)
             .keep(keep)
             .without_gates()
             .nodes(self.nodes.into());

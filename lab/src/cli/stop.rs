@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::out;
 use super::progress::Progress;
-use super::which::{Which, node};
+use super::which::{One, node};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -14,9 +14,7 @@ Examples:
   lab down               to end the whole lab")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
-    /// The node: l1, or 1 for short
-    node: String,
+    one: One,
     /// Send SIGKILL instead
     #[arg(long)]
     kill9: bool,
@@ -24,8 +22,8 @@ pub struct Args {
 
 /// Returns when nothing of the node runs any more; `lab start` starts it again.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
-    let node = node(&lab, &args.node)?;
+    let lab = args.one.which.lab().await?;
+    let node = node(&lab, &args.one.node)?;
     let progress = Progress::start(format!("stopping {}", node.name()));
     let status = if args.kill9 {
         node.kill9().await?

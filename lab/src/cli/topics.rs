@@ -2,19 +2,22 @@
 
 use std::process::ExitCode;
 
-use cln_lab::NodeKind;
 use cln_lab::topics::{self, Recorded, Report, Scenario, TOPICS, Topic};
 use console::{Term, measure_text_width, style};
 use serde_json::{Value, json};
 
+use super::spec::Kind;
 use super::{out, usage};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    mut_arg("node", |arg| arg.requires("run")),
+    after_help = "\
 Examples:
   lab topics                              every notification that lightningd can send
   lab topics connect --json               one of them, to be read by a program
-  lab topics --run forward_event          make them on real nodes, and show the messages")]
+  lab topics --run forward_event          make them on real nodes, and show the messages"
+)]
 pub struct Args {
     /// Only these topics (or scenarios, by name)
     #[arg(value_name = "TOPIC")]
@@ -22,15 +25,8 @@ pub struct Args {
     /// Play the scenarios on nodes, check what is recorded, and show the messages
     #[arg(long)]
     run: bool,
-    /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
-    #[arg(
-        long,
-        value_name = "auto|lightningd|embedded",
-        env = "LAB_NODE",
-        default_value = "auto",
-        requires = "run"
-    )]
-    node: NodeKind,
+    #[command(flatten)]
+    kind: Kind,
     /// Print one JSON object; with --run, one object a message
     #[arg(long)]
     json: bool,
@@ -187,14 +183,14 @@ async fn play(args: &Args) -> anyhow::Result<ExitCode> {
             let name = style(scenario.name).bold();
             out::line(format_args!("{name}  {}", scenario.does))?;
         }
-        if let Some(reason) = scenario.skipped_because(args.node).await? {
+        if let Some(reason) = scenario.skipped_because(args.kind.node).await? {
             if !args.json {
                 let mark = style("-").yellow();
                 out::line(format_args!("{mark} skipped: {reason}\n"))?;
             }
             continue;
         }
-        match scenario.play(args.node).await {
+        match scenario.play(args.kind.node).await {
             Ok(report) => show(&report, args.json)?,
             Err(error) => {
                 failed += 1;

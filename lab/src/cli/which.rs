@@ -22,6 +22,24 @@ pub struct Which {
     dir: Option<PathBuf>,
 }
 
+/// Which node of which lab.
+#[derive(Debug, clap::Args)]
+pub struct One {
+    #[command(flatten)]
+    pub which: Which,
+    /// The node: l1, or 1 for short
+    pub node: String,
+}
+
+/// Which two nodes of which lab; each command says what they are to it.
+#[derive(Debug, clap::Args)]
+pub struct Two {
+    #[command(flatten)]
+    pub which: Which,
+    pub from: String,
+    pub to: String,
+}
+
 /// A lab that is up.
 pub struct Found {
     /// `None` for one that was given by its folder.

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use cln_lab::NodeKind;
 use cln_lab::workshop::{self, Options, Quiet, Screen};
+
+use super::spec::Kind;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -12,14 +13,8 @@ Examples:
   lab workshop --node embedded    on the embedded node
   lab workshop --json | jq .ok")]
 pub struct Args {
-    /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
-    #[arg(
-        long,
-        value_name = "auto|lightningd|embedded",
-        env = "LAB_NODE",
-        default_value = "auto"
-    )]
-    node: NodeKind,
+    #[command(flatten)]
+    kind: Kind,
     /// Leave the lab's folder there, and print its path
     #[arg(long)]
     keep: bool,
@@ -31,7 +26,7 @@ pub struct Args {
 /// Exit status 0 only if every step held.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options {
-        node: args.node,
+        node: args.kind.node,
         keep: args.keep,
     };
     let report = if args.json {

@@ -21,19 +21,27 @@ impl Node {
     pub async fn connect(&self, peer: &Node) -> Result<ConnectResponse> {
         let params = json!({"id": peer.id(), "host": "127.0.0.1", "port": peer.port()});
         let answer = self.call("connect", params).await?;
+        peer.has_connected(self).await?;
+        Ok(answer)
+    }
+
+    /// Waits until this node has the other one as a connected peer.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`](crate::Error::TimedOut).
+    pub async fn has_connected(&self, peer: &Node) -> Result<()> {
         let what = format!(
             "{} to list {} as a connected peer",
-            peer.name(),
-            self.name()
+            self.name(),
+            peer.name()
         );
         eventually(what, OTHER_SIDE, async || {
-            Ok(match peer.is_connected(self).await? {
+            Ok(match self.is_connected(peer).await? {
                 true => Probe::Ready(()),
                 false => Probe::NotYet("it does not".to_owned()),
             })
         })
-        .await?;
-        Ok(answer)
+        .await
     }
 
     /// Ends the connection to another node, whoever made it: `disconnect id`.

@@ -256,15 +256,13 @@ fn lab(
     let recorder = Plugin::path(recorder)
         .option("eventlog-topics", topics)
         .option("eventlog-redact", false);
-    // `weather.sh` says so, to be told of.
     let lab = Lab::builder()
+        // What the weather plugin says at the worst level, on purpose.
         .allow_broken("plugin-weather.sh: hail")
         // One scenario kills it.
         .allow_plugin_death("weather.sh");
     Ok((0..scenario.nodes).fold(lab, |lab, _| {
         let mut node = NodeSpec::new().kind(kind).plugin(recorder.clone());
-        // What the weather plugin says at the worst level, on purpose.
-        node = node.allow_broken("plugin-weather.sh: hail");
         if version.is_some() {
             node = LEFT_OUT
                 .iter()

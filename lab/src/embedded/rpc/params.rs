@@ -55,11 +55,7 @@ pub fn req<'a, T>(
     slot: &'a mut Option<T>,
     read: impl Fn(&str, Token<'_>) -> Result<T, RpcError> + 'a,
 ) -> Param<'a> {
-    Param {
-        name,
-        required: true,
-        take: taker(name, slot, read),
-    }
+    param(name, true, slot, read)
 }
 
 /// A parameter that may be there.
@@ -68,22 +64,23 @@ pub fn opt<'a, T>(
     slot: &'a mut Option<T>,
     read: impl Fn(&str, Token<'_>) -> Result<T, RpcError> + 'a,
 ) -> Param<'a> {
-    Param {
-        name,
-        required: false,
-        take: taker(name, slot, read),
-    }
+    param(name, false, slot, read)
 }
 
-fn taker<'a, T>(
+fn param<'a, T>(
     name: &'static str,
+    required: bool,
     slot: &'a mut Option<T>,
     read: impl Fn(&str, Token<'_>) -> Result<T, RpcError> + 'a,
-) -> Take<'a> {
-    Box::new(move |token| {
-        *slot = Some(read(name, token)?);
-        Ok(())
-    })
+) -> Param<'a> {
+    Param {
+        name,
+        required,
+        take: Box::new(move |token| {
+            *slot = Some(read(name, token)?);
+            Ok(())
+        }),
+    }
 }
 
 /// The parameters of a request, as they came.
