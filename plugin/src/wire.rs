@@ -296,3 +296,44 @@ fn refuse(id: &str, code: i64, message: &str) {
     );
     let _ = write(answer.as_bytes()); // if lightningd is gone, stdin ends as well
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Cannot take the topic `bad`.
+    struct Fragile(std::sync::mpsc::Sender<String>);
+
+    impl Sink for Fragile {
+        fn notification(&mut self, _: SystemTime, notification: &Notification) {
+            assert_ne!(notification.topic, "bad");
+            self.0.send(notification.topic.to_string()).unwrap();
+        }
+
+        fn flush(&mut self) {}
+
+        fn end(&mut self) {}
+    }
+
+    #[test]
+    fn a_panic_costs_one_notification() {
+        let (requests, _requests) = mpsc::unbounded_channel();
+        let (_gate, opened) = std::sync::mpsc::channel();
+        let (told, heard) = std::sync::mpsc::channel();
+        let mut receiver = Receiver {
+            requests,
+            methods: BTreeSet::new(),
+            opened,
+            sink: Some(Fragile(told)),
+        };
+        let bytes = ["connect", "bad", "disconnect"]
+            .map(|topic| format!("{{\"method\":\"{topic}\",\"params\":{{}}}}\n\n"))
+            .concat();
+        let mut splitter = Splitter::default();
+        let then = receiver.messages(splitter.push(bytes.as_bytes()));
+        assert!(then.is_continue());
+        let heard: Vec<String> = heard.try_iter().collect();
+        assert_eq!(heard, ["connect", "disconnect"]);
+    }
+}
