@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::error::IoContext;
-use crate::{Error, Result, Version};
+use crate::{Error, Implementation, Result, Version};
 
 /// bitcoind: `BITCOIND`, else on the PATH, else in [`nodes_dir`]`/bin`.
 ///
@@ -48,33 +48,47 @@ pub fn lightning_cli(lightningd: &Path) -> Option<PathBuf> {
         .or_else(|| which::which("lightning-cli").ok())
 }
 
-/// The command `lab`, which is also the embedded node: this very program if it
-/// is that, else as for [`built`], by the variable `LAB`.
-pub fn lab() -> Result<PathBuf> {
-    match std::env::current_exe() {
-        Ok(exe) if exe.file_name().is_some_and(|name| name == "lab") => Ok(exe),
-        _ => built("LAB", "lab"),
-    }
+/// The embedded node, `cln-embedded`: `CLN_EMBEDDED`, else beside the running
+/// program or in the target folder it comes from, else on the PATH, else in the
+/// target folder of the workspace that this library was built from.
+///
+/// # Errors
+/// [`Error::NotFound`] with what to do.
+pub fn embedded() -> Result<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/cln-embedded");
+    let workspace = std::path::absolute(&workspace).unwrap_or(workspace);
+    find(
+        "CLN_EMBEDDED",
+        "cln-embedded",
+        beside("cln-embedded"),
+        Some(workspace),
+        "build it where cln-lab is, with `cargo build --workspace`, and name it: \
+         `export CLN_EMBEDDED=…/target/debug/cln-embedded`",
+    )
 }
 
-/// A program that this workspace builds (`eventlog`, `lab`, an example of the
+/// A program that this workspace builds (`lab`, `eventlog`, an example of the
 /// plugin): from the environment variable `variable`, else from the target
 /// folder that the running program comes from, else on the PATH.
 pub fn built(variable: &str, name: &str) -> Result<PathBuf> {
-    let beside = std::env::current_exe().ok().and_then(|exe| {
-        exe.ancestors()
-            .skip(1)
-            .take(3)
-            .flat_map(|folder| [folder.join(name), folder.join("examples").join(name)])
-            .find(|path| is_executable(path))
-    });
     find(
         variable,
         name,
-        beside,
+        beside(name),
         None,
         "build it with `cargo build --workspace --examples`, or name it in the variable",
     )
+}
+
+/// The program of this name in the folder of the running one, or in the target
+/// folder it comes from.
+fn beside(name: &str) -> Option<PathBuf> {
+    let exe = std::env::current_exe().ok()?;
+    exe.ancestors()
+        .skip(1)
+        .take(3)
+        .flat_map(|folder| [folder.join(name), folder.join("examples").join(name)])
+        .find(|path| is_executable(path))
 }
 
 /// What `PROGRAM --version` prints first.
@@ -115,19 +129,23 @@ pub fn system() -> String {
     }
 }
 
-/// lightningd's version. It is asked once and then kept in [`nodes_dir`], since
-/// asking takes as long as half a node's start.
-pub async fn lightningd_version(lightningd: &Path) -> Result<Version> {
-    let kept = nodes_dir().join(format!("version-{}", mark(lightningd)?));
-    if let Some(version) = std::fs::read_to_string(&kept)
+/// Which program a node's executable is, by what its `--version` says. It is asked
+/// once and the answer kept in [`nodes_dir`], since asking takes as long as half a
+/// node's start.
+///
+/// # Errors
+/// If it cannot be run, or is neither lightningd nor the embedded node.
+pub async fn implementation(program: &Path) -> Result<Implementation> {
+    let kept = nodes_dir().join(format!("version-{}", mark(program)?));
+    if let Some(known) = std::fs::read_to_string(&kept)
         .ok()
         .and_then(|text| text.parse().ok())
     {
-        return Ok(version);
+        return Ok(known);
     }
-    let line = version_line(lightningd).await?;
-    let version = line.parse().map_err(|why| Error::Answer {
-        from: format!("{} --version", lightningd.display()),
+    let line = version_line(program).await?;
+    let implementation = line.parse().map_err(|why| Error::Answer {
+        from: format!("{} --version", program.display()),
         why,
     })?;
     // In one step: another process may read it at any moment. A folder that
@@ -140,7 +158,19 @@ pub async fn lightningd_version(lightningd: &Path) -> Result<Version> {
             .write_all(line.as_bytes())
             .map(|()| file.persist(&kept));
     }
-    Ok(version)
+    Ok(implementation)
+}
+
+/// The version of the lightningd that [`lightningd`] finds; `None` if there is none,
+/// or what is named as one is the embedded node.
+///
+/// # Errors
+/// If it is there and cannot be asked.
+pub async fn lightningd_version() -> Result<Option<Version>> {
+    match lightningd() {
+        Ok(path) => Ok(implementation(&path).await?.lightningd().cloned()),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Tells executables apart by path, size and age.
@@ -188,7 +218,7 @@ const GET_BITCOIND: &str = "run `make lab`, which brings one from Debian's packa
     (`brew install bitcoin`); or name one in BITCOIND";
 
 const GET_LIGHTNINGD: &str = "install Core Lightning (github.com/ElementsProject/lightning, its releases or \
-    its doc/getting-started/installation.md) and put `lightningd` and `lightning-cli` on the PATH; \
+    its doc/getting-started/getting-started/installation.md) and put `lightningd` and `lightning-cli` on the PATH; \
     or name one in LIGHTNINGD";
 
 /// `variable` if set, else `before` if it can be run, else `name` on the PATH,

@@ -148,8 +148,11 @@ impl Error {
 }
 
 /// Turns an [`std::io::Error`] into ours, with what was being done.
-pub(crate) trait IoContext<T> {
+pub trait IoContext<T> {
     /// `doing` is a phrase such as `"create folder"`; the path follows it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], if this is an error.
     fn doing(self, doing: &str, path: impl AsRef<Path>) -> Result<T>;
 }
 

@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
 use tokio::task::JoinHandle;
 
-use crate::daemon::command_line;
 use crate::error::IoContext;
 use crate::node::NETWORK;
+use crate::process::daemon::command_line;
 use crate::wire::Messages;
 use crate::{Error, Probe, Result, eventually};
 

@@ -24,76 +24,49 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`Lab`] (`lab.rs`), [`LabBuilder`] (`builder.rs`), [`NodeSpec`] (`spec.rs`) | what runs, in what order it starts, and its end |
-//! | `folder.rs`, `gates.rs`, `report.rs` | where it runs, what may not have gone wrong on the way, and what is told if it has |
+//! | [`Lab`], [`LabBuilder`] (`lab/`) | what runs, in what order it starts, and its end; its folder, its gates, the report if something went wrong |
 //! | [`Node`] (`node/`) | one Lightning node: its process, configuration, requests, plugins, peers, wallet, channels, invoices, payments |
-//! | `topology.rs` | what concerns several nodes at once: blocks, coins, channels |
-//! | [`Bitcoind`] (`bitcoind.rs`, `mining.rs`) | the regtest bitcoind: its process, blocks and coins; `chain.rs`: the chain it starts with |
-//! | [`Events`] (`events.rs`), [`Notification`] (`typed.rs`) | what a plugin recorded: raw, and as types |
-//! | [`Tap`] (`tap.rs`) | what lightningd sends, recorded without a plugin of one's own |
-//! | [`InlinePlugin`] (`node/shim.rs`) | a plugin whose handlers run in the test's process |
+//! | [`Bitcoind`] (`bitcoin/`) | the regtest bitcoind: its process, blocks and coins, and the chain it starts with |
+//! | [`Events`], [`Tap`] (`recording/`) | what a plugin recorded, raw and as types; what lightningd sent |
+//! | `process/` | child processes, their end when the lab itself cannot see to it, ports and files |
+//! | `remote/` | labs and nodes that another process holds: found by name, described, asked |
 //! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: its protocol, spoken by the test |
 //! | `wire.rs` | the messages that lightningd and plugins exchange |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
-//! | `daemon.rs`, `reaper.rs` | a child process, and its end when we cannot see to it |
-//! | `attach.rs`, [`control`] | a lab that another process holds, used from this one |
-//! | [`state`] | labs that stay up, by name |
-//! | `byhand.rs` | nodes that were stopped or started behind the lab's back |
-//! | `executable.rs` | scripts that the lab writes |
-//! | `ports.rs` | ports that no other lab has |
 //! | [`binaries`] | where bitcoind, lightningd and our own programs are |
-//! | [`Version`] (`version.rs`) | lightningd's versions |
+//! | [`Version`], [`Implementation`] (`version.rs`) | which program a node is |
 //! | [`Error`] (`error.rs`) | what can go wrong |
-//! | [`workshop`] | the scripted walkthrough |
-//! | [`topics`] | lightningd's notifications: the table, and a scenario for each |
-//! | [`embedded`] | a node in one process, where lightningd is not installed |
-//! | `cli/` | the command `lab`, one file a subcommand |
 
-mod attach;
 pub mod binaries;
-mod bitcoind;
-mod builder;
-mod byhand;
-mod chain;
-pub mod control;
-mod daemon;
-pub mod embedded;
+mod bitcoin;
 mod error;
-mod events;
-mod executable;
-mod folder;
-mod gates;
 mod harness;
 mod lab;
-mod mining;
 mod node;
-mod ports;
-mod reaper;
-mod report;
-mod spec;
-pub mod state;
-mod tap;
-pub mod topics;
-mod topology;
-mod typed;
+mod process;
+mod recording;
+mod remote;
 mod version;
 mod wait;
 mod wire;
-pub mod workshop;
 
-pub use bitcoind::Bitcoind;
-pub use builder::LabBuilder;
-pub use error::{Error, Result};
-pub use events::{Event, Events, PATIENCE};
-pub use folder::Keep;
+pub use bitcoin::Bitcoind;
+pub use error::{Error, IoContext, Result};
 pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
 pub use lab::Lab;
+pub use lab::builder::LabBuilder;
+pub use lab::folder::Keep;
+pub use lab::spec::{NodeKind, NodeSpec};
 pub use node::{
-    CHANNEL_SAT, Capability, Channel, Implementation, InlinePlugin, Invoice, Log, Node,
-    OpenChannel, Payment, Plugin, PluginStatus, Process, ShimReader, ShimWriter, msat,
+    CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, OpenChannel, Payment,
+    Plugin, PluginStatus, Process, ShimReader, ShimWriter, msat,
 };
-pub use spec::{NodeKind, NodeSpec};
-pub use tap::Tap;
-pub use typed::Notification;
-pub use version::Version;
+pub use process::daemon::{command_line, is_alive, quoted};
+pub use process::files::write_executable;
+pub use recording::events::{Event, Events, PATIENCE};
+pub use recording::follower::Follower;
+pub use recording::notification::Notification;
+pub use recording::tap::Tap;
+pub use remote::{control, registry};
+pub use version::{Implementation, Version};
 pub use wait::{Probe, eventually, scaled, timeout_factor};

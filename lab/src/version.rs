@@ -1,7 +1,8 @@
-//! Versions of lightningd, and what depends on them.
+//! Which program a node is, and its version.
 
 use std::fmt;
 
+use cln_topics::Release;
 use serde::{Deserialize, Serialize};
 
 /// A Core Lightning version such as `v26.06.6`: year, month, point release.
@@ -27,7 +28,12 @@ pub struct Version {
 impl Version {
     /// True from the release `year`.`month` on, its release candidates included.
     pub fn at_least(&self, year: u16, month: u16) -> bool {
-        (self.year, self.month) >= (year, month)
+        self.release() >= Release(year, month)
+    }
+
+    /// The release it is of: its year and month.
+    pub fn release(&self) -> Release {
+        Release(self.year, self.month)
     }
 }
 
@@ -41,7 +47,7 @@ impl std::str::FromStr for Version {
             part[..digits].parse::<u16>()
         });
         let (Some(Ok(year)), Some(Ok(month))) = (numbers.next(), numbers.next()) else {
-            return Err(format!("`{text}` is no version of the form v26.06.6"));
+            return Err(format!("`{text}` is not a version such as v26.06.6"));
         };
         let point = numbers.next().and_then(Result::ok).unwrap_or(0);
         Ok(Version {
@@ -84,6 +90,48 @@ impl PartialOrd for Version {
     }
 }
 
+/// Which program a node is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "version", rename_all = "lowercase")]
+pub enum Implementation {
+    /// Core Lightning.
+    Lightningd(Version),
+    /// The embedded node, `cln-embedded`, with what it prints as its version.
+    Embedded(String),
+}
+
+impl Implementation {
+    /// lightningd's version; `None` for the embedded node.
+    pub fn lightningd(&self) -> Option<&Version> {
+        match self {
+            Implementation::Lightningd(version) => Some(version),
+            Implementation::Embedded(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Implementation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Implementation::Lightningd(version) => write!(f, "lightningd {version}"),
+            Implementation::Embedded(version) => write!(f, "embedded node {version}"),
+        }
+    }
+}
+
+/// Reads what `PROGRAM --version` prints first.
+impl std::str::FromStr for Implementation {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Implementation, String> {
+        let line = line.trim();
+        if line.starts_with("embedded-") {
+            return Ok(Implementation::Embedded(line.to_owned()));
+        }
+        line.parse().map(Implementation::Lightningd)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,5 +151,18 @@ mod tests {
         for text in ["", "basic-abc", "v26", "vx.y"] {
             assert!(text.parse::<Version>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_program_is_what_it_says() {
+        let parse = |line: &str| line.parse::<Implementation>();
+        let embedded = "embedded-0.1.0 (LDK 0.2.7)";
+        assert_eq!(
+            parse(embedded),
+            Ok(Implementation::Embedded(embedded.to_owned()))
+        );
+        let real = parse("v26.06.6\n").expect("lightningd");
+        assert_eq!(real.to_string(), "lightningd v26.06.6");
+        assert!(parse("something else").is_err());
     }
 }

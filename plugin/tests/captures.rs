@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
+use cln_topics::{Release, TOPICS, Topic};
 use eventlog::format::{self, Format, Style};
 use eventlog::notification::{Message, Notification, parse};
 use eventlog::queue::{Entry, Kind};
-use eventlog::{reader, topics};
+use eventlog::reader;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -70,9 +71,9 @@ fn all_of_them_decode() {
                 "{version} {name}: {payload}"
             );
             if topic != "tap_custom" {
-                let known = topics::find(topic).unwrap_or_else(|| panic!("{topic} in the table"));
+                let known = Topic::find(topic).unwrap_or_else(|| panic!("{topic} in the table"));
                 assert!(
-                    known.since <= topics::release(version).unwrap(),
+                    known.since <= version.parse::<Release>().unwrap(),
                     "{version} {name}"
                 );
             }
@@ -83,7 +84,7 @@ fn all_of_them_decode() {
 #[test]
 fn every_topic_of_the_table_was_captured() {
     let captured = captures("v26.06.6");
-    for topic in topics::TOPICS {
+    for topic in TOPICS {
         let prefix = format!("{}.", topic.name);
         assert!(
             captured.iter().any(|(name, _)| name.starts_with(&prefix)),

@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -17,8 +16,8 @@ use serde_json::{Value, json};
 /// How long something may take that is said to happen at once.
 const SOON: Duration = Duration::from_secs(10);
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .since((26, 4), "requests_that_are_none", requests_that_are_none)
         .scenario_alone("bare_words_as_lightning_cli_sends_them", bare_words)
         .scenario_alone("requests_cut_anywhere", cut_anywhere)
@@ -34,7 +33,6 @@ fn main() -> ExitCode {
         .scenario_alone("peers_that_talk_rubbish", peers_that_talk_rubbish)
         .since((26, 4), "a_plugin_that_floods", flood)
         .on(&[Cast::Embedded], "a_message_without_end", without_end)
-        .main()
 }
 
 /// The node answers, and is the one it was.

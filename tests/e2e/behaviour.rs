@@ -14,7 +14,6 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -27,15 +26,14 @@ use serde_json::{Value, json};
 /// From this release on lightningd answers as the table says.
 const SINCE: (u16, u16) = (26, 4);
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .since(SINCE, "node", node)
         .since(SINCE, "peers", peers)
         .since(SINCE, "invoices", invoices)
         .since(SINCE, "plugins", plugins)
         .since(SINCE, "configs", configs)
         .test("every_row_says_enough", every_row_says_enough)
-        .main()
 }
 
 async fn node(cast: Cast) -> Outcome {

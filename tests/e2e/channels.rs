@@ -1,25 +1,45 @@
 //! Coins, channels and payments: each helper mines and waits by itself.
 
-use std::process::ExitCode;
-
 use anyhow::{Context, ensure};
 use cln_lab::{CHANNEL_SAT, Capability, Error, NodeSpec, OpenChannel, msat};
 use lab_tests::{Cast, Outcome, Suite};
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    use Capability::{Channels, Payments, Wallet};
-    Suite::new()
-        .needing(Wallet, "coins_can_be_spent_when_fund_returns", fund)
-        .needing(Channels, "a_channel_is_opened_paid_and_closed", one_channel)
-        .needing(Payments, "a_payment_goes_over_three_nodes", line_graph)
-        .needing(Channels, "channels_open_in_the_same_blocks", same_blocks)
-        .needing(Channels, "a_private_channel_is_told_to_nobody", private)
-        .needing(Channels, "a_dual_funded_channel_opens", dual_fund)
-        .needing(Wallet, "a_reorganization_is_seen", reorg)
+pub fn tests(suite: Suite) -> Suite {
+    suite
+        .on(
+            &[Cast::Lightningd],
+            "coins_can_be_spent_when_fund_returns",
+            fund,
+        )
+        .on(
+            &[Cast::Lightningd],
+            "a_channel_is_opened_paid_and_closed",
+            one_channel,
+        )
+        .on(
+            &[Cast::Lightningd],
+            "a_payment_goes_over_three_nodes",
+            line_graph,
+        )
+        .on(
+            &[Cast::Lightningd],
+            "channels_open_in_the_same_blocks",
+            same_blocks,
+        )
+        .on(
+            &[Cast::Lightningd],
+            "a_private_channel_is_told_to_nobody",
+            private,
+        )
+        .on(
+            &[Cast::Lightningd],
+            "a_dual_funded_channel_opens",
+            dual_fund,
+        )
+        .on(&[Cast::Lightningd], "a_reorganization_is_seen", reorg)
         .scenario("heights_are_waited_for", heights)
         .on(&[Cast::Embedded], "what_a_node_cannot_do_is_told", cannot)
-        .main()
 }
 
 async fn fund(cast: Cast) -> Outcome {

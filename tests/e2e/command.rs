@@ -1,7 +1,7 @@
 //! The command `lab`: labs that stay up, their names, and their end.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ExitCode, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario_alone("up_status_down", up_status_down)
         .scenario_alone("ctrl_c_ends_what_up_holds", ctrl_c)
         .scenario_alone("down_ends_what_another_terminal_holds", down_of_foreground)
@@ -31,7 +31,6 @@ fn main() -> ExitCode {
         .test("without_a_lab_every_command_says_what_to_do", no_lab)
         .test("wrong_usage_exits_2", usage)
         .test("a_folder_of_somebody_else_s_is_refused", not_ours)
-        .main()
 }
 
 async fn up_status_down(cast: Cast) -> Outcome {

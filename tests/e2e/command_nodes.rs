@@ -1,16 +1,15 @@
 //! The command `lab`: what it does with the nodes of a lab that is up.
 
 use std::io::{BufRead, BufReader};
-use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use cln_lab::{Capability, binaries};
+use cln_lab::binaries;
 use lab_tests::sandbox::{Said, Sandbox, said};
 use lab_tests::{Cast, Outcome, Suite, without_lightning_cli, write_executable};
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .unless(without_lightning_cli())
         .scenario_alone("cli_prints_what_lightning_cli_prints", cli_compared)
         .unless(None)
@@ -21,19 +20,18 @@ fn main() -> ExitCode {
         .scenario_alone("events_are_printed_and_followed", events)
         .scenario_alone("plugins_and_their_options", plugins)
         .scenario_alone("a_reader_that_goes_away_is_no_error", broken_pipe)
-        .needing_alone(
-            Capability::Payments,
+        .on(
+            &[Cast::Lightningd],
             "a_payment_goes_over_three_nodes",
             payment,
         )
-        .needing_alone(
-            Capability::Channels,
+        .on(
+            &[Cast::Lightningd],
             "a_channel_is_opened_and_closed",
             channel,
         )
-        .needing_alone(Capability::Wallet, "coins_are_sent", coins)
+        .on(&[Cast::Lightningd], "coins_are_sent", coins)
         .on(&[Cast::Embedded], "what_a_node_cannot_do_is_told", cannot)
-        .main()
 }
 
 fn up(cast: Cast, args: &[&str]) -> anyhow::Result<Sandbox> {
@@ -118,7 +116,9 @@ async fn cli_compared(cast: Cast) -> Outcome {
         said(command.args([&dir, "--network=regtest"]).args(request))
     };
     let mut failures = Vec::new();
-    let version = binaries::lightningd_version(&lightningd).await?;
+    let version = binaries::lightningd_version()
+        .await?
+        .context("a lightningd")?;
     let since = match version.at_least(26, 6) {
         true => REQUESTS_SINCE,
         false => &[],

@@ -2,7 +2,6 @@
 //! and to its file.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -12,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario_alone("twenty_thousand_notifications_in_order", in_order)
         .scenario_alone("stop_with_a_backlog_loses_nothing", stop_with_backlog)
         .scenario_alone(
@@ -42,7 +41,6 @@ fn main() -> ExitCode {
             bad_values,
         )
         .scenario_alone("a_file_in_trouble_recovers", trouble)
-        .main()
 }
 
 /// A node with eventlog, set so, and with the plugin that floods.

@@ -1,7 +1,7 @@
 //! Events: what was recorded, awaited raw and as types, and what is told when it
 //! does not come.
 
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -14,8 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario("notifications_are_expected_as_types", typed)
         .scenario_alone("a_cursor_starts_now_if_asked", from_now)
         .scenario_alone("what_may_not_come_does_not", none)
@@ -23,7 +23,6 @@ fn main() -> ExitCode {
         .scenario_alone("a_wait_ends_with_the_plugin", plugin_died)
         .scenario_alone("a_wait_ends_with_the_node", node_died)
         .scenario_alone("a_plugin_that_hangs_is_told", plugin_hangs)
-        .main()
 }
 
 async fn eventlog(cast: Cast, topics: &str) -> anyhow::Result<Lab> {

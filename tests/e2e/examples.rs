@@ -1,14 +1,12 @@
 //! The library's examples do what they say.
 
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use anyhow::ensure;
-use cln_lab::Capability;
 use lab_tests::{Cast, Outcome, Suite, program};
 
-fn main() -> ExitCode {
-    use Capability::Channels;
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario_alone("test_a_plugin", |cast| {
             example("test_a_plugin", cast, "connect notification: ")
         })
@@ -19,14 +17,13 @@ fn main() -> ExitCode {
         .scenario_alone("gates", |cast| {
             example("gates", cast, "plugin events.sh died")
         })
-        .needing(Channels, "channels", |cast| {
+        .on(&[Cast::Lightningd], "channels", |cast| {
             example("channels", cast, "forward_event")
         })
-        .needing(Channels, "lean", |cast| {
+        .on(&[Cast::Lightningd], "lean", |cast| {
             example("lean", cast, "lean: true, up after")
         })
         .test("harness", harness)
-        .main()
 }
 
 /// Runs an example on this kind of node.

@@ -1,7 +1,7 @@
 //! Gates: a lab in which something went wrong does not end well, unless the test
 //! allowed it by name; and what is told then.
 
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Lab, NodeSpec, Plugin};
@@ -9,8 +9,8 @@ use lab_tests::{Cast, Outcome, Suite, program, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario_alone("a_broken_line_fails_the_lab", broken)
         .scenario_alone("a_plugin_s_death_fails_the_lab", plugin_death)
         .scenario_alone("a_plugin_that_is_stopped_or_refused_does_not", no_death)
@@ -18,7 +18,6 @@ fn main() -> ExitCode {
         .scenario_alone("a_node_may_fail_if_allowed", may_fail)
         .scenario_alone("a_failed_test_tells_everything", failed_test)
         .scenario_alone("a_lab_that_does_not_start_tells_why", failed_start)
-        .main()
 }
 
 fn spec(cast: Cast) -> NodeSpec {
@@ -156,7 +155,7 @@ async fn failed_test(cast: Cast) -> Outcome {
         return Ok(());
     }
     let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
-    let name = format!("a_failed_test_tells_everything::{}", cast.name());
+    let name = format!("gates::a_failed_test_tells_everything::{}", cast.name());
     let run = |keep: &str| {
         Command::new(std::env::current_exe()?)
             .args(["--exact", &name, "--nocapture"])
@@ -209,7 +208,10 @@ async fn failed_start(cast: Cast) -> Outcome {
         return Ok(());
     }
     let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
-    let name = format!("a_lab_that_does_not_start_tells_why::{}", cast.name());
+    let name = format!(
+        "gates::a_lab_that_does_not_start_tells_why::{}",
+        cast.name()
+    );
     let output = Command::new(std::env::current_exe()?)
         .args(["--exact", &name, "--nocapture"])
         .env(FAILS, "1")

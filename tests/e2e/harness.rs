@@ -1,7 +1,6 @@
 //! Plugins without a node: the test speaks lightningd's side of the protocol.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -10,8 +9,8 @@ use lab_tests::{Outcome, Suite, is_alive, program, write_script};
 use serde_json::json;
 use tempfile::TempDir;
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .test("a_plugin_s_life_takes_milliseconds", whole_life)
         .test(
             "a_handler_s_failure_is_logged_and_survived",
@@ -26,7 +25,6 @@ fn main() -> ExitCode {
         .test("what_is_no_json_is_told", no_json)
         .test("a_silent_plugin_is_given_up_and_killed", silent)
         .test("a_plugin_that_does_not_end_is_told", endless)
-        .main()
 }
 
 /// A plugin of a few lines of shell, in a folder that lives as long as it.

@@ -2,7 +2,6 @@
 //! becomes of it when they end. The same on lightningd and on the embedded node.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -16,8 +15,8 @@ use serde_json::{Value, json};
 /// How long something may take that is said to happen at once.
 const SOON: Duration = Duration::from_secs(10);
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .since((25, 9), "notifications_as_they_happen", notifications)
         .since((24, 5), "a_log_line_each", log_lines)
         .since((26, 4), "rpc_command_is_asked", rpc_command)
@@ -30,7 +29,6 @@ fn main() -> ExitCode {
             "no_plugin_outlives_the_embedded_node",
             no_plugin_outlives,
         )
-        .main()
 }
 
 /// A plugin named `name` that behaves as `scripted` does in this mode.

@@ -13,11 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    if let Ok(kind) = std::env::var(HOLD) {
-        return hold(&kind);
-    }
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario_alone("stop_leaves_nothing", stop_leaves_nothing)
         .scenario_alone("drop_leaves_nothing", drop_leaves_nothing)
         .scenario_alone("kill_9_of_the_lab_leaves_nothing", kill_9_of_the_lab)
@@ -35,7 +32,11 @@ fn main() -> ExitCode {
         .test("a_lightningd_that_is_not_there_is_told", no_lightningd)
         .test("a_bitcoind_that_is_not_there_is_told", no_bitcoind)
         .test("node_names_must_be_distinct_and_plain", names)
-        .main()
+}
+
+/// What this program does instead of testing if a test has started it to hold a lab.
+pub fn hold_if_asked() -> Option<ExitCode> {
+    std::env::var(HOLD).ok().map(|kind| hold(&kind))
 }
 
 /// The processes of a lab, and its folder.

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, Output};
 
 use anyhow::{Context, ensure};
 use cln_lab::{Lab, Node, NodeSpec, Plugin, binaries};
@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .since((26, 4), "typed_requests", typed_requests)
         .scenario_alone("what_survives_kill_9", what_survives)
         .on(
@@ -27,7 +27,6 @@ fn main() -> ExitCode {
         .on(&[Cast::Embedded], "it_says_what_it_is", says_what_it_is)
         .on(&[Cast::Embedded], "its_files_are_its_own", files)
         .on(&[Cast::Embedded], "its_memory", memory)
-        .main()
 }
 
 /// A lean node of a lab without plugins of its own starts, and does what is left.
@@ -196,10 +195,7 @@ async fn lightning_cli(cast: Cast) -> Outcome {
 }
 
 fn embedded(args: &[&str]) -> anyhow::Result<Output> {
-    Ok(Command::new(binaries::lab()?)
-        .arg("lightningd")
-        .args(args)
-        .output()?)
+    Ok(Command::new(binaries::embedded()?).args(args).output()?)
 }
 
 async fn says_what_it_is(cast: Cast) -> Outcome {

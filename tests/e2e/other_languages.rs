@@ -2,7 +2,6 @@
 //! asks no plugin what it is written in.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Events, Plugin, PluginHarness};
@@ -10,13 +9,13 @@ use lab_tests::sandbox::{Sandbox, said};
 use lab_tests::{Cast, Outcome, Suite, python, without, write_executable};
 use serde_json::json;
 
-fn main() -> ExitCode {
+pub fn tests(suite: Suite) -> Suite {
     let no_python = without("python3").or_else(|| {
         let missing = pyln().err()?;
         let why = format!("{missing:#}");
         Some(why.lines().next().unwrap_or_default().to_owned())
     });
-    Suite::new()
+    suite
         .scenario_alone("shell_through_the_library", |cast| library(SHELL, cast))
         .scenario_alone("shell_through_the_command", |cast| command(SHELL, cast))
         .test("shell_through_the_harness", || harness(SHELL))
@@ -27,7 +26,6 @@ fn main() -> ExitCode {
         .scenario_alone("python_through_the_library", |cast| library(PYTHON, cast))
         .scenario_alone("python_through_the_command", |cast| command(PYTHON, cast))
         .test("python_through_the_harness", || harness(PYTHON))
-        .main()
 }
 
 const SHELL: &str = "events.sh";

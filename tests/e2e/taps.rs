@@ -1,6 +1,5 @@
 //! Plugins that need no executable: the tap, and those whose handlers run here.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,8 +11,8 @@ use cln_plugin::options::{ConfigOption, DefaultStringConfigOption};
 use lab_tests::{Cast, Outcome, Suite, is_alive};
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario("a_tap_hears_what_plugins_are_told", tap)
         .scenario("a_tap_of_some_topics_hears_no_other", tap_topics)
         .scenario_alone("two_taps_hear_the_same", two_taps)
@@ -22,7 +21,6 @@ fn main() -> ExitCode {
         .scenario_alone("handlers_run_in_the_test", inline)
         .scenario_alone("an_inline_plugin_that_ends_is_gone", inline_ends)
         .scenario_alone("an_inline_plugin_may_be_refused", inline_refused)
-        .main()
 }
 
 async fn tap(cast: Cast) -> Outcome {

@@ -2,15 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Event, Events, Plugin};
 use lab_tests::{Cast, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
 
-fn main() -> ExitCode {
-    Suite::new()
+pub fn tests(suite: Suite) -> Suite {
+    suite
         .scenario("part_one", part_one)
         .scenario("part_two", part_two)
         .scenario("restart_on_change", restart_on_change)
@@ -21,7 +21,6 @@ fn main() -> ExitCode {
             from_scratch_ignores,
         )
         .scenario_alone("lab_workshop_reports_every_step", lab_workshop)
-        .main()
 }
 
 /// A script that starts `from_scratch` with these topics; it records to `FILE.records`.

@@ -13,8 +13,10 @@ pub mod socket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
-use cln_lab::{Capability, Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries};
+use cln_lab::{Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries};
+use cln_topics::Release;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a scenario returns.
@@ -75,11 +77,6 @@ impl Cast {
         }
     }
 
-    /// True if every node of it can do this.
-    pub fn supports(self, _capability: Capability) -> bool {
-        self == Cast::Lightningd
-    }
-
     /// Why it is not to run here; `None` if it is. `LAB_NODE` chooses one kind:
     /// with `lightningd`, one that is missing is an error and no reason to skip.
     fn skipped_because(self) -> Option<String> {
@@ -96,10 +93,11 @@ impl Cast {
     }
 }
 
-/// The tests of one file, gathered in its `main`.
+/// The tests, gathered module by module.
 #[derive(Default)]
 pub struct Suite {
     trials: Vec<Trial>,
+    module: String,
     missing: Option<String>,
 }
 
@@ -107,6 +105,13 @@ impl Suite {
     /// A suite without tests.
     pub fn new() -> Suite {
         Suite::default()
+    }
+
+    /// Adds a module's tests; their names begin with its name.
+    #[must_use]
+    pub fn module(mut self, name: &str, tests: fn(Suite) -> Suite) -> Suite {
+        name.clone_into(&mut self.module);
+        tests(self).unless(None)
     }
 
     /// Adds a scenario: one test for each cast.
@@ -130,21 +135,13 @@ impl Suite {
 
     /// Adds a scenario on these casts.
     #[must_use]
-    pub fn on<F>(mut self, casts: &[Cast], name: &str, scenario: fn(Cast) -> F) -> Suite
+    pub fn on<F>(self, casts: &[Cast], name: &str, scenario: fn(Cast) -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        for &cast in casts {
-            let trial = Trial::test(format!("{name}::{}", cast.name()), move || {
-                run(scenario(cast))
-            });
-            let reason = self.missing.clone().or_else(|| cast.skipped_because());
-            self.trials.push(match reason {
-                Some(reason) => skipped(trial, &reason),
-                None => trial,
-            });
-        }
-        self
+        casts.iter().fold(self, |suite, &cast| {
+            suite.case(name, cast, None, move || scenario(cast))
+        })
     }
 
     /// What is added from here on needs something that is not there for this
@@ -155,32 +152,6 @@ impl Suite {
         self
     }
 
-    /// Adds a scenario on the casts whose nodes can all do this.
-    #[must_use]
-    pub fn needing<F>(self, need: Capability, name: &str, scenario: fn(Cast) -> F) -> Suite
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        let casts: Vec<Cast> = Cast::ALL
-            .into_iter()
-            .filter(|cast| cast.supports(need))
-            .collect();
-        self.on(&casts, name, scenario)
-    }
-
-    /// The same where it makes no difference who the other nodes are.
-    #[must_use]
-    pub fn needing_alone<F>(self, need: Capability, name: &str, scenario: fn(Cast) -> F) -> Suite
-    where
-        F: Future<Output = Outcome> + 'static,
-    {
-        let casts: Vec<Cast> = Cast::PURE
-            .into_iter()
-            .filter(|cast| cast.supports(need))
-            .collect();
-        self.on(&casts, name, scenario)
-    }
-
     /// Adds a scenario that lightningd plays as written from a release on: one
     /// test for each kind of node. An older lightningd is skipped.
     #[must_use]
@@ -188,52 +159,46 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let old = match lightningd_version() {
-            Some(version) if !version.at_least(release.0, release.1) => Some(format!(
-                "lightningd {version} is older than v{:02}.{:02}",
-                release.0, release.1
-            )),
-            _ => None,
-        };
-        let before = self.trials.len();
-        let mut suite = self.on(&Cast::PURE, name, scenario);
-        if let Some(reason) = old {
-            suite.trials = suite
-                .trials
-                .into_iter()
-                .enumerate()
-                .map(|(n, trial)| match n == before {
-                    true => skipped(trial, &reason),
-                    false => trial,
-                })
-                .collect();
-        }
-        suite
+        let since = Release(release.0, release.1);
+        let old = lightningd_version()
+            .filter(|version| version.release() < since)
+            .map(|version| format!("lightningd {version} is older than {since}"));
+        Cast::PURE.into_iter().fold(self, |suite, cast| {
+            let old = old.clone().filter(|_| cast == Cast::Lightningd);
+            suite.case(name, cast, old, move || scenario(cast))
+        })
     }
 
     /// Adds a test that needs no Lightning node.
     #[must_use]
-    pub fn test<F>(mut self, name: &str, test: fn() -> F) -> Suite
+    pub fn test<F>(self, name: &str, test: fn() -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let trial = Trial::test(name, move || run(test()));
-        self.trials.push(match &self.missing {
-            Some(reason) => skipped(trial, reason),
-            None => trial,
-        });
-        self
+        self.add(name, None, test)
     }
 
     /// Adds a test of one cast, unless there is a reason to skip it.
     #[must_use]
-    pub fn case<F, T>(mut self, name: &str, cast: Cast, skip: Option<String>, test: T) -> Suite
+    pub fn case<F, T>(self, name: &str, cast: Cast, skip: Option<String>, test: T) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
         T: FnOnce() -> F + Send + 'static,
     {
-        let trial = Trial::test(format!("{name}::{}", cast.name()), move || run(test()));
-        self.trials.push(match cast.skipped_because().or(skip) {
+        let skip = cast.skipped_because().or(skip);
+        self.add(&format!("{name}::{}", cast.name()), skip, test)
+    }
+
+    fn add<F, T>(mut self, name: &str, skip: Option<String>, test: T) -> Suite
+    where
+        F: Future<Output = Outcome> + 'static,
+        T: FnOnce() -> F + Send + 'static,
+    {
+        let name = format!("{}::{name}", self.module);
+        let trial = Trial::test(name, move || {
+            block_on(test()).map_err(|error| Failed::from(format!("{error:#}")))
+        });
+        self.trials.push(match self.missing.clone().or(skip) {
             Some(reason) => trial
                 .with_kind(format!("skipped: {reason}"))
                 .with_ignored_flag(true),
@@ -248,12 +213,6 @@ impl Suite {
     }
 }
 
-fn skipped(trial: Trial, reason: &str) -> Trial {
-    trial
-        .with_kind(format!("skipped: {reason}"))
-        .with_ignored_flag(true)
-}
-
 /// Runs it to its end on a runtime of its own.
 ///
 /// # Errors
@@ -263,10 +222,6 @@ pub fn block_on<T>(outcome: impl Future<Output = anyhow::Result<T>>) -> anyhow::
         .enable_all()
         .build()?
         .block_on(outcome)
-}
-
-fn run(outcome: impl Future<Output = Outcome>) -> Result<(), Failed> {
-    block_on(outcome).map_err(|error| Failed::from(format!("{error:#}")))
 }
 
 /// Why what needs this program is skipped; `None` if it is on the PATH.
@@ -287,10 +242,12 @@ pub fn without_lightning_cli() -> Option<String> {
     }
 }
 
-/// The version of the lightningd that tests would run; `None` if there is none.
+/// The version of the lightningd that tests would run, asked once; `None` if there
+/// is none.
 fn lightningd_version() -> Option<Version> {
-    let lightningd = binaries::lightningd().ok()?;
-    block_on(async { Ok(binaries::lightningd_version(&lightningd).await?) }).ok()
+    static ASKED: OnceLock<Option<Version>> = OnceLock::new();
+    let ask = || block_on(async { Ok(binaries::lightningd_version().await?) });
+    ASKED.get_or_init(|| ask().ok().flatten()).clone()
 }
 
 /// A program that this workspace builds.

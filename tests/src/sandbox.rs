@@ -102,7 +102,14 @@ impl Sandbox {
             .env("TMPDIR", self.root.path().join("tmp"))
             .env("XDG_RUNTIME_DIR", self.root.path().join("run"))
             .env("HOME", self.home());
-        for name in ["LAB", "LAB_NAME", "LAB_DIR", "LAB_NODE", "LAB_KEEP"] {
+        for name in [
+            "LAB",
+            "CLN_EMBEDDED",
+            "LAB_NAME",
+            "LAB_DIR",
+            "LAB_NODE",
+            "LAB_KEEP",
+        ] {
             command.env_remove(name);
         }
         command

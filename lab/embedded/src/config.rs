@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::known::{self, OWN};
 use super::log::{Level, LogConfig};
+use super::option_table::{self, OWN};
 use super::options::{self, ConfigVar, parse_bool};
 
 /// The port on which lightningd listens on regtest.
@@ -246,7 +246,7 @@ impl Config {
                 var.settle_flag()?;
                 self.offline = true;
             }
-            _ if known::NO_EFFECT_FLAGS.contains(&name.as_str()) => {
+            _ if option_table::NO_EFFECT_FLAGS.contains(&name.as_str()) => {
                 var.settle_flag()?;
                 self.no_effect.push(name);
             }
@@ -266,7 +266,7 @@ impl Config {
         network: &mut Option<String>,
     ) -> Result<(), String> {
         let name = var.name.clone();
-        if !known::takes_value(&name) {
+        if !option_table::takes_value(&name) {
             self.unknown.push(var.clone());
             return Ok(());
         }
@@ -452,7 +452,7 @@ fn is_routable(addr: &SocketAddr) -> bool {
 /// The whole `--help`.
 pub fn help() -> String {
     let mut text = String::from(
-        "Usage: lab lightningd --network=regtest [options]\n\
+        "Usage: cln-embedded --network=regtest [options]\n\
          One Lightning node for tests, in one process: lightningd's JSON-RPC, plugin protocol,\n\
          peers and invoices, on regtest; no wallet, no channels, no payments.\n\n",
     );

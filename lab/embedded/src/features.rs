@@ -1,5 +1,6 @@
 //! Feature bits (BOLT 9), as big-endian bytes: the form of lightningd's JSON.
 
+use bitcoin_hashes::hex::{DisplayHex, FromHex};
 use serde_json::{Value, json};
 
 /// What the node says in `init`: the bits that lightningd makes mandatory for
@@ -107,19 +108,12 @@ fn or(a: &[u8], b: &[u8]) -> Vec<u8> {
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.to_lower_hex_string()
 }
 
 /// Reads hex of either case; `None` if it is not.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok())
-        .collect::<Option<Vec<u8>>>()
-        .filter(|_| text.bytes().all(|b| b.is_ascii_hexdigit()))
+    Vec::from_hex(text).ok()
 }
 
 #[cfg(test)]

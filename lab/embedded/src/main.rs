@@ -1,20 +1,20 @@
 //! The embedded node: lightningd's process and socket, where lightningd is not
 //! installed.
 //!
-//! `lab lightningd …` runs one Lightning node that is real where it matters to
-//! a plugin: BOLT 8 and BOLT 1 with its peers (by LDK), BOLT 11 invoices,
-//! lightningd's JSON-RPC on `<lightning-dir>/regtest/lightning-rpc`, its plugin
-//! protocol, and the heights of a real bitcoind. It is no wallet: no channels,
-//! no payments, no coins; regtest only. What it does not have, it says so
-//! (JSON-RPC error -32601).
+//! `cln-embedded …` takes lightningd's options and runs one Lightning node that is
+//! real where it matters to a plugin: BOLT 8 and BOLT 1 with its peers (by LDK),
+//! BOLT 11 invoices, lightningd's JSON-RPC on `<lightning-dir>/regtest/lightning-rpc`,
+//! its plugin protocol, and the heights of a real bitcoind. It is no wallet: no
+//! channels, no payments, no coins; regtest only. Anything else is refused with
+//! JSON-RPC error -32601.
 //!
-//! Nothing in this crate calls into it but [`main`]: like lightningd, it is
-//! reached only through its process and its socket.
+//! The lab does not depend on this package, nor this package on the lab: it is
+//! reached, as lightningd is, through its process and its socket.
 //!
 //! # Layout
-//! - [`options`], [`config`], [`known`]: lightningd's options and `config` files.
+//! - [`options`], [`config`], [`option_table`]: lightningd's options and `config` files.
 //! - [`node`]: what a node is made of; its start and its end.
-//! - [`log`]: lightningd's log format, and who is told of its lines.
+//! - [`log`]: lightningd's log format, and who receives its lines.
 //! - [`keys`], [`store`]: what survives a restart: `hsm_secret`, invoices.
 //! - [`features`]: feature bits. [`amount`], [`invoice`]: BOLT 11.
 //! - [`chain`] asks bitcoind.
@@ -23,21 +23,21 @@
 //! - [`plugins`]: the plugin host.
 //! - [`rpc`]: the socket, and one file a family of commands.
 
-pub mod amount;
-pub mod chain;
-pub mod config;
-pub mod features;
-pub mod invoice;
-pub mod json;
-pub mod keys;
-pub mod known;
-pub mod log;
-pub mod node;
-pub mod options;
-pub mod p2p;
-pub mod plugins;
-pub mod rpc;
-pub mod store;
+mod amount;
+mod chain;
+mod config;
+mod features;
+mod invoice;
+mod json;
+mod keys;
+mod log;
+mod node;
+mod option_table;
+mod options;
+mod p2p;
+mod plugins;
+mod rpc;
+mod store;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -48,24 +48,24 @@ use config::{Asked, Config};
 const LDK: &str = "0.2.7";
 
 /// What `getinfo` and `--version` say: `embedded-0.1.0 (LDK 0.2.7)`.
-pub fn version() -> String {
+fn version() -> String {
     format!("embedded-{} (LDK {LDK})", env!("CARGO_PKG_VERSION"))
 }
 
-/// Runs a node with these arguments (lightningd's, without the program's name)
-/// until it is stopped. The process is the node's from here on: it changes
-/// directory and handles signals.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match try_main(args) {
+fn main() -> ExitCode {
+    match run(std::env::args_os().skip(1)) {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
+            // lightningd's own word: a node's output is read as lightningd's is.
             eprintln!("lightningd: {message}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn try_main(args: impl IntoIterator<Item = OsString>) -> Result<u8, String> {
+/// Runs a node with these arguments, lightningd's, until it is stopped. The process
+/// is the node's: it changes directory and handles signals.
+fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, String> {
     let args = args
         .into_iter()
         .map(|arg| {
@@ -104,7 +104,8 @@ mod tests {
     #[test]
     fn the_version_names_the_ldk_that_is_built_in() {
         let lock =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock")).unwrap();
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
+                .unwrap();
         let (_, after) = lock.split_once("name = \"lightning\"\n").unwrap();
         let line = after.lines().next().unwrap();
         assert_eq!(line, format!("version = \"{}\"", super::LDK));

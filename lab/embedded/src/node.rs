@@ -107,11 +107,6 @@ impl Node {
             .unwrap_or_else(|| self.keys.id()[..6].to_owned())
     }
 
-    /// How far the node is on its way out.
-    pub fn ending(&self) -> Ending {
-        *self.ending.borrow()
-    }
-
     /// To wait for the end with.
     pub fn watch_ending(&self) -> watch::Receiver<Ending> {
         self.ending.subscribe()
@@ -178,7 +173,7 @@ pub async fn run(config: Config) -> Result<u8, String> {
     let features = FeatureSet::default();
     let peers =
         Peers::new(keys.clone(), log.clone(), features.init.clone()).map_err(|e| e.to_string())?;
-    let plugins = Arc::new(Plugins::new(log.clone(), &config));
+    let plugins = Arc::new(Plugins::new(&config));
     let node = Arc::new(Node {
         chain: Chain::new(config.bitcoin.clone()),
         ending: watch::Sender::new(Ending::No),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::bitcoind::Bitcoind;
+use crate::bitcoin::Bitcoind;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long a transaction may take to reach the mempool once it was broadcast.

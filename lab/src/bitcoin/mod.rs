@@ -1,5 +1,8 @@
 //! A regtest bitcoind.
 
+mod mining;
+pub(crate) mod prepared_chain;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,11 +12,11 @@ use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::attach::not_ours;
-use crate::daemon::{Daemon, is_alive};
 use crate::error::IoContext;
-use crate::ports::Port;
-use crate::reaper::Reaper;
+use crate::process::daemon::{Daemon, is_alive};
+use crate::process::ports::Port;
+use crate::process::reaper::Reaper;
+use crate::remote::attach::not_ours;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long bitcoind may take until it answers.

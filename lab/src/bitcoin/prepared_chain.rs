@@ -13,9 +13,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::Result;
 use crate::binaries;
-use crate::bitcoind::Bitcoind;
+use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
-use crate::reaper::Reaper;
+use crate::process::reaper::Reaper;
 
 /// Blocks in a prepared chain: one mature coinbase of 50 BTC to spend.
 pub const BLOCKS: u64 = 101;

@@ -1,17 +1,18 @@
 //! How a lab is to be, and its start.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use crate::bitcoind::Bitcoind;
-use crate::folder::Folder;
+use crate::bitcoin::Bitcoind;
+use crate::bitcoin::prepared_chain;
+use crate::lab::folder::Folder;
+use crate::lab::report::Report;
+use crate::lab::spec::{names, program};
 use crate::node::{Allowed, Capability, Lean, Node, Plugin, Setup};
-use crate::reaper::Reaper;
-use crate::report::Report;
-use crate::spec::{Program, names, program};
-use crate::{Keep, Lab, NodeKind, NodeSpec, Result, binaries, chain};
+use crate::process::reaper::Reaper;
+use crate::{Keep, Lab, NodeKind, NodeSpec, Result, binaries};
 
 /// How a lab is to be; [`LabBuilder::start`] makes it so.
 #[derive(Debug, Clone)]
@@ -140,7 +141,7 @@ impl LabBuilder {
         // What is missing is told before anything is made.
         binaries::bitcoin_cli(&binaries::bitcoind()?)?;
         let programs = self.nodes.iter().map(|spec| program(spec, default));
-        let programs: Vec<Program> = programs.collect::<Result<_>>()?;
+        let programs: Vec<PathBuf> = programs.collect::<Result<_>>()?;
 
         let (folder, reaper) = Folder::create(keep)?;
         let started = self.start_in(folder.path(), &reaper, names, programs).await;
@@ -171,17 +172,20 @@ impl LabBuilder {
         dir: &Path,
         reaper: &Arc<Reaper>,
         names: Vec<String>,
-        programs: Vec<Program>,
+        programs: Vec<PathBuf>,
     ) -> Result<(Vec<Node>, Arc<Bitcoind>)> {
         let bitcoind = binaries::bitcoind()?;
         let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
-        let programs = try_join_all(programs.into_iter().map(Program::ask));
+        let programs = try_join_all(programs.into_iter().map(async |path| {
+            let implementation = binaries::implementation(&path).await?;
+            Ok((path, implementation))
+        }));
         // Before bitcoind has its chain and its wallet the nodes can start already:
         // they take longer until they ask for blocks.
         let (bitcoind, programs) =
             tokio::try_join!(start_bitcoind(&bitcoind, dir, reaper), programs)?;
         let bitcoind = Arc::new(bitcoind);
-        let height = chain::BLOCKS;
+        let height = prepared_chain::BLOCKS;
         let nodes =
             async {
                 let spawn = names.into_iter().zip(&self.nodes).zip(programs).map(
@@ -214,6 +218,6 @@ impl LabBuilder {
 
 async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) -> Result<Bitcoind> {
     let dir = lab_dir.join("bitcoind");
-    chain::prepare(program, &dir).await?;
+    prepared_chain::prepare(program, &dir).await?;
     Bitcoind::start(program, &dir, reaper).await
 }

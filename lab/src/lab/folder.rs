@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use crate::error::IoContext;
-use crate::reaper::Reaper;
+use crate::process::reaper::Reaper;
 use crate::{Error, Result};
 
 /// When the lab's folder stays after its end.

@@ -1,18 +1,25 @@
 //! A running lab: its nodes, its bitcoind, and its end.
 
+pub(crate) mod builder;
+pub(crate) mod folder;
+mod gates;
+mod report;
+pub(crate) mod spec;
+mod topology;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::attach::not_ours;
-use crate::bitcoind::Bitcoind;
-use crate::daemon::ended_well;
-use crate::folder::Folder;
+use self::folder::Folder;
+use self::report::Report;
+use crate::bitcoin::Bitcoind;
 use crate::node::Node;
-use crate::report::Report;
-use crate::{Error, Probe, Result, eventually, gates};
+use crate::process::daemon::ended_well;
+use crate::remote::attach::not_ours;
+use crate::{Error, Probe, Result, eventually};
 
 /// A bitcoind and Lightning nodes on regtest.
 ///

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::bitcoind::Bitcoind;
-use crate::daemon::{command_line, quoted};
+use crate::bitcoin::Bitcoind;
 use crate::node::Node;
+use crate::process::daemon::{command_line, quoted};
 
 /// So many lines of the logs, and of each file of events.
 const LOG_LINES: usize = 40;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::node::{Allowed, Implementation, Plugin};
-use crate::{Error, Result, binaries, embedded};
+use crate::node::{Allowed, Plugin};
+use crate::{Error, Result, binaries};
 
 /// Which program the nodes are to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,7 +13,7 @@ pub enum NodeKind {
     Auto,
     /// lightningd; an error if it is not found.
     Lightningd,
-    /// The lab's own embedded node.
+    /// The embedded node, `cln-embedded`.
     Embedded,
 }
 
@@ -74,7 +74,8 @@ impl NodeSpec {
         self
     }
 
-    /// Runs this very lightningd.
+    /// Runs this very executable, a lightningd or a `cln-embedded`: which of the two
+    /// it is, its `--version` says.
     #[must_use]
     pub fn lightningd(mut self, program: impl Into<PathBuf>) -> NodeSpec {
         self.program = Some(program.into());
@@ -136,39 +137,41 @@ impl NodeSpec {
 }
 
 /// The executable for a node.
-pub(crate) enum Program {
-    Lightningd(PathBuf),
-    /// The command `lab`, of which the embedded node is a subcommand.
-    Embedded(PathBuf),
-}
-
-impl Program {
-    /// The executable and what it says it is.
-    pub(crate) async fn ask(self) -> Result<(PathBuf, Implementation)> {
-        match self {
-            Program::Lightningd(path) => {
-                let version = binaries::lightningd_version(&path).await?;
-                Ok((path, Implementation::Lightningd(version)))
+///
+/// # Errors
+/// [`Error::NotFound`] with what to do.
+pub(crate) fn program(spec: &NodeSpec, default: NodeKind) -> Result<PathBuf> {
+    match (&spec.program, spec.kind.unwrap_or(default)) {
+        (Some(path), _) => Ok(path.clone()),
+        (None, NodeKind::Embedded) => binaries::embedded(),
+        (None, NodeKind::Lightningd) => binaries::lightningd(),
+        // A LIGHTNINGD that cannot be run is a mistake to report, not a reason to
+        // run something else.
+        (None, NodeKind::Auto) => match binaries::lightningd() {
+            Err(error) if std::env::var_os("LIGHTNINGD").is_none_or(|v| v.is_empty()) => {
+                binaries::embedded().map_err(|embedded| neither(error, embedded))
             }
-            Program::Embedded(path) => Ok((path, Implementation::Embedded(embedded::version()))),
-        }
+            found => found,
+        },
     }
 }
 
-pub(crate) fn program(spec: &NodeSpec, default: NodeKind) -> Result<Program> {
-    match (&spec.program, spec.kind.unwrap_or(default)) {
-        (Some(path), _) => Ok(Program::Lightningd(path.clone())),
-        (None, NodeKind::Embedded) => binaries::lab().map(Program::Embedded),
-        (None, NodeKind::Lightningd) => binaries::lightningd().map(Program::Lightningd),
-        // A LIGHTNINGD that cannot be run is a mistake to be told, not a reason
-        // to run something else.
-        (None, NodeKind::Auto) => match binaries::lightningd() {
-            Ok(path) => Ok(Program::Lightningd(path)),
-            Err(error) if std::env::var_os("LIGHTNINGD").is_some_and(|v| !v.is_empty()) => {
-                Err(error)
-            }
-            Err(_) => binaries::lab().map(Program::Embedded),
+/// Neither lightningd nor the embedded node is there: both remedies.
+fn neither(lightningd: Error, embedded: Error) -> Error {
+    match (lightningd, embedded) {
+        (
+            Error::NotFound { tried, remedy, .. },
+            Error::NotFound {
+                tried: tried_embedded,
+                remedy: remedy_embedded,
+                ..
+            },
+        ) => Error::NotFound {
+            what: "lightningd, or else the embedded node (cln-embedded),".to_owned(),
+            tried: format!("{tried}; {tried_embedded}"),
+            remedy: format!("{remedy}\n  or without lightningd: {remedy_embedded}"),
         },
+        (_, error) => error,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a node can do.
 
-use super::{Implementation, Node};
-use crate::{Error, Result};
+use super::Node;
+use crate::{Error, Implementation, Result};
 
 /// Something that not every implementation of a node can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::wallet::Coin;
 use super::{Capability, Node, fund};
-use crate::bitcoind::Bitcoind;
+use crate::bitcoin::Bitcoind;
 use crate::{Error, Probe, Result, eventually};
 
 /// The capacity of a channel if nothing else is said, in satoshi.

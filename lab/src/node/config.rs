@@ -6,9 +6,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Implementation, Lean, NETWORK, Plugin};
-use crate::bitcoind::{Bitcoind, write_private};
-use crate::{Error, Result};
+use super::{Lean, NETWORK, Plugin};
+use crate::bitcoin::{Bitcoind, write_private};
+use crate::{Error, Implementation, Result};
 
 /// Options of the lab's own that may be given more than once: what a test adds
 /// stands beside them.

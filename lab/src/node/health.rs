@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Node;
-use crate::daemon::Daemon;
 use crate::error::IoContext;
+use crate::process::daemon::Daemon;
 use crate::{Error, Result};
 
 /// What a test has said may go wrong on a node.

@@ -12,14 +12,14 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::config::Config;
-use super::{Allowed, Excused, Holder, Implementation, Lean, Node, Plugin};
-use crate::attach::{Attached, Described, not_ours};
-use crate::bitcoind::Bitcoind;
-use crate::daemon::Daemon;
+use super::{Allowed, Excused, Holder, Lean, Node, Plugin};
+use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
-use crate::ports::Port;
-use crate::reaper::Reaper;
-use crate::{Error, Probe, Result, eventually};
+use crate::process::daemon::Daemon;
+use crate::process::ports::Port;
+use crate::process::reaper::Reaper;
+use crate::remote::attach::{Attached, Described, not_ours};
+use crate::{Error, Implementation, Probe, Result, eventually};
 
 /// How long a node may take until it is ready.
 const START: Duration = Duration::from_secs(60);
@@ -121,9 +121,6 @@ impl Node {
     /// The command that starts it, as a person would type it.
     pub fn start_command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        if matches!(self.implementation, Implementation::Embedded(_)) {
-            command.arg("lightningd");
-        }
         command.arg(format!("--lightning-dir={}", self.dir.display()));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command

@@ -2,16 +2,16 @@
 
 mod capability;
 mod channels;
+mod children;
 mod config;
 mod health;
 mod invoices;
 mod lean;
+mod lifecycle;
 mod log;
 mod payments;
 mod peers;
 mod plugins;
-mod process;
-mod processes;
 mod shim;
 mod wallet;
 
@@ -20,63 +20,34 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use cln_rpc::model::TypedRequest;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::attach::Attached;
-use crate::bitcoind::Bitcoind;
-use crate::daemon::Daemon;
-use crate::ports::Port;
-use crate::reaper::Reaper;
-use crate::{Error, Result, Version};
+use crate::bitcoin::Bitcoind;
+use crate::process::daemon::Daemon;
+use crate::process::ports::Port;
+use crate::process::reaper::Reaper;
+use crate::remote::attach::Attached;
+use crate::{Error, Implementation, Result};
 
 pub use capability::Capability;
 pub(crate) use channels::open_channels;
 pub use channels::{CHANNEL_SAT, Channel, OpenChannel};
+pub use children::Process;
 pub(crate) use health::{Allowed, Excused, Guard};
 pub use invoices::Invoice;
 pub(crate) use lean::Lean;
+pub(crate) use lifecycle::Setup;
 pub use log::Log;
 pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
-pub(crate) use process::Setup;
-pub use processes::Process;
 pub use shim::{InlinePlugin, ShimReader, ShimWriter};
 pub(crate) use wallet::fund;
 pub use wallet::msat;
 
 /// The name of the network folder, and of the only network there is here.
 pub(crate) const NETWORK: &str = "regtest";
-
-/// Which program a node is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "version", rename_all = "lowercase")]
-pub enum Implementation {
-    /// Core Lightning.
-    Lightningd(Version),
-    /// The lab's own embedded node, with what it prints as its version.
-    Embedded(String),
-}
-
-impl Implementation {
-    /// lightningd's version; `None` for the embedded node.
-    pub fn lightningd(&self) -> Option<&Version> {
-        match self {
-            Implementation::Lightningd(version) => Some(version),
-            Implementation::Embedded(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Implementation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Implementation::Lightningd(version) => write!(f, "lightningd {version}"),
-            Implementation::Embedded(version) => write!(f, "embedded node {version}"),
-        }
-    }
-}
 
 /// A node of a lab. It may be down: see [`Node::stop`] and [`Node::start`].
 #[derive(Debug)]

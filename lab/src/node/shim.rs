@@ -17,9 +17,9 @@ use nix::unistd::mkfifo;
 use tokio::net::unix::pipe;
 
 use super::{Node, Plugin};
-use crate::daemon::quoted;
 use crate::error::IoContext;
-use crate::executable::write_executable;
+use crate::process::daemon::quoted;
+use crate::process::files::write_executable;
 use crate::{Error, Result};
 
 /// What lightningd sends to the plugin.

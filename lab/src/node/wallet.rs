@@ -6,7 +6,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::{Capability, Node};
-use crate::bitcoind::Bitcoind;
+use crate::bitcoin::Bitcoind;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long a node may take to see a block: without `--dev-bitcoind-poll`,

@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use crate::error::{IoContext, tail_of};
-use crate::reaper::Reaper;
+use crate::process::reaper::Reaper;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long a daemon may take to end on SIGTERM, and then on SIGKILL.
@@ -245,7 +245,7 @@ fn only_zombies(pgid: u32) -> bool {
 }
 
 /// True if there is a process of this id, a dead one that nobody reaped aside.
-pub(crate) fn is_alive(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     let zombie = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         stat.rsplit_once(") ")
             .is_some_and(|(_, rest)| rest.starts_with('Z'))
@@ -259,7 +259,7 @@ pub(crate) fn ended_well(status: ExitStatus) -> bool {
 }
 
 /// A command as a person would type it.
-pub(crate) fn command_line(command: &Command) -> String {
+pub fn command_line(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| quoted(&word.to_string_lossy()))
@@ -268,7 +268,7 @@ pub(crate) fn command_line(command: &Command) -> String {
 }
 
 /// `word` in single quotes if a shell would not take it as it is.
-pub(crate) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

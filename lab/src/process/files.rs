@@ -11,7 +11,7 @@ use crate::error::IoContext;
 /// Writes an executable file that nobody else may read, in one step: lightningd
 /// never sees half of it, and a running script is not changed under its
 /// interpreter.
-pub(crate) fn write_executable(path: &Path, text: &str) -> Result<()> {
+pub fn write_executable(path: &Path, text: &str) -> Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = Path::new(&name);

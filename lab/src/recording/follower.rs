@@ -6,16 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// A file of lines that somebody else writes, and may rotate or empty.
-pub struct Follow {
+pub struct Follower {
     path: PathBuf,
     open: Option<(File, u64)>,
     partial: Vec<u8>,
 }
 
-impl Follow {
+impl Follower {
     /// The file need not exist yet.
-    pub fn new(path: PathBuf) -> Follow {
-        Follow {
+    pub fn new(path: PathBuf) -> Follower {
+        Follower {
             path,
             open: None,
             partial: Vec::new(),
@@ -86,14 +86,14 @@ mod tests {
     fn lines_are_read_once_and_whole() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("f");
-        let mut follow = Follow::new(path.clone());
+        let mut follower = Follower::new(path.clone());
         let append = |text: &str| {
             use std::io::Write;
             let mut options = std::fs::OpenOptions::new();
             let mut file = options.append(true).create(true).open(&path).expect("open");
             file.write_all(text.as_bytes()).expect("write");
         };
-        let mut look = || follow.lines().expect("read");
+        let mut look = || follower.lines().expect("read");
         assert!(look().is_empty(), "no file yet");
         append("a\nb");
         assert_eq!(look(), ["a"]);

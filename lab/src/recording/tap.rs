@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::error::IoContext;
 use crate::node::{ShimReader, ShimWriter};
 use crate::wire::{Messages, answer, payload_of, send};
-use crate::{Events, Lab, Node, Result, topics};
+use crate::{Events, Lab, Node, Result, Version};
 
 /// What a node's plugins are told, recorded by the lab itself: for the author of a
 /// plugin in any language, who wants to assert what lightningd sent.
@@ -65,7 +65,11 @@ impl Node {
     /// # Errors
     /// lightningd's, if it refuses the tap.
     pub async fn tap(&self) -> Result<Tap> {
-        let topics: Vec<&str> = topics::known_to(self.implementation().lightningd()).collect();
+        let release = self.implementation().lightningd().map(Version::release);
+        let topics: Vec<&str> = cln_topics::sent_by(release)
+            .map(|topic| topic.name)
+            .filter(|name| *name != "log")
+            .collect();
         self.tap_topics(&topics).await
     }
 

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bitcoind::{Bitcoind, write_private};
-use crate::control::{self, Request};
-use crate::daemon::is_alive;
+use crate::bitcoin::{Bitcoind, write_private};
 use crate::error::IoContext;
-use crate::node::{Implementation, NETWORK};
-use crate::{Error, Lab, Node, Result};
+use crate::node::NETWORK;
+use crate::process::daemon::is_alive;
+use crate::remote::control::{self, Request};
+use crate::{Error, Implementation, Lab, Node, Result};
 
 /// The file that describes a lab, in its folder.
 const FILE: &str = "lab.json";

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::attach::Description;
-use crate::daemon::is_alive;
 use crate::error::IoContext;
+use crate::process::daemon::is_alive;
+use crate::remote::attach::Description;
 use crate::{Error, Lab, Probe, Result, eventually, scaled};
 
 /// How long a client may take to say what it wants.

@@ -16,9 +16,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getuid};
 use serde::{Deserialize, Serialize};
 
-use crate::attach::{Description, runs_in};
-use crate::daemon::is_alive;
 use crate::error::IoContext;
+use crate::process::daemon::is_alive;
+use crate::remote::attach::{Description, runs_in};
 use crate::{Error, Lab, Probe, Result, eventually};
 
 /// What a lab is called if nobody says.

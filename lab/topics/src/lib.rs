@@ -1,18 +1,29 @@
-//! The topics: what each tells, since when, in which fields.
+//! Core Lightning's notification topics: one table, for the plugin that records
+//! them, the embedded node and the command that plays them.
+//!
+//! [`TOPICS`] names each topic with the releases that send it, its sender, a
+//! sentence, and the members of its payload. Source: the release tags'
+//! `lightningd/notification.c` and the manifests of the plugins shipped with them.
+//!
+//! ```
+//! use cln_topics::{Release, Topic, sent_by};
+//!
+//! let release: Release = "v23.02.2".parse().unwrap();
+//! assert!(!sent_by(Some(release)).any(|topic| topic.name == "custommsg"));
+//! assert_eq!(Topic::find("custommsg").unwrap().since.to_string(), "v24.02");
+//! ```
 
 use std::fmt;
-
-use crate::Version;
+use std::str::FromStr;
 
 /// A release of Core Lightning: year and month, `v26.06`; before 2022 `v0.12`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Release(pub u16, pub u16);
 
 impl Release {
-    /// True if this version is of this release or a later one.
-    pub fn includes(self, version: &Version) -> bool {
-        version.at_least(self.0, self.1)
-    }
+    /// Later than any: the release assumed for a lightningd whose version cannot be
+    /// read, such as a custom build.
+    pub const NEWEST: Release = Release(u16::MAX, 0);
 }
 
 impl fmt::Display for Release {
@@ -20,6 +31,27 @@ impl fmt::Display for Release {
         match self {
             Release(0, minor) => write!(f, "v0.{minor}"),
             Release(year, month) => write!(f, "v{year}.{month:02}"),
+        }
+    }
+}
+
+impl FromStr for Release {
+    type Err = String;
+
+    /// Reads the release in a version as lightningd prints it: `v23.02.2`,
+    /// `v24.11-123-gabcdef-modded`, `26.06rc1`.
+    ///
+    /// # Errors
+    /// Text that does not begin with two numbers and a dot between them.
+    fn from_str(version: &str) -> Result<Release, String> {
+        let text = version.trim();
+        let numbers = text.strip_prefix('v').unwrap_or(text);
+        let mut parts = numbers.splitn(3, |c: char| !c.is_ascii_digit());
+        let number = |part: Option<&str>| part.and_then(|part| part.parse().ok());
+        let release = number(parts.next()).zip(number(parts.next()));
+        match release {
+            Some((major, minor)) if numbers.contains('.') => Ok(Release(major, minor)),
+            _ => Err(format!("`{text}` is not a version such as v26.06.6")),
         }
     }
 }
@@ -42,17 +74,19 @@ impl fmt::Display for Sender {
     }
 }
 
-/// One topic of lightningd's or of a plugin shipped with it.
+/// A topic that lightningd or a plugin shipped with it sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Topic {
     /// The name, as in a manifest's `subscriptions`.
     pub name: &'static str,
     /// The first release that sends it.
     pub since: Release,
+    /// The first release that no longer does; `None` while it is sent.
+    pub until: Option<Release>,
     /// Who sends it.
     pub sender: Sender,
-    /// What it tells, in one line.
-    pub tells: &'static str,
+    /// When it is sent, in one line.
+    pub summary: &'static str,
     /// The payload's members, as v26.06 sends them.
     pub fields: &'static [Field],
 }
@@ -71,7 +105,7 @@ pub struct Field {
 pub enum Presence {
     /// Always.
     Always,
-    /// Where there is something to tell.
+    /// Where it applies.
     Sometimes,
     /// While `allow-deprecated-apis` is true, as it is by default.
     Deprecated,
@@ -106,14 +140,15 @@ const fn old(name: &'static str) -> Field {
 const fn topic(
     name: &'static str,
     since: (u16, u16),
-    tells: &'static str,
+    summary: &'static str,
     fields: &'static [Field],
 ) -> Topic {
     Topic {
         name,
         since: Release(since.0, since.1),
+        until: None,
         sender: Sender::Lightningd,
-        tells,
+        summary,
         fields,
     }
 }
@@ -129,28 +164,18 @@ impl Topic {
         TOPICS.iter().find(|topic| topic.name == name)
     }
 
-    /// What is wrong with a payload: a member that is missing or that the table
-    /// does not have. `None` if it is as the table says.
-    pub fn objection(&self, payload: &serde_json::Value) -> Option<String> {
-        let Some(members) = payload.as_object() else {
-            return Some("it is no object".to_owned());
-        };
-        let missing = self
-            .fields
-            .iter()
-            .find(|field| field.presence == Presence::Always && !members.contains_key(field.name));
-        if let Some(field) = missing {
-            return Some(format!("`{}` is missing", field.name));
-        }
-        let unknown = members
-            .keys()
-            .find(|key| self.fields.iter().all(|field| field.name != *key));
-        unknown.map(|key| format!("`{key}` is not in the table"))
+    /// True if this release sends it.
+    pub fn is_sent_by(&self, release: Release) -> bool {
+        release >= self.since && self.until.is_none_or(|until| release < until)
+    }
+
+    /// True if lightningd itself sends it: a plugin may not.
+    pub fn is_native(&self) -> bool {
+        self.sender == Sender::Lightningd
     }
 }
 
-/// Every topic, oldest first. Whatever the scenarios see is held against it:
-/// see [`Topic::objection`].
+/// Every topic, oldest first.
 #[rustfmt::skip]
 pub const TOPICS: &[Topic] = &[
     topic("connect", (0, 6), "a peer is connected",
@@ -230,51 +255,53 @@ pub const TOPICS: &[Topic] = &[
           maybe("error_message")]).of("cln-xpay"),
 ];
 
-/// The topics that this version sends; all of them if there is no version to ask.
-/// `log`, which repeats every line of the node's log, is left out: one asks for it
-/// by name.
-pub(crate) fn known_to(version: Option<&Version>) -> impl Iterator<Item = &'static str> {
+/// The topics that a release sends; every one where the release is not known.
+pub fn sent_by(release: Option<Release>) -> impl Iterator<Item = &'static Topic> {
     TOPICS
         .iter()
-        .filter(move |topic| version.is_none_or(|version| topic.since.includes(version)))
-        .map(|topic| topic.name)
-        .filter(|name| *name != "log")
-}
-
-/// True for a topic that lightningd itself sends: a plugin may not.
-pub(crate) fn is_native(name: &str) -> bool {
-    Topic::find(name).is_some_and(|topic| topic.sender == Sender::Lightningd)
+        .filter(move |topic| release.is_none_or(|release| topic.is_sent_by(release)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn a_version_sends_what_it_knows() {
-        let old: Version = "v23.02.2".parse().expect("a version");
-        assert_eq!(known_to(Some(&old)).count(), 18);
-        let new: Version = "v26.06.6".parse().expect("a version");
-        assert_eq!(known_to(Some(&new)).count(), TOPICS.len() - 1);
-        assert!(!known_to(None).any(|name| name == "log"));
+    fn a_release_sends_what_it_knows() {
+        assert_eq!(sent_by(Some(Release(23, 2))).count(), 18);
+        assert_eq!(sent_by(Some(Release::NEWEST)).count(), TOPICS.len());
+        assert_eq!(sent_by(None).count(), TOPICS.len());
+        let topic = Topic {
+            until: Some(Release(25, 5)),
+            ..*Topic::find("custommsg").expect("a topic")
+        };
+        let sent =
+            [(24, 1), (24, 2), (25, 4), (25, 5)].map(|(y, m)| topic.is_sent_by(Release(y, m)));
+        assert_eq!(sent, [false, true, true, false]);
     }
 
     #[test]
-    fn a_payload_is_held_against_its_members() {
-        let topic = Topic::find("invoice_creation").expect("a topic");
-        let objection = |payload| topic.objection(&payload);
-        assert_eq!(objection(json!({"preimage": "00", "label": "l"})), None);
-        let missing = objection(json!({"preimage": "00"}));
-        assert_eq!(missing.as_deref(), Some("`label` is missing"));
-        let more = objection(json!({"preimage": "00", "label": "l", "x": 1}));
-        assert_eq!(more.as_deref(), Some("`x` is not in the table"));
-        assert!(objection(json!([])).is_some());
+    fn names_are_unique_and_oldest_come_first() {
+        assert!(TOPICS.is_sorted_by_key(|topic| topic.since));
+        for (n, topic) in TOPICS.iter().enumerate() {
+            assert!(TOPICS[..n].iter().all(|other| other.name != topic.name));
+        }
     }
 
     #[test]
-    fn releases_are_written_as_lightningd_does() {
+    fn releases_are_written_and_read_as_lightningd_does() {
         assert_eq!(Release(0, 9).to_string(), "v0.9");
         assert_eq!(Release(24, 2).to_string(), "v24.02");
+        for (text, release) in [
+            ("v23.02.2", Release(23, 2)),
+            ("v24.11-123-gabcdef-modded", Release(24, 11)),
+            ("v26.06rc1\n", Release(26, 6)),
+            ("26.06", Release(26, 6)),
+        ] {
+            assert_eq!(text.parse(), Ok(release), "{text}");
+        }
+        for text in ["", "embedded-0.1.0", "v26", "basic-abc", "v26-06"] {
+            assert!(text.parse::<Release>().is_err(), "{text}");
+        }
     }
 }

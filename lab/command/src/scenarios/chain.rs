@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, amount, holds, in_order, same, text};
-use crate::{CHANNEL_SAT, Error, Event, Node, OpenChannel, Probe, Result, eventually, msat};
+use cln_lab::{CHANNEL_SAT, Error, Event, Node, OpenChannel, Probe, Result, eventually, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(

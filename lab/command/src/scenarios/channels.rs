@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, amount, holds, in_order, same, text};
-use crate::{CHANNEL_SAT, Channel, Event, Node, Result};
+use cln_lab::{CHANNEL_SAT, Channel, Event, Node, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(

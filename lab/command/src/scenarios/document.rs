@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::table::{Sender, TOPICS, Topic};
 use super::{scenarios, scenarios_of};
+use cln_topics::{Sender, TOPICS, Topic};
 
 /// The page, in Markdown.
 pub fn markdown() -> String {
@@ -24,7 +24,7 @@ pub fn markdown() -> String {
             topic.name,
             topic.since,
             sender(topic),
-            topic.tells
+            topic.summary
         );
     }
     page.push_str(
@@ -55,7 +55,7 @@ pub fn markdown() -> String {
 }
 
 fn section(page: &mut String, topic: &Topic) {
-    let _ = writeln!(page, "\n## {}\n\nTells: {}.\n", topic.name, topic.tells);
+    let _ = writeln!(page, "\n## {}\n\nTells: {}.\n", topic.name, topic.summary);
     let fields: Vec<String> = topic
         .fields
         .iter()

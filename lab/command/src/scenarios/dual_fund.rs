@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, holds, in_order, same, text};
-use crate::{CHANNEL_SAT, Result};
+use cln_lab::{CHANNEL_SAT, Result};
 
 const DUAL_FUND: &[(&str, Option<&str>)] = &[("experimental-dual-fund", None)];
 

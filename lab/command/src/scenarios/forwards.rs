@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, amount, holds, in_order, same};
-use crate::{Error, Event, Invoice, Node, Result, msat};
+use cln_lab::{Error, Event, Invoice, Node, Result, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(

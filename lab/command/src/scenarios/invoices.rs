@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, amount, hash_of, holds, in_order, same, text};
-use crate::{CHANNEL_SAT, Result};
+use cln_lab::{CHANNEL_SAT, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::plugins::start_weather;
 use super::scenario::Scenario;
 use super::stage::{Stage, holds, in_order, same};
-use crate::{Event, Node, Result};
+use cln_lab::{Event, Node, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(

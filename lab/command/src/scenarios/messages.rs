@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, holds, same, text};
-use crate::{Node, Probe, Result, eventually};
+use cln_lab::{Node, Probe, Result, eventually};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(
     "onionmessage_forward_fail",

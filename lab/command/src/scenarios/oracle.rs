@@ -10,8 +10,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::error::IoContext;
-use crate::{Error, Event, Result, Version};
+use cln_lab::IoContext;
+use cln_lab::{Error, Event, Result, Version};
 
 /// The option, without its dashes.
 pub(super) const OPTION: &str = "dev-save-plugin-io";

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, amount, holds, in_order, same, text};
-use crate::{CHANNEL_SAT, Channel, Error, Invoice, Node, Result, msat};
+use cln_lab::{CHANNEL_SAT, Channel, Error, Invoice, Node, Result, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(

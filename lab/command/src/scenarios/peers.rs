@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{Stage, holds, in_order, same, text};
-use crate::Result;
+use cln_lab::Result;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
@@ -99,7 +99,7 @@ async fn custommsg(stage: &Stage) -> Result<()> {
         .await?;
     same(&told, "peer_id", l1.id())?;
     // Nodes back each other up with messages 7 and 9, so there can be others.
-    let ours = |events: &[crate::Event]| events.iter().filter(|e| is_ours(&e.payload)).count();
+    let ours = |events: &[cln_lab::Event]| events.iter().filter(|e| is_ours(&e.payload)).count();
     let (sender, receiver) = (
         ours(&stage.all(l1, "custommsg").await?),
         ours(&stage.all(l2, "custommsg").await?),

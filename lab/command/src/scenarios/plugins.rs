@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use super::stage::{RECORDER, Stage, holds, in_order, same};
-use crate::error::IoContext;
-use crate::executable::write_executable;
-use crate::{Error, Event, Node, Plugin, Probe, Result, eventually};
+use cln_lab::IoContext;
+use cln_lab::write_executable;
+use cln_lab::{Error, Event, Node, Plugin, Probe, Result, eventually};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(

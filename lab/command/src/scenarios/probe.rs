@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::TOPICS;
-use crate::error::IoContext;
-use crate::executable::write_executable;
-use crate::{Error, Lab, Plugin, Result};
+use cln_lab::IoContext;
+use cln_lab::write_executable;
+use cln_lab::{Error, Lab, Plugin, Result};
+use cln_topics::TOPICS;
 
 /// No topic: lightningd must complain of it, or it never complains.
 const NOT_A_TOPIC: &str = "not_a_topic_of_anyones";

@@ -3,8 +3,8 @@
 use futures_util::future::LocalBoxFuture;
 
 use super::stage::{Stage, version_of};
-use super::table::{Release, Topic};
-use crate::{Event, NodeKind, Result};
+use cln_lab::{Event, NodeKind, Result};
+use cln_topics::{Release, Topic};
 
 /// Something to do with nodes, and what they must be told of it.
 #[derive(Debug, Clone, Copy)]
@@ -79,9 +79,16 @@ impl Scenario {
             return Ok((!self.embedded).then(|| reason.to_owned()));
         };
         let topics = self.topics.iter().filter_map(|name| Topic::find(name));
+        let gone = topics
+            .clone()
+            .filter_map(|topic| topic.until)
+            .find(|until| version.release() >= *until);
+        if let Some(until) = gone {
+            return Ok(Some(format!("until {until}, lightningd is {version}")));
+        }
         let since = topics.map(|topic| topic.since).chain([self.since]).max();
         let since = since.unwrap_or(self.since);
-        let old = !since.includes(&version);
+        let old = version.release() < since;
         Ok(old.then(|| format!("from {since} on, lightningd is {version}")))
     }
 

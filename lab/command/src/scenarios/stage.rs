@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use lightning::bitcoin::hashes::{Hash, sha256};
-use lightning::bitcoin::hex::FromHex;
 use serde_json::Value;
 
+use super::oracle;
 use super::scenario::{Recorded, Report, Scenario};
-use super::{Topic, oracle};
-use crate::{
+use cln_lab::{
     Error, Event, Lab, Node, NodeKind, NodeSpec, Plugin, Probe, Result, Version, binaries,
     eventually, msat,
 };
+use cln_topics::{Presence, Topic};
 
 /// The plugin that records.
 pub(super) const RECORDER: &str = "eventlog";
@@ -223,7 +222,7 @@ impl Stage {
         if !self.at_least(26, 6) {
             return Ok(());
         }
-        match topic.objection(&event.payload) {
+        match objection(topic, &event.payload) {
             None => Ok(()),
             Some(why) => Err(unexpected(node, format!("{why}: {}", event.line))),
         }
@@ -232,22 +231,20 @@ impl Stage {
 
 /// Which lightningd nodes of this kind are; `None` if they are embedded.
 pub(super) async fn version_of(kind: NodeKind) -> Result<Option<Version>> {
-    let program = match kind {
-        NodeKind::Embedded => return Ok(None),
-        NodeKind::Lightningd => binaries::lightningd()?,
-        NodeKind::Auto => match binaries::lightningd() {
-            Ok(program) => program,
-            Err(_) => return Ok(None),
-        },
-    };
-    binaries::lightningd_version(&program).await.map(Some)
+    match kind {
+        NodeKind::Embedded => Ok(None),
+        NodeKind::Lightningd => binaries::implementation(&binaries::lightningd()?)
+            .await
+            .map(|node| node.lightningd().cloned()),
+        NodeKind::Auto => binaries::lightningd_version().await,
+    }
 }
 
 fn lab(
     scenario: &Scenario,
     kind: NodeKind,
     version: Option<&Version>,
-) -> Result<crate::LabBuilder> {
+) -> Result<cln_lab::LabBuilder> {
     let recorder: PathBuf = binaries::built(&RECORDER.to_uppercase(), RECORDER)?;
     let topics = match scenario.topics.contains(&"log") {
         true => "*,log",
@@ -341,9 +338,45 @@ pub(super) fn text<'a>(answer: &'a Value, path: &str) -> Result<&'a str> {
 
 /// The hash of a preimage, both in hexadecimal.
 pub(super) fn hash_of(preimage: &str) -> Result<String> {
-    let bytes = <[u8; 32]>::from_hex(preimage).map_err(|e| Error::Answer {
+    crate::hash_of(preimage).ok_or_else(|| Error::Answer {
         from: format!("preimage `{preimage}`"),
-        why: e.to_string(),
-    })?;
-    Ok(sha256::Hash::hash(&bytes).to_string())
+        why: "not 32 bytes in hexadecimal".to_owned(),
+    })
+}
+
+/// What is wrong with a payload by the table: a member that is missing or that the
+/// table does not have. `None` if nothing is.
+fn objection(topic: &Topic, payload: &Value) -> Option<String> {
+    let Some(members) = payload.as_object() else {
+        return Some("not an object".to_owned());
+    };
+    let missing = topic
+        .fields
+        .iter()
+        .find(|field| field.presence == Presence::Always && !members.contains_key(field.name));
+    if let Some(field) = missing {
+        return Some(format!("`{}` is missing", field.name));
+    }
+    let unknown = members
+        .keys()
+        .find(|key| topic.fields.iter().all(|field| field.name != *key));
+    unknown.map(|key| format!("`{key}` is not in the table"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_payload_is_held_against_its_members() {
+        let topic = Topic::find("invoice_creation").expect("a topic");
+        let objection = |payload| objection(topic, &payload);
+        assert_eq!(objection(json!({"preimage": "00", "label": "l"})), None);
+        let missing = objection(json!({"preimage": "00"}));
+        assert_eq!(missing.as_deref(), Some("`label` is missing"));
+        let more = objection(json!({"preimage": "00", "label": "l", "x": 1}));
+        assert_eq!(more.as_deref(), Some("`x` is not in the table"));
+        assert!(objection(json!([])).is_some());
+    }
 }

@@ -14,7 +14,7 @@ mod stage;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::{Error, Keep, Lab, NodeKind, Result, binaries};
+use cln_lab::{Error, Keep, Lab, NodeKind, Result, binaries};
 
 pub use report::{Check, Report, StepReport};
 pub use screen::Screen;
@@ -57,10 +57,7 @@ pub async fn run(options: &Options, observer: &mut dyn Observer) -> Result<Repor
                 let pids = step.processes_of(&lab).await?;
                 let dir = lab.dir().to_owned();
                 lab.stop().await?;
-                let left = pids
-                    .iter()
-                    .filter(|pid| crate::daemon::is_alive(**pid))
-                    .count();
+                let left = pids.iter().filter(|pid| cln_lab::is_alive(**pid)).count();
                 step.check("every process has ended", left == 0, || {
                     format!("{left} still running")
                 });

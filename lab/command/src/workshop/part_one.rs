@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::stage::{Stage, Step};
 use super::{Options, Tools, two_nodes};
-use crate::daemon::quoted;
-use crate::executable::write_executable;
-use crate::{Event, Events, Implementation, Lab, Node, NodeKind, Plugin, Result, binaries};
+use cln_lab::quoted;
+use cln_lab::write_executable;
+use cln_lab::{Event, Events, Implementation, Lab, Node, NodeKind, Plugin, Result, binaries};
 
 /// What this machine has.
 pub(super) async fn versions(stage: &mut Stage<'_>, node: NodeKind) -> Result<()> {
@@ -20,10 +20,7 @@ pub(super) async fn versions(stage: &mut Stage<'_>, node: NodeKind) -> Result<()
             if node != NodeKind::Embedded
                 && let Ok(lightningd) = binaries::lightningd()
             {
-                lines.push(format!(
-                    "lightningd {}",
-                    binaries::lightningd_version(&lightningd).await?
-                ));
+                lines.push(binaries::implementation(&lightningd).await?.to_string());
             }
             step.answer(lines.join("\n"));
             Ok(())

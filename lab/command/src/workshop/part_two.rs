@@ -3,17 +3,16 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use bitcoincore_rpc::bitcoin::hashes::{Hash, sha256};
-use bitcoincore_rpc::bitcoin::hex::FromHex;
 use serde_json::{Value, json};
 
 use super::Tools;
 use super::part_one::{connect, disconnect, start_command, start_plugin};
 use super::stage::Stage;
-use crate::daemon::{command_line, quoted};
-use crate::error::IoContext;
-use crate::executable::write_executable;
-use crate::{Error, Events, Lab, Plugin, Result};
+use crate::hash_of;
+use cln_lab::IoContext;
+use cln_lab::write_executable;
+use cln_lab::{Error, Events, Lab, Plugin, Result};
+use cln_lab::{command_line, quoted};
 
 pub(super) async fn with_a_library(stage: &mut Stage<'_>, lab: &Lab, tools: &Tools) -> Result<()> {
     restart(stage, lab).await?;
@@ -58,10 +57,7 @@ async fn restart(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
                 .collect();
             l1.stop().await?;
             step.answer("\"Shutdown complete\"");
-            let left = pids
-                .iter()
-                .filter(|pid| crate::daemon::is_alive(**pid))
-                .count();
+            let left = pids.iter().filter(|pid| cln_lab::is_alive(**pid)).count();
             step.check("l1 and all its plugins have ended", left == 0, || {
                 format!("{left} still run")
             });
@@ -193,12 +189,10 @@ async fn invoice(stage: &mut Stage<'_>, lab: &Lab, events: &mut Events) -> Resul
                     Some("inv"),
                 );
                 let preimage = event.payload["preimage"].as_str().unwrap_or_default();
-                let hash = <[u8; 32]>::from_hex(preimage)
-                    .map(|bytes| sha256::Hash::hash(&bytes).to_string());
                 let expected = answer["payment_hash"].as_str().map(str::to_owned);
                 step.check_eq(
                     "recorded: the preimage, which hashes to the payment hash",
-                    hash.ok(),
+                    hash_of(preimage),
                     expected,
                 );
                 Ok(())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Event;
+use cln_lab::Event;
 
 /// The whole walkthrough.
 #[derive(Debug, Serialize)]

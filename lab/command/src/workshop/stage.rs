@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::report::{Check, Report, StepReport};
 use super::stopped_at;
-use crate::node::Process;
-use crate::{Event, Lab, Node, Result};
+use cln_lab::Process;
+use cln_lab::{Event, Lab, Node, Result};
 
 /// Is told of the walkthrough as it goes.
 pub trait Observer {

@@ -17,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 use super::handler::Phase;
 use super::into_std;
 use super::peer::Peer;
-use crate::embedded::node::Node;
-use crate::embedded::options::os_error;
+use crate::node::Node;
+use crate::options::os_error;
 
 /// How long a connection may take to come up, as in lightningd.
 const TIMEOUT: Duration = Duration::from_secs(60);

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::embedded::config::PluginSetting;
-use crate::embedded::node::Node;
-use crate::embedded::options::os_error;
+use crate::config::PluginSetting;
+use crate::node::Node;
+use crate::options::os_error;
 
 /// The files to run: in the order of the configuration, then what is in the
 /// default folder.

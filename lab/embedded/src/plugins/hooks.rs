@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::process::{Plugin, Terminated};
-use crate::embedded::node::Node;
+use crate::node::Node;
 
 /// What the plugins made of an RPC command.
 #[derive(Debug, PartialEq)]

@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::process::Plugin;
-use crate::embedded::json::{JsonStream, Members, quote};
-use crate::embedded::log::Level;
-use crate::embedded::node::Node;
+use crate::json::{JsonStream, Members, quote};
+use crate::log::Level;
+use crate::node::Node;
 
 /// Acts on one message of a plugin.
 ///

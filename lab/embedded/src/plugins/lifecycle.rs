@@ -11,11 +11,11 @@ use super::fingerprint::Fingerprint;
 use super::manifest::{CALLED_HOOKS, Manifest, Refusal};
 use super::process::{Plugin, Stage, Terminated};
 use super::{files, hooks, native_line, settings};
-use crate::embedded::known;
-use crate::embedded::log::Level;
-use crate::embedded::node::{Ending, Node};
-use crate::embedded::options::{ConfigVar, Source, os_error};
-use crate::embedded::rpc::commands;
+use crate::log::Level;
+use crate::node::{Ending, Node};
+use crate::option_table;
+use crate::options::{ConfigVar, Source, os_error};
+use crate::rpc::commands;
 
 /// How long a plugin may take to answer `getmanifest`, and again `init`.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
@@ -260,7 +260,7 @@ fn check_names(node: &Node, plugin: &Plugin, manifest: &Manifest) -> Result<(), 
                 && p.manifest()
                     .is_some_and(|m| m.options.iter().any(|o| o.name == option.name))
         });
-        if other || known::is_known(&option.name) {
+        if other || option_table::is_known(&option.name) {
             return Err(format!("Option \"{}\" already registered", option.name));
         }
     }

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::embedded::features::{FeatureSet, unhex};
-use crate::embedded::options::parse_bool;
-use crate::topics;
+use crate::features::{FeatureSet, unhex};
+use crate::options::parse_bool;
+use cln_topics::Topic;
 
 /// The hooks that lightningd has. The embedded node calls two of them.
 pub const HOOKS: &[&str] = &[
@@ -263,7 +263,7 @@ fn topics(result: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
                 "\"result.notifications[{i}].name\" missing or not a string."
             ));
         };
-        if topics::is_native(name) {
+        if is_native(name) {
             return wrong(format!(
                 "plugin attempted to register a native notification topic \"{name}\", \
                  these may however only be sent by lightningd"
@@ -444,6 +444,11 @@ fn hooks(result: &Map<String, Value>) -> Result<Vec<Hook>, Refusal> {
     Ok(hooks)
 }
 
+/// True for a topic that lightningd itself sends: a plugin may not.
+fn is_native(topic: &str) -> bool {
+    Topic::find(topic).is_some_and(Topic::is_native)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -458,10 +463,10 @@ mod tests {
     #[test]
     fn native_topics() {
         for topic in ["connect", "plugin_stopped", "shutdown"] {
-            assert!(topics::is_native(topic), "{topic}");
+            assert!(is_native(topic), "{topic}");
         }
         for topic in ["pay_part_start", "mine"] {
-            assert!(!topics::is_native(topic), "{topic}");
+            assert!(!is_native(topic), "{topic}");
         }
     }
 

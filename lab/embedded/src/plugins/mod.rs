@@ -30,13 +30,11 @@ use serde_json::{Value, json};
 use self::process::Plugin;
 use self::settings::Settings;
 use super::config::Config;
-use super::log::{Entry, Level, Log};
-use crate::topics::Topic;
+use super::log::{Entry, Level};
+use cln_topics::Topic;
 
 /// The plugins of one node, in the order of their start.
 pub struct Plugins {
-    /// The node's log.
-    pub log: Arc<Log>,
     list: Mutex<Vec<Arc<Plugin>>>,
     /// Names and paths that must not run.
     pub disabled: Mutex<Vec<String>>,
@@ -51,9 +49,8 @@ pub struct Plugins {
 
 impl Plugins {
     /// None yet.
-    pub fn new(log: Arc<Log>, config: &Config) -> Self {
+    pub fn new(config: &Config) -> Self {
         Self {
-            log,
             list: Mutex::default(),
             disabled: Mutex::default(),
             default_dir: config.base_dir.join("plugins"),

@@ -19,10 +19,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::fingerprint::Fingerprint;
 use super::manifest::Manifest;
 use super::{incoming, lifecycle};
-use crate::embedded::json::JsonStream;
-use crate::embedded::log::Level;
-use crate::embedded::node::Node;
-use crate::embedded::options::os_error;
+use crate::json::JsonStream;
+use crate::log::Level;
+use crate::node::Node;
+use crate::options::os_error;
 
 /// How much is read from a plugin at once, in bytes.
 const READ: usize = 64 * 1024;
@@ -119,7 +119,7 @@ impl Plugin {
         let start = |mut command: Command| {
             command
                 .env("LIGHTNINGD_PLUGIN", "1")
-                .env("LIGHTNINGD_VERSION", crate::embedded::version())
+                .env("LIGHTNINGD_VERSION", crate::version())
                 .args(node.config.developer.then_some("--developer"))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())

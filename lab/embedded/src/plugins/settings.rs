@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::manifest::{OptionKind, PluginOption};
-use crate::embedded::options::{ConfigVar, Source};
+use crate::options::{ConfigVar, Source};
 
 /// What was set, in order of effect: of what was set twice, the last counts.
 #[derive(Debug, Default)]

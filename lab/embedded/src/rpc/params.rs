@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::error::RpcError;
-use crate::embedded::json::Members;
-use crate::embedded::options::parse_bool;
+use crate::json::Members;
+use crate::options::parse_bool;
 
 /// One value, as it was written.
 #[derive(Debug, Clone, Copy)]

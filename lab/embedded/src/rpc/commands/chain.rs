@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Call, Stop};
-use crate::embedded::rpc::error::{RpcError, WAIT_TIMEOUT};
-use crate::embedded::rpc::params::{self, opt, req};
+use crate::rpc::error::{RpcError, WAIT_TIMEOUT};
+use crate::rpc::params::{self, opt, req};
 
 /// `waitblockheight`
 pub async fn waitblockheight(call: &Call) -> Result<Value, Stop> {

@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{COMMANDS, Call, Stop, is_builtin, why_not};
-use crate::embedded::rpc::error::{METHOD_NOT_FOUND, RpcError};
-use crate::embedded::rpc::params::{self, Params, opt, req};
+use crate::rpc::error::{METHOD_NOT_FOUND, RpcError};
+use crate::rpc::params::{self, Params, opt, req};
 
 fn addresses(addrs: &[SocketAddr]) -> Vec<Value> {
     addrs
@@ -35,7 +35,7 @@ pub fn getinfo(call: &Call) -> Result<Value, Stop> {
         "num_inactive_channels": 0,
         "address": addresses(&node.config.announce),
         "binding": addresses(node.bound.get().map_or(&[], |b| b.as_slice())),
-        "version": crate::embedded::version(),
+        "version": crate::version(),
         "blockheight": node.chain.height(),
         "network": "regtest",
         "fees_collected_msat": 0,

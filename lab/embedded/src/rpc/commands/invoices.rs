@@ -10,16 +10,16 @@ use lightning_invoice::{Bolt11Invoice, Fallback};
 use serde_json::{Value, json};
 
 use super::{Call, Stop};
-use crate::embedded::amount::parse_msat;
-use crate::embedded::features::{hex, unhex};
-use crate::embedded::invoice::{self, MAX_DESCRIPTION, Terms};
-use crate::embedded::keys;
-use crate::embedded::rpc::error::{
+use crate::amount::parse_msat;
+use crate::features::{hex, unhex};
+use crate::invoice::{self, MAX_DESCRIPTION, Terms};
+use crate::keys;
+use crate::rpc::error::{
     INVOICE_LABEL_ALREADY_EXISTS, INVOICE_NO_DESCRIPTION, INVOICE_NOT_FOUND,
     INVOICE_PREIMAGE_ALREADY_EXISTS, INVOICE_STATUS_UNEXPECTED, LIGHTNINGD, RpcError,
 };
-use crate::embedded::rpc::params::{self, Token, opt, req};
-use crate::embedded::store::Invoice;
+use crate::rpc::params::{self, Token, opt, req};
+use crate::store::Invoice;
 
 /// A week, in seconds.
 const DEFAULT_EXPIRY: u64 = 604_800;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{Call, Stop};
-use crate::embedded::amount::parse_msat;
-use crate::embedded::known::{self, Kind};
-use crate::embedded::node::Node;
-use crate::embedded::options::{self, ConfigVar};
-use crate::embedded::plugins::manifest::{OptionKind, PluginOption};
-use crate::embedded::plugins::process::Plugin;
-use crate::embedded::rpc::error::RpcError;
-use crate::embedded::rpc::params::{self, opt};
+use crate::amount::parse_msat;
+use crate::node::Node;
+use crate::option_table::{self, Kind};
+use crate::options::{self, ConfigVar};
+use crate::plugins::manifest::{OptionKind, PluginOption};
+use crate::plugins::process::Plugin;
+use crate::rpc::error::RpcError;
+use crate::rpc::params::{self, opt};
 
 /// `listconfigs`
 pub fn listconfigs(call: &Call) -> Result<Value, Stop> {
@@ -25,7 +25,9 @@ pub fn listconfigs(call: &Call) -> Result<Value, Stop> {
         None => all,
         Some(name) => match all.get(&name) {
             Some(config) => [(name.clone(), config.clone())].into_iter().collect(),
-            None if known::is_known(&name) || find(&call.node, &name).is_some() => Map::new(),
+            None if option_table::is_known(&name) || find(&call.node, &name).is_some() => {
+                Map::new()
+            }
             None => {
                 return Err(RpcError::bad(
                     "config",
@@ -44,7 +46,7 @@ fn all(node: &Node) -> Map<String, Value> {
     let mut all = Map::new();
     let vars = &node.config.vars;
     let of = |name: &str| vars.iter().filter(|v| v.name == name).collect::<Vec<_>>();
-    for own in known::OWN {
+    for own in option_table::OWN {
         let set = of(own.name);
         let value = |v: &&ConfigVar| typed(own.kind, v.value.as_deref().unwrap_or_default());
         let entry = if own.multi {
@@ -66,7 +68,7 @@ fn all(node: &Node) -> Map<String, Value> {
         };
         all.insert(own.name.into(), entry);
     }
-    for flag in known::OWN_FLAGS {
+    for flag in option_table::OWN_FLAGS {
         let set = of(flag);
         all.insert(
             (*flag).into(),
@@ -75,7 +77,7 @@ fn all(node: &Node) -> Map<String, Value> {
     }
     for name in &node.config.no_effect {
         let set = of(name);
-        let entry = match known::NO_EFFECT.iter().find(|o| o.name == name) {
+        let entry = match option_table::NO_EFFECT.iter().find(|o| o.name == name) {
             Some(option) => shown(option, &set),
             // A flag, or a developer's option: the one that says so by `=`.
             None => match set.last().and_then(|v| v.value.as_ref()) {
@@ -122,7 +124,7 @@ fn source(var: Option<&ConfigVar>) -> String {
 }
 
 /// An option that was set, and nothing else is known of.
-fn shown(option: &known::Own, set: &[&ConfigVar]) -> Value {
+fn shown(option: &option_table::Own, set: &[&ConfigVar]) -> Value {
     let value = |v: &&ConfigVar| typed(option.kind, v.value.as_deref().unwrap_or_default());
     if option.multi {
         let values: Vec<_> = set.iter().map(value).collect();

@@ -23,7 +23,7 @@ use serde_json::Value;
 use super::Flags;
 use super::error::RpcError;
 use super::params::Params;
-use crate::embedded::node::Node;
+use crate::node::Node;
 
 /// Name and parameters, as `help` shows them.
 const COMMANDS: &[(&str, &str)] = &[

@@ -6,14 +6,14 @@ use lightning::bitcoin::secp256k1::PublicKey;
 use serde_json::{Value, json};
 
 use super::{Call, Stop};
-use crate::embedded::config::DEFAULT_PORT;
-use crate::embedded::log::Level;
-use crate::embedded::p2p::connect::{self, Failure};
-use crate::embedded::rpc::error::{
+use crate::config::DEFAULT_PORT;
+use crate::log::Level;
+use crate::p2p::connect::{self, Failure};
+use crate::rpc::error::{
     CONNECT_ALL_ADDRESSES_FAILED, CONNECT_DISCONNECTED_DURING, CONNECT_NO_KNOWN_ADDRESS,
     LIGHTNINGD, RpcError,
 };
-use crate::embedded::rpc::params::{self, Token, opt, req};
+use crate::rpc::params::{self, Token, opt, req};
 
 /// A node id: 66 hex digits that are a point of the curve.
 fn parse_id(text: &str) -> Option<PublicKey> {

@@ -6,9 +6,9 @@ use nix::unistd::{AccessFlags, access};
 use serde_json::{Map, Value, json};
 
 use super::{Call, Stop};
-use crate::embedded::plugins::lifecycle::{self, StartError};
-use crate::embedded::rpc::error::{PLUGIN_ERROR, RpcError};
-use crate::embedded::rpc::params::{self, req};
+use crate::plugins::lifecycle::{self, StartError};
+use crate::rpc::error::{PLUGIN_ERROR, RpcError};
+use crate::rpc::params::{self, req};
 
 /// `plugin`
 pub async fn plugin(call: &Call) -> Result<Value, Stop> {

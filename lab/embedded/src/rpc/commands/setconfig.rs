@@ -7,13 +7,13 @@ use serde_json::{Map, Value, json};
 
 use super::listconfigs::{find, plugin_option};
 use super::{Call, Stop};
-use crate::embedded::known;
-use crate::embedded::node::Node;
-use crate::embedded::options::{self, ConfigVar, Source};
-use crate::embedded::plugins::manifest::{OptionKind, PluginOption};
-use crate::embedded::plugins::process::Plugin;
-use crate::embedded::rpc::error::{LIGHTNINGD, RpcError};
-use crate::embedded::rpc::params::{self, Token, opt, req};
+use crate::node::Node;
+use crate::option_table;
+use crate::options::{self, ConfigVar, Source};
+use crate::plugins::manifest::{OptionKind, PluginOption};
+use crate::plugins::process::Plugin;
+use crate::rpc::error::{LIGHTNINGD, RpcError};
+use crate::rpc::params::{self, Token, opt, req};
 
 /// `setconfig`
 pub async fn setconfig(call: &Call) -> Result<Value, Stop> {
@@ -25,7 +25,7 @@ pub async fn setconfig(call: &Call) -> Result<Value, Stop> {
             let bad = |what| RpcError::bad(name, what, token.0.get());
             match find(node, &wanted) {
                 Some((plugin, option)) if option.dynamic => Ok((plugin, option)),
-                None if !known::is_known(&wanted) => Err(bad("Unknown config option")),
+                None if !option_table::is_known(&wanted) => Err(bad("Unknown config option")),
                 _ => Err(bad("Not a dynamic config option")),
             }
         }),

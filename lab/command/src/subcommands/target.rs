@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cln_lab::state::{self, Named, Stale};
+use cln_lab::registry::{self, Named, Stale};
 use cln_lab::{Lab, Node, Probe, eventually};
 
 use super::progress::Progress;
@@ -13,7 +13,7 @@ use super::usage;
 const START: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default, clap::Args)]
-pub struct Which {
+pub struct Target {
     /// The lab's name [env: LAB_NAME] [default: the one that is up]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -24,18 +24,18 @@ pub struct Which {
 
 /// Which node of which lab.
 #[derive(Debug, clap::Args)]
-pub struct One {
+pub struct TargetNode {
     #[command(flatten)]
-    pub which: Which,
+    pub target: Target,
     /// The node: l1, or 1 for short
     pub node: String,
 }
 
 /// Which two nodes of which lab; each command says what they are to it.
 #[derive(Debug, clap::Args)]
-pub struct Two {
+pub struct TargetNodes {
     #[command(flatten)]
-    pub which: Which,
+    pub target: Target,
     pub from: String,
     pub to: String,
 }
@@ -57,10 +57,10 @@ impl Found {
     }
 }
 
-impl Which {
+impl Target {
     /// The lab of this name.
-    pub fn named(name: String) -> Which {
-        Which {
+    pub fn named(name: String) -> Target {
+        Target {
             name: Some(name),
             dir: None,
         }
@@ -107,7 +107,7 @@ impl Which {
                     "no lab is up: run `lab up`, or `lab up --detach` to have the terminal back"
                 ),
                 [only] => (*only).to_owned(),
-                several if several.contains(&state::DEFAULT) => state::DEFAULT.to_owned(),
+                several if several.contains(&registry::DEFAULT) => registry::DEFAULT.to_owned(),
                 several => anyhow::bail!(
                     "several labs are up: choose one with --name: {}",
                     several.join(", ")
@@ -131,7 +131,7 @@ impl Which {
 async fn when_up(name: &str) -> anyhow::Result<PathBuf> {
     let mut progress = None;
     let dir = eventually(format!("lab `{name}` to be up"), START, async || {
-        let (labs, _) = state::labs().await?;
+        let (labs, _) = registry::labs().await?;
         Ok(match labs.into_iter().find(|lab| lab.name == name) {
             Some(Named { up: Some(up), .. }) => Probe::Ready(Some(up.dir)),
             Some(_) => {
@@ -148,7 +148,7 @@ async fn when_up(name: &str) -> anyhow::Result<PathBuf> {
 
 /// All labs; a word on each that was found dead.
 pub async fn labs() -> anyhow::Result<Vec<Named>> {
-    let (labs, stale) = state::labs().await?;
+    let (labs, stale) = registry::labs().await?;
     stale.iter().for_each(note_stale);
     Ok(labs)
 }

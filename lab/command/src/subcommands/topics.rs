@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use cln_lab::topics::{self, Recorded, Report, Scenario, TOPICS, Topic};
+use cln_lab_command::scenarios::{self as topics, Recorded, Report, Scenario};
+use cln_topics::{TOPICS, Topic};
 use console::{Term, measure_text_width, style};
 use serde_json::{Value, json};
 
@@ -113,7 +114,7 @@ fn as_json(topic: &Topic) -> Value {
         "topic": topic.name,
         "since": topic.since.to_string(),
         "sender": topic.sender.to_string(),
-        "tells": topic.tells,
+        "summary": topic.summary,
         "scenarios": scenarios_of(topic),
         "fields": fields,
     })

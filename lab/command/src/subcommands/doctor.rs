@@ -21,7 +21,7 @@ pub struct Args {
     nodes: bool,
 }
 
-/// One program that was looked for.
+/// TargetNode program that was looked for.
 struct Finding {
     name: &'static str,
     /// Whether labs need it.
@@ -71,16 +71,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// What the nodes of a lab are here.
 async fn nodes() -> String {
-    let found = match binaries::lightningd() {
-        Ok(path) => binaries::lightningd_version(&path).await,
-        Err(error) => Err(error),
-    };
-    match found {
-        Ok(version) => format!("nodes: lightningd {version}, and the lab's own embedded node"),
-        Err(_) => format!(
-            "nodes: no lightningd found, so the lab's own embedded node, {}; what needs lightningd is skipped",
-            cln_lab::embedded::version()
-        ),
+    let ask = async |path: cln_lab::Result<PathBuf>| binaries::implementation(&path?).await;
+    match (
+        ask(binaries::lightningd()).await,
+        ask(binaries::embedded()).await,
+    ) {
+        (Ok(node), Ok(_)) => format!("nodes: {node}, and the embedded node"),
+        (Ok(node), Err(_)) => format!("nodes: {node}"),
+        (Err(_), Ok(node)) => {
+            format!("nodes: no lightningd found, so the {node}; what needs lightningd is skipped")
+        }
+        (Err(_), Err(_)) => "nodes: neither lightningd nor cln-embedded found".to_owned(),
     }
 }
 
@@ -105,6 +106,7 @@ async fn look() -> Vec<Finding> {
     if let Some(path) = lightning_cli {
         findings.push(look_at("lightning-cli", false, Ok(path)).await);
     }
+    findings.push(look_at("cln-embedded", false, binaries::embedded()).await);
     for (variable, name) in [
         ("EVENTLOG", "eventlog"),
         ("FROM_SCRATCH", "from_scratch"),

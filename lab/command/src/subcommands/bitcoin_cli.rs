@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 use cln_lab::binaries;
 
-use super::which::Which;
+use super::target::Target;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -17,7 +17,7 @@ Examples:
   lab bitcoin-cli sendtoaddress ADDRESS 0.5")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// As bitcoin-cli takes them
     #[arg(
         trailing_var_arg = true,
@@ -30,7 +30,7 @@ pub struct Args {
 
 /// Becomes bitcoin-cli, so the exit status is its own.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     let bitcoind = lab.bitcoind();
     let program = binaries::bitcoin_cli(bitcoind.program())?;
     let error = Command::new(&program)

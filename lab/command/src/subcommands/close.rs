@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::which::{Two, node};
+use super::target::{TargetNodes, node};
 use super::{json_text, out};
 
 #[derive(Debug, clap::Args)]
@@ -18,12 +18,12 @@ Examples:
 )]
 pub struct Args {
     #[command(flatten)]
-    two: Two,
+    two: TargetNodes,
 }
 
 /// Prints the closing transaction once both sides have seen it in a block.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.two.which.lab().await?;
+    let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     let (a, b) = (from.name(), to.name());
     let progress = Progress::start(format!("closing the channel of {a} and {b}"));

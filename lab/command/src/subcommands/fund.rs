@@ -6,7 +6,7 @@ use cln_lab::Bitcoind;
 
 use super::out;
 use super::progress::Progress;
-use super::which::{Which, node};
+use super::target::{Target, node};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -15,7 +15,7 @@ Examples:
   lab fund l1 --sat 500000     half a million satoshi for l1")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// Nodes: all of them if none is named
     #[arg(value_name = "NODE")]
     nodes: Vec<String>,
@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Prints the transactions' ids once the nodes can spend the coins.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     let mut nodes = Vec::new();
     for name in &args.nodes {
         nodes.push(node(&lab, name)?);

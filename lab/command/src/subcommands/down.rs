@@ -6,7 +6,7 @@ use cln_lab::control;
 
 use super::out;
 use super::progress::Progress;
-use super::which::{Which, labs};
+use super::target::{Target, labs};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -16,7 +16,7 @@ Examples:
   lab down --all           end every lab of yours")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// Every lab that is up
     #[arg(long, conflicts_with_all = ["name", "dir"])]
     all: bool,
@@ -24,20 +24,20 @@ pub struct Args {
 
 /// Exit status 0 if nothing is up any more and nothing was wrong.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let which: Vec<Which> = if args.all {
+    let targets: Vec<Target> = if args.all {
         let names = labs().await?.into_iter().map(|lab| lab.name);
-        names.map(Which::named).collect()
-    } else if args.which.is_open() && labs().await?.is_empty() {
+        names.map(Target::named).collect()
+    } else if args.target.is_open() && labs().await?.is_empty() {
         Vec::new()
     } else {
-        vec![args.which]
+        vec![args.target]
     };
-    if which.is_empty() {
+    if targets.is_empty() {
         eprintln!("no lab is up");
     }
     let mut failed = None;
-    for which in which {
-        let found = which.find().await?;
+    for target in targets {
+        let found = target.find().await?;
         let progress = Progress::start(format!("stopping {}", found.label()));
         let outcome = control::down(&found.dir).await;
         drop(progress);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::out;
 use super::progress::Progress;
-use super::which::{One, node};
+use super::target::{TargetNode, node};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -14,7 +14,7 @@ Examples:
   lab down               to end the whole lab")]
 pub struct Args {
     #[command(flatten)]
-    one: One,
+    one: TargetNode,
     /// Send SIGKILL instead
     #[arg(long)]
     kill9: bool,
@@ -22,7 +22,7 @@ pub struct Args {
 
 /// Returns when nothing of the node runs any more; `lab start` starts it again.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.one.which.lab().await?;
+    let lab = args.one.target.lab().await?;
     let node = node(&lab, &args.one.node)?;
     let progress = Progress::start(format!("stopping {}", node.name()));
     let status = if args.kill9 {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::json_text::Json;
-use super::which::{Two, node};
-use super::{lightning_cli, out};
+use super::target::{TargetNodes, node};
+use super::{cli, out};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -19,15 +19,15 @@ Examples:
 )]
 pub struct Args {
     #[command(flatten)]
-    two: Two,
+    two: TargetNodes,
 }
 
 /// Returns when both sides have the other as a peer.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.two.which.lab().await?;
+    let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     let params = json!({"id": to.id(), "host": "127.0.0.1", "port": to.port()});
-    let answer = lightning_cli::call(from, "connect", params.to_string()).await?;
+    let answer = cli::call(from, "connect", params.to_string()).await?;
     to.has_connected(from).await?;
     out::line(Json::of(&answer).pretty())?;
     Ok(ExitCode::SUCCESS)

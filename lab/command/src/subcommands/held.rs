@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use cln_lab::control::{Control, Down};
-use cln_lab::state::Claim;
+use cln_lab::registry::Claim;
 use cln_lab::{Error, Lab, Result};
 
 use super::signals::Signals;

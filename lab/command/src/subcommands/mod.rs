@@ -2,6 +2,7 @@
 
 mod bitcoin_cli;
 mod channel;
+mod cli;
 mod close;
 mod completions;
 mod connect;
@@ -11,11 +12,9 @@ mod down;
 mod env;
 mod events;
 mod exec;
-mod follow;
 mod fund;
-mod hold;
+mod held;
 mod json_text;
-mod lightning_cli;
 mod logs;
 mod mine;
 mod out;
@@ -27,9 +26,9 @@ mod spec;
 mod start;
 mod status;
 mod stop;
+mod target;
 mod topics;
 mod up;
-mod which;
 mod workshop;
 
 use std::process::ExitCode;
@@ -77,7 +76,7 @@ enum Command {
     /// Run one command with a fresh lab around it
     Exec(exec::Args),
     /// Call a method of a node, as lightning-cli does
-    Cli(lightning_cli::Args),
+    Cli(cli::Args),
     /// Run bitcoin-cli on the lab's bitcoind
     BitcoinCli(bitcoin_cli::Args),
     /// Connect a node to another
@@ -148,7 +147,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(args).await,
         Command::Env(args) => env::run(args).await,
         Command::Exec(args) => exec::run(args).await,
-        Command::Cli(args) => lightning_cli::run(args).await,
+        Command::Cli(args) => cli::run(args).await,
         Command::BitcoinCli(args) => bitcoin_cli::run(args).await,
         Command::Connect(args) => connect::run(args).await,
         Command::Disconnect(args) => disconnect::run(args).await,

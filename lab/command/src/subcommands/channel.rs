@@ -6,7 +6,7 @@ use cln_lab::{CHANNEL_SAT, Channel};
 use serde_json::{Value, json};
 
 use super::progress::Progress;
-use super::which::{Which, node};
+use super::target::{Target, node};
 use super::{json_text, out};
 
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ Examples:
 Connects the two, funds the first and mines where it must.")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// The node that opens it, and has all of it at first
     #[arg(required_unless_present = "line")]
     from: Option<String>,
@@ -37,7 +37,7 @@ pub struct Args {
 
 /// Prints the channel once both sides can use it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     let (Some(from), Some(to)) = (&args.from, &args.to) else {
         let progress = Progress::start("opening channels from each node to the next");
         let channels = lab.line_graph().await?;

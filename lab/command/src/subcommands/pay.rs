@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::which::{Which, node};
+use super::target::{Target, node};
 use super::{json_text, out, usage};
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ Examples:
   lab pay 1 2 50000        millisatoshi, without a unit")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// The node that pays
     from: String,
     /// The node that is paid
@@ -31,7 +31,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.amount == "any" {
         return Err(usage("AMOUNT `any`: say how much is to be paid"));
     }
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     let (from, to) = (node(&lab, &args.from)?, node(&lab, &args.to)?);
     let (a, b) = (from.name(), to.name());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::out;
-use super::which::{Two, node};
+use super::target::{TargetNodes, node};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -15,11 +15,11 @@ Examples:
 )]
 pub struct Args {
     #[command(flatten)]
-    two: Two,
+    two: TargetNodes,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.two.which.lab().await?;
+    let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     from.disconnect(to).await?;
     out::line("{}")?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::out;
 use super::progress::Progress;
-use super::which::Which;
+use super::target::Target;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -13,7 +13,7 @@ Examples:
   lab mine 6      six")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// How many blocks
     #[arg(default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     blocks: u64,
@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Prints the new height once every node that runs has reached it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     lab.bitcoind().mine(args.blocks).await?;
     let height = lab.bitcoind().height().await?;
     let progress = Progress::start(format!("waiting for the nodes to be at block {height}"));

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use super::env::variables;
-use super::hold;
+use super::held;
 use super::progress::Progress;
 use super::signals::Signals;
 use super::spec::Spec;
@@ -50,7 +50,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let progress = Progress::start(format!("starting bitcoind and {} nodes", args.spec.nodes));
-    let lab = match hold::start(&args.spec, &mut signals).await {
+    let lab = match held::start(&args.spec, &mut signals).await {
         Ok(Ok(lab)) => lab,
         Ok(Err(number)) => return Ok(ExitCode::from(128 + number)),
         Err(error) => {
@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     drop(progress);
     let status = play(&lab, &args.command, &mut signals).await;
     let progress = Progress::start("stopping");
-    let stopped = hold::end(lab, &mut signals).await;
+    let stopped = held::end(lab, &mut signals).await;
     drop(progress);
     let code = match status {
         Ok(status) => code(status),

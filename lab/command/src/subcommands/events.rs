@@ -8,9 +8,9 @@ use anyhow::Context;
 use cln_lab::{Event, Lab, Node, Plugin, binaries};
 use serde_json::{Value, json};
 
-use super::follow::Follow;
 use super::out;
-use super::which::{Which, node};
+use super::target::{Target, node};
+use cln_lab::Follower;
 
 /// How often to look for new events.
 const LOOK: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ Examples:
 Where eventlog is not running on the node, -f starts it: what comes from then on is recorded.")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// The node: l1, or 1 for short
     node: String,
     /// Go on with what comes
@@ -43,7 +43,7 @@ pub struct Args {
 
 /// Prints each event as it was recorded, a line each.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     let node = node(&lab, &args.node)?;
     let path = match &args.file {
         Some(file) => node.network_dir().join(file),
@@ -52,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.follow && !path.exists() {
         anyhow::bail!("{} does not exist: nothing was recorded", path.display());
     }
-    let mut events = Follow::new(path);
+    let mut events = Follower::new(path);
     loop {
         let ended = !args.follow || Lab::attach(lab.dir()).is_err();
         for line in events.lines()? {

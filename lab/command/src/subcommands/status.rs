@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use cln_lab::state::{Named, Up};
+use cln_lab::registry::{Named, Up};
 use cln_lab::{Lab, Node, scaled};
 use console::style;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::out;
-use super::which::{Which, labs};
+use super::target::{Target, labs};
 
 /// How long a daemon may take to answer before it is shown without.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -23,7 +23,7 @@ Examples:
   lab status --json | jq -r '.labs[0].nodes[] | \"\\(.name) \\(.id)\"'")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -32,9 +32,9 @@ pub struct Args {
 /// Exit status 0 if a lab is up.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut found = labs().await?;
-    let all = args.which.is_open();
+    let all = args.target.is_open();
     if !all {
-        let one = args.which.find().await?;
+        let one = args.target.find().await?;
         found.retain(|lab| lab.name.as_str() == one.name.as_deref().unwrap_or_default());
         if found.is_empty() {
             found.push(Named {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use cln_lab::{Lab, Node};
 
 use super::out;
-use super::which::{Found, Which};
+use super::target::{Found, Target};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -19,7 +19,7 @@ each node L1_ID, L1_PORT, L1_DIR (its --lightning-dir) and L1_RPC (its socket); 
 bitcoind's data directory.")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// Print what takes it all back
     #[arg(long)]
     unset: bool,
@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Prints shell code: the workshop's words as functions, and variables.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let found = args.which.find().await?;
+    let found = args.target.find().await?;
     let lab = Lab::attach(&found.dir)?;
     let code = if args.unset {
         unset(&lab)

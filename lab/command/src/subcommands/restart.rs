@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::out;
 use super::progress::Progress;
-use super::which::{One, node};
+use super::target::{TargetNode, node};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -12,12 +12,12 @@ Examples:
   lab restart l1    stop l1 and start it again, with the plugins it began with")]
 pub struct Args {
     #[command(flatten)]
-    one: One,
+    one: TargetNode,
 }
 
 /// Returns when the node is ready again.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.one.which.lab().await?;
+    let lab = args.one.target.lab().await?;
     let node = node(&lab, &args.one.node)?;
     let progress = Progress::start(format!("restarting {}", node.name()));
     node.restart().await?;

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cln_lab::Lab;
-use cln_lab::state::{self, Claim};
+use cln_lab::registry::{self, Claim};
 use console::style;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::hold::{self, End};
+use super::held::{self, End};
 use super::progress::Progress;
 use super::signals::Signals;
 use super::spec::Spec;
-use super::{out, which};
+use super::{out, target};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -31,7 +31,7 @@ Examples:
   lab up --name other                     a second lab beside the first")]
 pub struct Args {
     /// What to call it
-    #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = state::DEFAULT,
+    #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = registry::DEFAULT,
         value_parser = name)]
     name: String,
     /// Return when all nodes are ready; `lab down` ends it
@@ -45,7 +45,7 @@ pub struct Args {
 }
 
 fn name(text: &str) -> cln_lab::Result<String> {
-    state::check_name(text)?;
+    registry::check_name(text)?;
     Ok(text.to_owned())
 }
 
@@ -70,15 +70,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut claim = claim(&args.name).await?;
     let progress = Progress::start(starting(&args.spec));
-    let lab = match hold::start(&args.spec, &mut signals).await? {
+    let lab = match held::start(&args.spec, &mut signals).await? {
         Ok(lab) => lab,
         Err(number) => return Ok(ExitCode::from(128 + number)),
     };
     drop(progress);
     let ready = async || print(&lab, &args.name, started.elapsed(), "Ctrl-C");
-    let end = hold::serve(&lab, &mut claim, &mut signals, ready).await;
+    let end = held::serve(&lab, &mut claim, &mut signals, ready).await;
     let _progress = Progress::start("stopping");
-    let stopped = hold::end(lab, &mut signals).await;
+    let stopped = held::end(lab, &mut signals).await;
     drop(claim);
     match end? {
         End::Signal(number) => {
@@ -96,7 +96,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn claim(name: &str) -> anyhow::Result<Claim> {
     let (claim, stale) = Claim::take(name).await?;
     if let Some(stale) = stale {
-        which::note_stale(&stale);
+        target::note_stale(&stale);
     }
     Ok(claim)
 }
@@ -167,7 +167,7 @@ async fn detach(args: Args) -> anyhow::Result<ExitCode> {
     match serde_json::from_str(&line) {
         Ok(Told::Up(dir)) => {
             let lab = Lab::attach(dir)?;
-            let end = if args.name == state::DEFAULT {
+            let end = if args.name == registry::DEFAULT {
                 "`lab down`".to_owned()
             } else {
                 format!("`lab down --name {}`", args.name)
@@ -219,7 +219,7 @@ async fn supervise(args: Args) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("open {}", claim.log_path().display()))?;
         nix::unistd::dup2_stderr(&log)?;
         drop(log);
-        match hold::start(&args.spec, &mut signals).await? {
+        match held::start(&args.spec, &mut signals).await? {
             Ok(lab) => {
                 let ready = async || {
                     tell(&Told::Up(lab.dir().to_owned()))?;
@@ -228,8 +228,8 @@ async fn supervise(args: Args) -> anyhow::Result<ExitCode> {
                     nix::unistd::dup2_stdout(&null)?;
                     Ok(std::env::set_current_dir("/")?)
                 };
-                let end = hold::serve(&lab, &mut claim, &mut signals, ready).await;
-                let stopped = hold::end(lab, &mut signals).await;
+                let end = held::serve(&lab, &mut claim, &mut signals, ready).await;
+                let stopped = held::end(lab, &mut signals).await;
                 drop(claim);
                 Ok(Some((end, stopped)))
             }

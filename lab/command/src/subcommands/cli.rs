@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::json_text::Json;
-use super::which::{Which, node};
+use super::target::{Target, node};
 use super::{out, usage};
 
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ parameters that begin with a dash. The answer goes to standard output; so does a
 node's, with exit status 1.")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// The node: l1, or 1 for short
     node: String,
     /// The method; `help` lists them
@@ -89,7 +89,7 @@ enum Layout {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     let node = node(&lab, &args.node)?;
     let input = match (args.keywords, args.order) {
         (true, _) => Input::Keywords,
@@ -209,7 +209,7 @@ fn params(input: Input, params: &[String]) -> anyhow::Result<String> {
     })
 }
 
-/// One parameter as JSON.
+/// TargetNode parameter as JSON.
 fn value(param: &str) -> anyhow::Result<String> {
     let between = |open, close| param.starts_with(open) && param.ends_with(close);
     let composed = between('{', '}') || between('[', ']') || (param.len() > 1 && between('"', '"'));

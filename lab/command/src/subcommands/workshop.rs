@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cln_lab::workshop::{self, Options, Quiet, Screen};
+use cln_lab_command::workshop::{self, Options, Quiet, Screen};
 
 use super::spec::Kind;
 

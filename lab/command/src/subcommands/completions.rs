@@ -14,7 +14,7 @@ Examples:
   lab completions zsh > \"${fpath[1]}/_lab\"
   lab completions fish > ~/.config/fish/completions/lab.fish")]
 pub struct Args {
-    /// Which shell
+    /// Target shell
     shell: Shell,
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use cln_lab::Lab;
 use console::style;
 
-use super::follow::Follow;
 use super::out;
-use super::which::{Which, node};
+use super::target::{Target, node};
+use cln_lab::Follower;
 
 /// How often to look for new lines.
 const LOOK: Duration = Duration::from_millis(50);
@@ -23,7 +23,7 @@ Examples:
   lab logs l1 -n 20             the last 20 lines")]
 pub struct Args {
     #[command(flatten)]
-    which: Which,
+    target: Target,
     /// Nodes, or `bitcoind`
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<String>,
@@ -36,11 +36,11 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let lab = args.which.lab().await?;
+    let lab = args.target.lab().await?;
     let mut logs = Vec::new();
     for name in &args.nodes {
         let (name, path) = log_of(&lab, name)?;
-        logs.push((name, Follow::new(path), String::new()));
+        logs.push((name, Follower::new(path), String::new()));
     }
     let several = logs.len() > 1;
     let mut skip = args.lines;

@@ -1,0 +1,24 @@
+//! What the command `lab` plays: the workshop, and a scenario for each topic.
+//!
+//! The subcommands are the executable's own, in `subcommands/`; what is here the tests
+//! play, too. All of it uses `cln_lab`'s public API only.
+//!
+//! # Layout
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`workshop`] | the scripted walkthrough: steps, checks, and what is shown |
+//! | [`scenarios`] | for each topic what makes a node send it, and what must be recorded then |
+//! | `subcommands/` | the command, one file a subcommand |
+
+pub mod scenarios;
+pub mod workshop;
+
+use bitcoin_hashes::hex::FromHex;
+use bitcoin_hashes::{Hash, sha256};
+
+/// The payment hash of a preimage, both in hexadecimal; `None` if it is not 32 bytes.
+fn hash_of(preimage: &str) -> Option<String> {
+    let bytes = <[u8; 32]>::from_hex(preimage).ok()?;
+    Some(sha256::Hash::hash(&bytes).to_string())
+}

@@ -1,0 +1,6 @@
+//! Labs and nodes that another process holds.
+
+pub(crate) mod attach;
+pub mod control;
+pub(crate) mod outside;
+pub mod registry;
