@@ -56,7 +56,7 @@ pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
 pub use lab::Lab;
 pub use lab::builder::LabBuilder;
 pub use lab::folder::Keep;
-pub use lab::spec::{NodeKind, NodeSpec};
+pub use node::spec::{NodeKind, NodeSpec};
 pub use node::{
     CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, OpenChannel, Payment,
     Plugin, PluginStatus, Process, ShimReader, ShimWriter, msat,

@@ -9,7 +9,7 @@ use crate::bitcoin::Bitcoind;
 use crate::bitcoin::prepared_chain;
 use crate::lab::folder::Folder;
 use crate::lab::report::Report;
-use crate::lab::spec::{names, program};
+use crate::node::spec::{names, program};
 use crate::node::{Allowed, Capability, Lean, Node, Plugin, Setup};
 use crate::process::reaper::Reaper;
 use crate::{Keep, Lab, NodeKind, NodeSpec, Result, binaries};

@@ -4,7 +4,6 @@ pub(crate) mod builder;
 pub(crate) mod folder;
 mod gates;
 mod report;
-pub(crate) mod spec;
 mod topology;
 
 use std::path::Path;
