@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::error::IoContext;
+use crate::process::files::write_private;
 use crate::{Error, Implementation, Result, Version};
 
 /// bitcoind: `BITCOIND`, else on the PATH, else in [`nodes_dir`]`/bin`.
@@ -148,16 +149,9 @@ pub async fn implementation(program: &Path) -> Result<Implementation> {
         from: format!("{} --version", program.display()),
         why,
     })?;
-    // In one step: another process may read it at any moment. A folder that
-    // cannot be written only costs the next lab its time.
-    let folder = nodes_dir();
-    let _ = std::fs::create_dir_all(&folder);
-    if let Ok(mut file) = tempfile::NamedTempFile::new_in(&folder) {
-        use std::io::Write;
-        let _ = file
-            .write_all(line.as_bytes())
-            .map(|()| file.persist(&kept));
-    }
+    // Without the cache the next lab only takes longer to start.
+    let _ = std::fs::create_dir_all(nodes_dir());
+    let _ = write_private(&kept, &line);
     Ok(implementation)
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong, said so that a person knows what to do next.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -26,12 +26,14 @@ pub enum Error {
     },
 
     /// The operating system refused something.
-    #[error("{doing}: {source}")]
+    // Not a `#[source]`: the text has it already, and who prints the chain of causes
+    // would print it twice.
+    #[error("{doing}: {error}")]
     Io {
         /// What was being done, and to which file.
         doing: String,
         /// The system's answer.
-        source: std::io::Error,
+        error: std::io::Error,
     },
 
     /// A daemon ended when it should have been running.
@@ -90,12 +92,12 @@ pub enum Error {
     },
 
     /// bitcoind answered a request with an error, or not at all.
-    #[error("bitcoind: {method}: {source}")]
+    #[error("bitcoind: {method}: {error}")]
     Bitcoind {
         /// The method that was called.
         method: String,
-        /// The client's account of it.
-        source: Box<bitcoincore_rpc::Error>,
+        /// The client's error.
+        error: Box<bitcoincore_rpc::Error>,
     },
 
     /// Something answered, but not with what its interface promises.
@@ -145,6 +147,13 @@ impl Error {
     pub fn usage(text: impl Into<String>) -> Error {
         Error::Usage(text.into())
     }
+
+    /// Only the process that holds a lab may do what was asked for.
+    pub(crate) fn not_ours(name: &str) -> Error {
+        Error::usage(format!(
+            "{name} belongs to another process: end the lab there, or with `lab down`"
+        ))
+    }
 }
 
 /// Turns an [`std::io::Error`] into ours, with what was being done.
@@ -160,27 +169,7 @@ impl<T, E: Into<std::io::Error>> IoContext<T> for std::result::Result<T, E> {
     fn doing(self, doing: &str, path: impl AsRef<Path>) -> Result<T> {
         self.map_err(|e| Error::Io {
             doing: format!("{doing} {}", path.as_ref().display()),
-            source: e.into(),
+            error: e.into(),
         })
     }
-}
-
-/// The last `lines` lines of a file, each indented by four spaces, under a
-/// heading that names the file; empty if there is nothing to show.
-pub(crate) fn tail_of(path: &PathBuf, lines: usize) -> String {
-    let Ok(bytes) = std::fs::read(path) else {
-        return String::new();
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let all: Vec<&str> = text.lines().collect();
-    if all.is_empty() {
-        return String::new();
-    }
-    let from = all.len().saturating_sub(lines);
-    let mut out = format!("\n  {}:", path.display());
-    for line in &all[from..] {
-        out.push_str("\n    ");
-        out.push_str(line);
-    }
-    out
 }

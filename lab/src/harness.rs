@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStdin};
 use tokio::task::JoinHandle;
 
 use crate::error::IoContext;
+use crate::lock::lock;
 use crate::node::NETWORK;
 use crate::process::daemon::command_line;
 use crate::wire::Messages;
@@ -143,7 +144,7 @@ impl HarnessBuilder {
         let stderr = tokio::spawn(async move {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
-                locked(&sink).stderr.extend_from_slice(&buffer[..n]);
+                lock(&sink).stderr.extend_from_slice(&buffer[..n]);
             }
         });
         Ok(PluginHarness {
@@ -165,7 +166,7 @@ impl HarnessBuilder {
 async fn listen(mut messages: Messages<tokio::process::ChildStdout>, heard: Arc<Mutex<Heard>>) {
     loop {
         let next = messages.next().await;
-        let mut heard = locked(&heard);
+        let mut heard = lock(&heard);
         let message = match next {
             Ok(Some(message)) => message,
             Ok(None) => {
@@ -194,10 +195,6 @@ async fn listen(mut messages: Messages<tokio::process::ChildStdout>, heard: Arc<
             }
         }
     }
-}
-
-fn locked(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PluginHarness {
@@ -291,7 +288,7 @@ impl PluginHarness {
         let what = format!("an answer to `{method}`");
         let mut answer = self
             .wait(&what, || {
-                let mut heard = locked(&heard);
+                let mut heard = lock(&heard);
                 let at = heard.answers.iter().position(|a| a["id"] == id)?;
                 Some(heard.answers.remove(at))
             })
@@ -327,7 +324,7 @@ impl PluginHarness {
     pub async fn expect_log(&mut self, text: &str) -> Result<PluginLog> {
         let heard = Arc::clone(&self.heard);
         self.wait(&format!("a log line with `{text}`"), || {
-            let mut heard = locked(&heard);
+            let mut heard = lock(&heard);
             let at = heard.logs.iter().position(|l| l.message.contains(text))?;
             heard.logs.drain(..=at).next_back()
         })
@@ -339,7 +336,7 @@ impl PluginHarness {
     pub async fn expect_notification(&mut self, topic: &str) -> Result<Value> {
         let heard = Arc::clone(&self.heard);
         self.wait(&format!("a `{topic}` notification from the plugin"), || {
-            let mut heard = locked(&heard);
+            let mut heard = lock(&heard);
             let at = heard.notifications.iter().position(|n| n.0 == topic)?;
             Some(heard.notifications.drain(..=at).next_back()?.1)
         })
@@ -399,12 +396,12 @@ impl PluginHarness {
 
     /// Everything it wrote to its standard error so far.
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&locked(&self.heard).stderr).into_owned()
+        String::from_utf8_lossy(&lock(&self.heard).stderr).into_owned()
     }
 
     /// Its log lines that no `expect_log` has passed over yet.
     pub fn logs(&self) -> Vec<PluginLog> {
-        locked(&self.heard).logs.iter().cloned().collect()
+        lock(&self.heard).logs.iter().cloned().collect()
     }
 
     /// Its process id; `None` once it has ended.
@@ -428,7 +425,7 @@ impl PluginHarness {
         let patience = self.patience;
         let found = eventually(awaited, patience, async || {
             // In this order: what was said before the end is found.
-            let ended = locked(&self.heard).ended.clone();
+            let ended = lock(&self.heard).ended.clone();
             Ok(match (find(), ended) {
                 (Some(found), _) => Probe::Ready(Ok(found)),
                 (None, Some(why)) => Probe::Ready(Err(why)),
@@ -467,7 +464,7 @@ impl PluginHarness {
     /// The last it logged and wrote to its standard error, for errors.
     fn said(&self) -> String {
         const SHOWN: usize = 10;
-        let heard = locked(&self.heard);
+        let heard = lock(&self.heard);
         let mut text = String::new();
         let mut show = |title: &str, lines: Vec<String>| {
             if !lines.is_empty() {

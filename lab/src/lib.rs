@@ -42,6 +42,7 @@ mod bitcoin;
 mod error;
 mod harness;
 mod lab;
+mod lock;
 mod node;
 mod process;
 mod recording;
@@ -59,10 +60,11 @@ pub use lab::folder::Keep;
 pub use node::spec::{NodeKind, NodeSpec};
 pub use node::{
     CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, OpenChannel, Payment,
-    Plugin, PluginStatus, Process, ShimReader, ShimWriter, msat,
+    Plugin, PluginStatus, ShimReader, ShimWriter, msat,
 };
-pub use process::daemon::{command_line, is_alive, quoted};
+pub use process::daemon::{command_line, quoted};
 pub use process::files::write_executable;
+pub use process::listing::{Process, is_alive};
 pub use recording::events::{Event, Events, PATIENCE};
 pub use recording::follower::Follower;
 pub use recording::notification::Notification;

@@ -237,9 +237,9 @@ async fn bitcoind_killed(cast: Cast) -> Outcome {
     let waiting = lab.while_alive(async {
         kill(Pid::from_raw(lab.bitcoind().pid() as i32), Signal::SIGKILL)
             .map_err(std::io::Error::from)
-            .map_err(|source| Error::Io {
+            .map_err(|error| Error::Io {
                 doing: "kill".to_owned(),
-                source,
+                error,
             })?;
         std::future::pending::<cln_lab::Result<()>>().await
     });

@@ -5,18 +5,21 @@ pub(crate) mod prepared_chain;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bitcoin_hashes::hex::DisplayHex;
 use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::IoContext;
-use crate::process::daemon::{Daemon, is_alive};
+use crate::lock::lock;
+use crate::process::daemon::Daemon;
+use crate::process::files::write_private;
+use crate::process::listing::is_alive;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
-use crate::remote::attach::not_ours;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long bitcoind may take until it answers.
@@ -191,23 +194,19 @@ impl Bitcoind {
 
     /// An error, with the end of its log, if it has ended.
     pub fn check_alive(&self) -> Result<()> {
-        if self.attached {
-            return match is_alive(self.pid) {
-                true => Ok(()),
-                false => Err(Error::Answer {
-                    from: "bitcoind".to_owned(),
-                    why: format!("its process {} has ended", self.pid),
-                }),
-            };
+        if self.attached && is_alive(self.pid) {
+            return Ok(());
         }
-        match self.daemon().as_mut() {
+        if self.attached {
+            return Err(Error::Answer {
+                from: "bitcoind".to_owned(),
+                why: format!("its process {} has ended", self.pid),
+            });
+        }
+        match lock(&self.daemon).as_mut() {
             Some(daemon) => daemon.check_alive(),
             None => Err(Error::usage("bitcoind is not running")),
         }
-    }
-
-    fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
-        self.daemon.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
@@ -218,9 +217,9 @@ impl Bitcoind {
     /// The process, to be ended.
     fn take_daemon(&self) -> Result<Daemon> {
         if self.attached {
-            return Err(not_ours("bitcoind"));
+            return Err(Error::not_ours("bitcoind"));
         }
-        let daemon = self.daemon().take();
+        let daemon = lock(&self.daemon).take();
         daemon.ok_or_else(|| Error::usage("bitcoind is not running"))
     }
 
@@ -283,25 +282,13 @@ fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
     write_private(&dir.join("bitcoin.conf"), &text)
 }
 
-/// Writes a file that only its owner may read.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let _ = std::fs::remove_file(path);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(path).doing("create", path)?;
-    file.write_all(text.as_bytes()).doing("write", path)
-}
-
 /// 128 random bits, as hexadecimal digits.
 fn password() -> Result<String> {
-    use std::io::Read;
     let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .doing("read", "/dev/urandom")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    getrandom::fill(&mut bytes)
+        .map_err(|e| std::io::Error::other(e.to_string()))
+        .doing("draw random bytes for", "bitcoind's password")?;
+    Ok(bytes.to_lower_hex_string())
 }
 
 /// The client blocks, so each call has a thread of the runtime's pool.
@@ -324,18 +311,18 @@ where
 /// `RPC_IN_WARMUP` (bitcoin's rpc/protocol.h): it runs, and will answer.
 fn is_warming_up(error: &Error) -> bool {
     use bitcoincore_rpc::jsonrpc;
-    let Error::Bitcoind { source, .. } = error else {
+    let Error::Bitcoind { error, .. } = error else {
         return false;
     };
     matches!(
-        &**source,
+        &**error,
         bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)) if error.code == -28
     )
 }
 
-fn failed(method: &str, source: bitcoincore_rpc::Error) -> Error {
+fn failed(method: &str, error: bitcoincore_rpc::Error) -> Error {
     Error::Bitcoind {
         method: method.to_owned(),
-        source: Box::new(source),
+        error: Box::new(error),
     }
 }

@@ -17,7 +17,6 @@ use self::report::Report;
 use crate::bitcoin::Bitcoind;
 use crate::node::Node;
 use crate::process::daemon::ended_well;
-use crate::remote::attach::not_ours;
 use crate::{Error, Probe, Result, eventually};
 
 /// A bitcoind and Lightning nodes on regtest.
@@ -164,7 +163,7 @@ impl Lab {
     /// unless it was allowed by name (see [`crate::NodeSpec::allow_broken`]).
     pub async fn stop(mut self) -> Result<()> {
         if self.folder.reaper.is_none() {
-            return Err(not_ours("the lab"));
+            return Err(Error::not_ours("the lab"));
         }
         let running = join_all(self.nodes.iter().map(async |node| {
             if node.is_stopped().await {

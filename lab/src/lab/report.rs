@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::bitcoin::Bitcoind;
 use crate::node::Node;
 use crate::process::daemon::{command_line, quoted};
+use crate::process::files::last_lines;
 
 /// So many lines of the logs, and of each file of events.
 const LOG_LINES: usize = 40;
@@ -162,16 +163,6 @@ fn merged_logs(dir: &Path) -> Vec<String> {
 fn is_time(word: &str) -> bool {
     let bytes = word.as_bytes();
     bytes.len() >= 19 && bytes[4] == b'-' && bytes[10] == b'T' && bytes[0].is_ascii_digit()
-}
-
-fn last_lines(path: &Path, count: usize) -> Vec<String> {
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
 }
 
 /// One command that does the same again: this program with its arguments, the

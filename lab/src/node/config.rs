@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::{Lean, NETWORK, Plugin};
-use crate::bitcoin::{Bitcoind, write_private};
+use crate::bitcoin::Bitcoind;
+use crate::process::files::write_private;
 use crate::{Error, Implementation, Result};
 
 /// Options of the lab's own that may be given more than once: what a test adds

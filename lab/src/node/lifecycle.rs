@@ -18,7 +18,7 @@ use crate::error::IoContext;
 use crate::process::daemon::Daemon;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
-use crate::remote::attach::{Attached, Described, not_ours};
+use crate::remote::attach::{Attached, Described};
 use crate::{Error, Implementation, Probe, Result, eventually};
 
 /// How long a node may take until it is ready.
@@ -128,7 +128,7 @@ impl Node {
 
     async fn spawn_process(&self) -> Result<()> {
         let Holder::Us(reaper) = &self.holder else {
-            return Err(not_ours(&self.name));
+            return Err(Error::not_ours(&self.name));
         };
         let mut slot = self.daemon.lock().await;
         if slot

@@ -35,7 +35,6 @@ use crate::{Error, Implementation, Result};
 pub use capability::Capability;
 pub(crate) use channels::open_channels;
 pub use channels::{CHANNEL_SAT, Channel, OpenChannel};
-pub use children::Process;
 pub use invoices::Invoice;
 pub(crate) use lean::Lean;
 pub(crate) use lifecycle::Setup;

@@ -12,7 +12,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::error::{IoContext, tail_of};
+use crate::error::IoContext;
+use crate::process::files::last_lines;
+use crate::process::listing::only_zombies;
 use crate::process::reaper::Reaper;
 use crate::{Error, Probe, Result, eventually};
 
@@ -104,9 +106,16 @@ impl Daemon {
 
     /// The ends of its output and log, each under its file's name.
     pub(crate) fn tail(&self) -> String {
-        let mut text = tail_of(&self.output, 20);
-        if let Some(log) = &self.log {
-            text.push_str(&tail_of(log, 20));
+        let mut text = String::new();
+        for path in [Some(&self.output), self.log.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let lines = last_lines(path, 20);
+            if !lines.is_empty() {
+                let lines = lines.join("\n    ");
+                text.push_str(&format!("\n  {}:\n    {lines}", path.display()));
+            }
         }
         text
     }
@@ -215,42 +224,6 @@ impl Drop for Daemon {
         }
         self.reaper.forget(self.pid);
     }
-}
-
-/// True if every member of process group `pgid` has ended and merely waits to be
-/// reaped, as happens in containers whose first process reaps nobody. Needs
-/// `/proc`; false without it.
-fn only_zombies(pgid: u32) -> bool {
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return false;
-    };
-    let mut members = 0;
-    for entry in entries.flatten() {
-        // `pid (name) state ppid pgrp …`: the name may hold anything, so from its end.
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
-            continue;
-        };
-        let Some((_, rest)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let fields: Vec<&str> = rest.split(' ').collect();
-        if fields.get(2).and_then(|text| text.parse().ok()) == Some(pgid) {
-            members += 1;
-            if fields[0] != "Z" {
-                return false;
-            }
-        }
-    }
-    members > 0
-}
-
-/// True if there is a process of this id, a dead one that nobody reaped aside.
-pub fn is_alive(pid: u32) -> bool {
-    let zombie = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with('Z'))
-    });
-    !zombie && kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
 }
 
 /// A clean end: status 0, or the signal that we ourselves sent.

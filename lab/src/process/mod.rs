@@ -1,6 +1,7 @@
-//! Processes that the lab starts, and what they need of the machine.
+//! Processes: those that the lab starts, and what the machine gives them.
 
 pub(crate) mod daemon;
 pub(crate) mod files;
+pub(crate) mod listing;
 pub(crate) mod ports;
 pub(crate) mod reaper;

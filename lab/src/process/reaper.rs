@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,11 +16,12 @@ use std::sync::Mutex;
 
 use crate::Result;
 use crate::error::IoContext;
+use crate::lock::lock;
 
 /// Reads `+PID`, `-PID`, `keep`, `quit`, a line each. At the end of input it
 /// kills the process group of each registered PID. It ignores the signals of a
-/// terminal: Ctrl-C is the lab's to handle, and the lab's death ends the input.
-/// Half a second at most goes into seeing them die before the folder goes: where
+/// terminal: the lab handles Ctrl-C, and the lab's death ends the input. It waits at
+/// most half a second for them to be gone before it removes the folder: where
 /// nobody reaps orphans, they look alive for ever.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP QUIT
@@ -44,12 +45,11 @@ done
 [ -n "$keep" ] || rm -rf -- "$dir"
 "#;
 
-/// The shell process that outlives the lab by a moment.
+/// The shell process, which outlives the lab by a moment.
 #[derive(Debug)]
 pub(crate) struct Reaper {
     child: Child,
     pipe: Mutex<File>,
-    raw: RawFd,
 }
 
 impl Reaper {
@@ -68,12 +68,9 @@ impl Reaper {
         let Some(stdin) = child.stdin.take() else {
             unreachable!("stdin is piped");
         };
-        let pipe = File::from(OwnedFd::from(stdin));
-        let raw = pipe.as_raw_fd();
         Ok(Reaper {
             child,
-            pipe: Mutex::new(pipe),
-            raw,
+            pipe: Mutex::new(File::from(OwnedFd::from(stdin))),
         })
     }
 
@@ -82,7 +79,7 @@ impl Reaper {
     /// leader of its own process group.
     pub(crate) fn watch(&self, command: &mut Command) {
         command.process_group(0);
-        let pipe = self.raw;
+        let pipe = lock(&self.pipe).as_raw_fd();
         let register = move || {
             // Between fork and exec: no allocation, only `write`.
             let (line, len) = plus_line(std::process::id());
@@ -108,21 +105,17 @@ impl Reaper {
     /// The process group is gone and must not be killed: its number may be
     /// somebody else's soon.
     pub(crate) fn forget(&self, pid: u32) {
-        self.tell(&format!("-{pid}\n"));
+        self.send(&format!("-{pid}\n"));
     }
 
-    /// From now on the folder is to stay, whatever happens.
+    /// From now on the folder stays, whatever happens.
     pub(crate) fn keep_folder(&self) {
-        self.tell("keep\n");
+        self.send("keep\n");
     }
 
-    fn tell(&self, line: &str) {
-        let mut pipe = self
-            .pipe
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        // A reaper that is gone cannot be told; the lab still cleans up itself.
-        if let Err(error) = pipe.write_all(line.as_bytes()) {
+    fn send(&self, line: &str) {
+        // Without the reaper, the lab still cleans up when it ends in good order.
+        if let Err(error) = lock(&self.pipe).write_all(line.as_bytes()) {
             tracing::warn!(%error, "the reaper is gone");
         }
     }
@@ -130,7 +123,7 @@ impl Reaper {
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        self.tell("quit\n");
+        self.send("quit\n");
         let _ = self.child.wait();
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bitcoin::{Bitcoind, write_private};
+use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
 use crate::node::NETWORK;
-use crate::process::daemon::is_alive;
+use crate::process::files::write_private;
+use crate::process::listing::is_alive;
 use crate::remote::control::{self, Request};
 use crate::{Error, Implementation, Lab, Node, Result};
 
@@ -149,10 +150,7 @@ impl Lab {
             nodes,
         };
         let text = serde_json::to_string_pretty(&description).map_err(std::io::Error::other);
-        let path = self.dir().join(FILE);
-        let new = path.with_extension("new");
-        write_private(&new, &text.doing("describe", self.dir())?)?;
-        std::fs::rename(&new, &path).doing("write", &path)
+        write_private(&self.dir().join(FILE), &text.doing("describe", self.dir())?)
     }
 }
 
@@ -229,20 +227,4 @@ impl Attached {
 pub(crate) fn pid_file(node: &Node) -> Option<u32> {
     let file = node.dir().join(format!("lightningd-{NETWORK}.pid"));
     std::fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
-/// True if the process has `dir` on its command line, as every daemon of a lab
-/// has: a process id alone may be somebody else's by now.
-pub(crate) fn runs_in(pid: u32, dir: &Path) -> bool {
-    let ps = std::process::Command::new("ps")
-        .args(["-o", "args=", "-p", &pid.to_string()])
-        .output();
-    ps.is_ok_and(|ps| String::from_utf8_lossy(&ps.stdout).contains(&*dir.to_string_lossy()))
-}
-
-/// What only the holder may do was asked of a handle.
-pub(crate) fn not_ours(name: &str) -> Error {
-    Error::usage(format!(
-        "{name} belongs to another process: end the lab there, or with `lab down`"
-    ))
 }

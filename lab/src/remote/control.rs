@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::IoContext;
-use crate::process::daemon::is_alive;
+use crate::process::listing::is_alive;
 use crate::remote::attach::Description;
 use crate::{Error, Lab, Probe, Result, eventually, scaled};
 

@@ -7,8 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::process::daemon::is_alive;
-use crate::remote::attach::{pid_file, runs_in};
+use crate::process::listing::{is_alive, runs_in};
+use crate::remote::attach::pid_file;
 use crate::{Error, Lab, Node, Probe, Result, eventually};
 
 /// How long a node that was started by hand may take to end after `stop`.

@@ -17,8 +17,8 @@ use nix::unistd::{Pid, getuid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::IoContext;
-use crate::process::daemon::is_alive;
-use crate::remote::attach::{Description, runs_in};
+use crate::process::listing::{is_alive, runs_in};
+use crate::remote::attach::Description;
 use crate::{Error, Lab, Probe, Result, eventually};
 
 /// What a lab is called if nobody says.

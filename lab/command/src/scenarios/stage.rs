@@ -87,7 +87,7 @@ impl Stage {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => {
                 let doing = format!("read {}", path.display());
-                return Err(Error::Io { doing, source: e });
+                return Err(Error::Io { doing, error: e });
             }
         };
         let complete = text.rfind('\n').map_or("", |end| &text[..end]);

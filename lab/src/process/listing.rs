@@ -1,0 +1,98 @@
+//! The processes of this machine, as `/proc` and ps(1) show them.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use crate::Result;
+use crate::error::IoContext;
+
+/// A running process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+}
+
+/// The processes of a process group.
+///
+/// # Errors
+/// If ps(1) cannot be run.
+pub(crate) fn in_group(group: u32) -> Result<Vec<Process>> {
+    list(group, |_| true)
+}
+
+/// Those processes of a process group that a signal has stopped.
+///
+/// # Errors
+/// If ps(1) cannot be run.
+pub(crate) fn stopped_in_group(group: u32) -> Result<Vec<Process>> {
+    list(group, |state| state.starts_with(['T', 't']))
+}
+
+fn list(group: u32, wanted: impl Fn(&str) -> bool) -> Result<Vec<Process>> {
+    let columns = ["-o", "pgid=", "-o", "pid=", "-o", "stat=", "-o", "args="];
+    let listing = ps(&[&["-A"], &columns[..]].concat())?;
+    let word = |text| str::split_once(str::trim_start(text), char::is_whitespace);
+    let process = |line| {
+        let (pgid, rest) = word(line)?;
+        let (pid, rest) = word(rest)?;
+        let (state, command) = word(rest)?;
+        (pgid.parse() == Ok(group) && wanted(state)).then_some(())?;
+        Some(Process {
+            pid: pid.parse().ok()?,
+            command: command.trim_start().to_owned(),
+        })
+    };
+    Ok(listing.lines().filter_map(process).collect())
+}
+
+/// True if the process has `dir` on its command line, as every daemon of a lab
+/// has: a process id alone may belong to another program by now.
+pub(crate) fn runs_in(pid: u32, dir: &Path) -> bool {
+    ps(&["-o", "args=", "-p", &pid.to_string()])
+        .is_ok_and(|command| command.contains(&*dir.to_string_lossy()))
+}
+
+fn ps(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("ps")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .doing("run", "ps")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// True if there is a process of this id that has not ended. A zombie has.
+pub fn is_alive(pid: u32) -> bool {
+    let zombie = state_and_group(&format!("/proc/{pid}")).is_some_and(|(state, _)| state == "Z");
+    !zombie && kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
+}
+
+/// True if every member of process group `pgid` has ended and only waits to be
+/// reaped, as happens in containers whose first process reaps nobody. Needs
+/// `/proc`; false without it.
+pub(crate) fn only_zombies(pgid: u32) -> bool {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut states = entries
+        .filter_map(|entry| state_and_group(entry.path()))
+        .filter(|(_, group)| *group == pgid)
+        .map(|(state, _)| state)
+        .peekable();
+    states.peek().is_some() && states.all(|state| state == "Z")
+}
+
+/// The state and the process group in a process's folder of `/proc`.
+fn state_and_group(folder: impl AsRef<Path>) -> Option<(String, u32)> {
+    let stat = std::fs::read_to_string(folder.as_ref().join("stat")).ok()?;
+    // `pid (name) state ppid pgrp …`: the name may hold anything, so from its end.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?.to_owned();
+    Some((state, fields.nth(1)?.parse().ok()?))
+}
