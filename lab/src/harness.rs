@@ -11,18 +11,15 @@ use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
 use crate::error::IoContext;
 use crate::lock::lock;
 use crate::node::NETWORK;
 use crate::process::daemon::command_line;
-use crate::wire::Messages;
-use crate::{Error, Probe, Result, eventually};
-
-/// How long a plugin may take for anything, before [`crate::timeout_factor`].
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::wire::MessageReader;
+use crate::{Error, PATIENCE, Probe, Result, eventually};
 
 /// The version that a plugin is told of, unless the test says otherwise.
 const VERSION: &str = "v26.06.6";
@@ -139,7 +136,7 @@ impl HarnessBuilder {
             unreachable!("all three are piped");
         };
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let listener = tokio::spawn(listen(Messages::new(stdout), Arc::clone(&heard)));
+        let listener = tokio::spawn(listen(MessageReader::new(stdout), Arc::clone(&heard)));
         let sink = Arc::clone(&heard);
         let stderr = tokio::spawn(async move {
             let mut buffer = [0; 4096];
@@ -162,10 +159,10 @@ impl HarnessBuilder {
     }
 }
 
-/// Sorts what the plugin says until it closes its standard output.
-async fn listen(mut messages: Messages<tokio::process::ChildStdout>, heard: Arc<Mutex<Heard>>) {
+/// Sorts what the plugin sends until it closes its standard output.
+async fn listen(mut messages: MessageReader<ChildStdout>, heard: Arc<Mutex<Heard>>) {
     loop {
-        let next = messages.next().await;
+        let next = messages.next::<Value>().await;
         let mut heard = lock(&heard);
         let message = match next {
             Ok(Some(message)) => message,

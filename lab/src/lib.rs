@@ -57,18 +57,18 @@ pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
 pub use lab::Lab;
 pub use lab::builder::LabBuilder;
 pub use lab::folder::Keep;
-pub use node::spec::{NodeKind, NodeSpec};
 pub use node::{
-    CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, OpenChannel, Payment,
-    Plugin, PluginStatus, ShimReader, ShimWriter, msat,
+    CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, NodeKind, NodeSpec,
+    OpenChannel, Payment, Plugin, PluginStatus, ShimReader, ShimWriter, msat,
 };
 pub use process::daemon::{command_line, quoted};
 pub use process::files::write_executable;
 pub use process::listing::{Process, is_alive};
-pub use recording::events::{Event, Events, PATIENCE};
+pub use recording::events::{Event, Events};
 pub use recording::follower::Follower;
 pub use recording::notification::Notification;
 pub use recording::tap::Tap;
 pub use remote::{control, registry};
 pub use version::{Implementation, Version};
-pub use wait::{Probe, eventually, scaled, timeout_factor};
+pub use wait::{PATIENCE, Probe, eventually, scaled, timeout_factor};
+pub use wire::{MessageReader, Messages};

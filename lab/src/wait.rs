@@ -5,21 +5,26 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
+/// How long the lab waits for a plugin or a node to do what is expected, unless told
+/// otherwise; before [`timeout_factor`].
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What one look at a condition saw.
 #[derive(Debug)]
 pub enum Probe<T> {
     /// It holds; this is what the caller waited for.
     Ready(T),
-    /// Not yet; the text says what was seen instead, for the error message
-    /// should time run out.
+    /// It does not hold yet; the text says what was seen instead, for the error if
+    /// it never does.
     NotYet(String),
 }
 
-/// Waits until `probe` answers [`Probe::Ready`], looking again after 1 ms and
-/// then ever more slowly, up to every 10 ms.
+/// Waits until `probe` returns [`Probe::Ready`]. It looks again after 1 ms, and then
+/// ever more slowly, up to every 10 ms.
 ///
 /// `within` is scaled by [`timeout_factor`]. An error from `probe` ends the wait
-/// at once: use it for what waiting cannot mend, a dead process say.
+/// at once: return one when waiting longer cannot help, for example when the process
+/// is dead.
 ///
 /// # Errors
 /// [`Error::TimedOut`], naming `what` and what was last seen; or the probe's own.
@@ -45,22 +50,22 @@ pub async fn eventually<T>(
 ) -> Result<T> {
     let outcome = poll(what, within, probe).await;
     if let Err(error @ Error::TimedOut { .. }) = &outcome {
-        note(error);
+        remember(error);
     }
     outcome
 }
 
 thread_local! {
-    /// The last wait of this thread that was in vain: a lab that fails tells.
+    /// The last wait on this thread that timed out, for the failure report.
     static LAST: RefCell<Option<(Instant, String)>> = const { RefCell::new(None) };
 }
 
-/// Remembers a wait that was in vain.
-pub(crate) fn note(timed_out: &Error) {
+/// Remembers a wait that timed out.
+pub(crate) fn remember(timed_out: &Error) {
     LAST.set(Some((Instant::now(), timed_out.to_string())));
 }
 
-/// The last wait of this thread that was in vain, if that was after `since`.
+/// The last wait on this thread that timed out, if that was after `since`.
 pub(crate) fn last_timeout(since: Instant) -> Option<String> {
     LAST.with_borrow(|last| {
         let (at, text) = last.as_ref()?;
@@ -68,7 +73,7 @@ pub(crate) fn last_timeout(since: Instant) -> Option<String> {
     })
 }
 
-/// [`eventually`], for one who does not mind if it is in vain.
+/// Like [`eventually`], but does not remember a timeout.
 pub(crate) async fn poll<T>(
     what: impl std::fmt::Display,
     within: Duration,
@@ -79,7 +84,7 @@ pub(crate) async fn poll<T>(
     let deadline = started + scaled(within);
     let mut pause = Duration::from_millis(1);
     loop {
-        // A probe may itself wait on something that hangs, so it is bounded, too.
+        // The probe may itself wait for something that hangs.
         let left = deadline.saturating_duration_since(Instant::now());
         let seen = match tokio::time::timeout(left.max(pause), probe()).await {
             Ok(Ok(Probe::Ready(value))) => return Ok(value),
@@ -104,7 +109,7 @@ pub fn scaled(d: Duration) -> Duration {
     d.mul_f64(timeout_factor())
 }
 
-/// By how much every deadline is stretched: `LAB_TIMEOUT_FACTOR`, 1 by default.
+/// The factor by which every deadline is stretched: `LAB_TIMEOUT_FACTOR`, 1 by default.
 /// A value that is not a number between 0.01 and 1000 counts as 1.
 pub fn timeout_factor() -> f64 {
     std::env::var("LAB_TIMEOUT_FACTOR")

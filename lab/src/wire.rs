@@ -1,91 +1,124 @@
-//! JSON-RPC messages on a stream, as lightningd and its plugins exchange them.
+//! JSON-RPC messages on a stream, as lightningd, its clients and its plugins
+//! exchange them.
 //!
-//! lightningd ends each message with an empty line, and so do its client
-//! libraries; but it takes what comes without, too, and so does this: a message
-//! ends where its JSON ends.
+//! lightningd and its client libraries end each message with an empty line, but
+//! lightningd accepts messages without one, and so does this: a message ends where
+//! its JSON ends.
 
+use std::io::{Error, ErrorKind, Result};
+
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Reads messages from a stream.
-#[derive(Debug)]
-pub(crate) struct Messages<R> {
-    reader: R,
+/// Cuts a stream of bytes into messages, each an object or an array.
+///
+/// ```
+/// let mut messages = cln_lab::Messages::default();
+/// messages.push(b"{\"id\": 1}\n\n{\"id\"");
+/// let first: Option<serde_json::Value> = messages.next()?;
+/// assert_eq!(first, Some(serde_json::json!({"id": 1})));
+/// assert!(messages.next::<serde_json::Value>()?.is_none());
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Messages {
     buffer: Vec<u8>,
+    /// How many bytes were looked at, and what they leave open: so many brackets,
+    /// a string, an escape in a string.
+    looked_at: usize,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
 }
 
-/// Why there is no further message.
-#[derive(Debug)]
-pub(crate) enum Broken {
-    /// The stream failed.
-    Io(std::io::Error),
-    /// What came is not JSON; the text, as far as it is known.
-    NotJson(String),
-}
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Broken::Io(error) => error.fmt(f),
-            Broken::NotJson(text) => write!(f, "this is not JSON: `{text}`"),
-        }
-    }
-}
-
-impl<R: AsyncRead + Unpin> Messages<R> {
-    pub(crate) fn new(reader: R) -> Messages<R> {
-        Messages {
-            reader,
-            buffer: Vec::new(),
-        }
+impl Messages {
+    /// Adds bytes that came.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next message; `None` at the end of the stream. What is left of a
-    /// message there is an error. Safe to cancel: what was read stays.
-    pub(crate) async fn next(&mut self) -> Result<Option<Value>, Broken> {
-        // Whole messages may be here already.
-        let mut complete = !self.buffer.is_empty();
-        loop {
-            if complete && let Some(value) = self.take()? {
-                return Ok(Some(value));
+    /// Takes the first message; `None` if its end is not here yet. Its type can be a
+    /// [`Value`], or a `Box<RawValue>`, which is the text itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidData`] if it is not JSON, or not of this type.
+    // Not an iterator: what is `None` now may be here later.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        while let Some(&byte) = self.buffer.get(self.looked_at) {
+            self.looked_at += 1;
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
             }
-            let before = self.buffer.len();
-            let read = self.reader.read_buf(&mut self.buffer).await;
-            if read.map_err(Broken::Io)? == 0 {
-                let rest = String::from_utf8_lossy(&self.buffer).trim().to_owned();
-                return match rest.is_empty() {
-                    true => Ok(None),
-                    false => Err(Broken::NotJson(rest)),
+            if self.depth == 0 && !self.in_string && !byte.is_ascii_whitespace() {
+                let end = std::mem::take(&mut self.looked_at);
+                let message = serde_json::from_slice(&self.buffer[..end])
+                    .map_err(|error| invalid(&self.rest(), &error))?;
+                self.buffer.drain(..end);
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What came of a message that is not complete.
+    pub fn rest(&self) -> String {
+        String::from_utf8_lossy(&self.buffer).trim().to_owned()
+    }
+}
+
+fn invalid(text: &str, why: &dyn std::fmt::Display) -> Error {
+    let why = format!("this is not a JSON message: `{text}`: {why}");
+    Error::new(ErrorKind::InvalidData, why)
+}
+
+/// Reads [`Messages`] from an async stream.
+#[derive(Debug)]
+pub struct MessageReader<R> {
+    reader: R,
+    messages: Messages,
+}
+
+impl<R: AsyncRead + Unpin> MessageReader<R> {
+    /// Reads from here on.
+    pub fn new(reader: R) -> MessageReader<R> {
+        MessageReader {
+            reader,
+            messages: Messages::default(),
+        }
+    }
+
+    /// The next message; `None` at the end of the stream. Safe to cancel: what was
+    /// read stays.
+    ///
+    /// # Errors
+    /// The stream's; as [`Messages::next`], also if the stream ends within a message.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        loop {
+            if let Some(message) = self.messages.next()? {
+                return Ok(Some(message));
+            }
+            if self.reader.read_buf(&mut self.messages.buffer).await? == 0 {
+                let rest = self.messages.rest();
+                return if rest.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(invalid(&rest, &"the stream ended within it"))
                 };
             }
-            // A message is an object: without a brace none can have ended, and a
-            // long one is not parsed again for each piece of it.
-            complete = self.buffer[before..].contains(&b'}');
-        }
-    }
-
-    /// Takes the first message off the buffer, if all of it is there.
-    fn take(&mut self) -> Result<Option<Value>, Broken> {
-        let mut values = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<Value>();
-        match values.next() {
-            Some(Ok(value)) => {
-                let end = values.byte_offset();
-                self.buffer.drain(..end);
-                Ok(Some(value))
-            }
-            Some(Err(error)) if !error.is_eof() => Err(Broken::NotJson(
-                String::from_utf8_lossy(&self.buffer).trim().to_owned(),
-            )),
-            _ => Ok(None),
         }
     }
 }
 
 /// Writes a message and the empty line that ends it.
-pub(crate) async fn send<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    message: &Value,
-) -> std::io::Result<()> {
+pub(crate) async fn send<W: AsyncWrite + Unpin>(writer: &mut W, message: &Value) -> Result<()> {
     let mut bytes = message.to_string().into_bytes();
     bytes.extend_from_slice(b"\n\n");
     writer.write_all(&bytes).await?;
@@ -97,9 +130,9 @@ pub(crate) fn answer(id: &Value, result: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "result": result})
 }
 
-/// What a notification tells: `params.TOPIC` if that is an object, else `params`,
-/// as lightningd before v23.08 has it and as other plugins send theirs. Then the
-/// object of `block_added` was named `block`.
+/// A notification's payload: `params.TOPIC` if that is an object, else `params`, as
+/// lightningd sent it before v23.08 and as other plugins send theirs. Before v23.08
+/// the object of `block_added` was named `block`.
 pub(crate) fn payload_of(topic: &str, mut params: Value) -> Value {
     let old_name = (topic == "block_added").then_some("block");
     for name in [Some(topic), old_name].into_iter().flatten() {
@@ -142,25 +175,34 @@ mod tests {
     #[test]
     fn messages_end_where_their_json_ends() {
         block_on(async {
-            let mut messages = Messages::new(pieces(&[
+            let mut messages = MessageReader::new(pieces(&[
                 "{\"a\":1}{\"b\"",
                 ":{}}\n",
-                "\n{\"c\":\"}\"",
-                "}\n\n",
+                "\n{\"c\":\"}\\",
+                "\"\"",
+                "}\n\n[{}]",
             ]));
-            for expected in [json!({"a": 1}), json!({"b": {}}), json!({"c": "}"})] {
-                let next = messages.next().await.expect("a message");
+            for expected in [
+                json!({"a": 1}),
+                json!({"b": {}}),
+                json!({"c": "}\""}),
+                json!([{}]),
+            ] {
+                let next: Option<Value> = messages.next().await.expect("a message");
                 assert_eq!(next, Some(expected));
             }
-            assert!(messages.next().await.expect("the end").is_none());
+            let end: Option<Value> = messages.next().await.expect("the end");
+            assert_eq!(end, None);
         });
     }
 
     #[test]
-    fn what_is_no_message_is_told() {
+    fn malformed_messages_are_errors() {
         for text in [&["{not json}\n"][..], &["{\"a\":"][..], &["hello"][..]] {
-            let error = block_on(Messages::new(pieces(text)).next()).expect_err("garbage");
-            assert!(matches!(error, Broken::NotJson(_)), "{error}");
+            let mut messages = MessageReader::new(pieces(text));
+            let error = block_on(messages.next::<Value>()).expect_err("garbage");
+            assert_eq!(error.kind(), ErrorKind::InvalidData);
+            assert!(error.to_string().contains(text[0].trim()), "{error}");
         }
     }
 

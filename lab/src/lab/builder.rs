@@ -1,4 +1,4 @@
-//! How a lab is to be, and its start.
+//! Describes a lab, and starts it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,34 +9,27 @@ use crate::bitcoin::Bitcoind;
 use crate::bitcoin::prepared_chain;
 use crate::lab::folder::Folder;
 use crate::lab::report::Report;
-use crate::node::spec::{names, program};
-use crate::node::{Allowed, Capability, Lean, Node, Plugin, Setup};
+use crate::node::{Capability, Lean, Node, Plugin, Surroundings};
+use crate::process::files::is_plain_name;
 use crate::process::reaper::Reaper;
-use crate::{Keep, Lab, NodeKind, NodeSpec, Result, binaries};
+use crate::{Error, Keep, Lab, NodeKind, NodeSpec, Result, binaries};
 
-/// How a lab is to be; [`LabBuilder::start`] makes it so.
+/// Describes a lab; [`LabBuilder::start`] starts it.
 #[derive(Debug, Clone)]
 pub struct LabBuilder {
-    kind: Option<NodeKind>,
+    /// What is set for all nodes.
+    every: NodeSpec,
     nodes: Vec<NodeSpec>,
-    plugins: Vec<Plugin>,
-    env: Vec<(String, String)>,
-    lean: Option<Lean>,
-    allowed: Allowed,
     gates: bool,
     keep: Keep,
 }
 
 impl Lab {
-    /// A lab without nodes, to be described further.
+    /// Describes a lab, which has no nodes yet.
     pub fn builder() -> LabBuilder {
         LabBuilder {
-            kind: None,
+            every: NodeSpec::new(),
             nodes: Vec::new(),
-            plugins: Vec::new(),
-            env: Vec::new(),
-            lean: None,
-            allowed: Allowed::default(),
             gates: true,
             keep: Keep::Failed,
         }
@@ -61,27 +54,28 @@ impl LabBuilder {
     /// Starts this plugin with every node.
     #[must_use]
     pub fn plugin(mut self, plugin: Plugin) -> LabBuilder {
-        self.plugins.push(plugin);
+        self.every = self.every.plugin(plugin);
         self
     }
 
     /// Sets a variable of every node's environment: see [`NodeSpec::env`].
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> LabBuilder {
-        self.env.push((name.into(), value.into()));
+        self.every = self.every.env(name, value);
         self
     }
 
-    /// Chooses the program for nodes that do not choose themselves; by default
-    /// what `LAB_NODE` says.
+    /// Chooses the program of the nodes whose own spec does not; the default is the
+    /// value of `LAB_NODE`.
     #[must_use]
     pub fn kind(mut self, kind: NodeKind) -> LabBuilder {
-        self.kind = Some(kind);
+        self.every = self.every.kind(kind);
         self
     }
 
-    /// Chooses when the folder stays: [`Keep::Failed`] by default. `LAB_KEEP`
-    /// overrides it.
+    /// Chooses when the folder stays: [`Keep::Failed`] by default. `LAB_KEEP` overrides
+    /// it. With [`Keep::Never`], failures are not reported on standard error: the
+    /// caller expects them, or reports them itself.
     #[must_use]
     pub fn keep(mut self, keep: Keep) -> LabBuilder {
         self.keep = keep;
@@ -92,33 +86,33 @@ impl LabBuilder {
     /// needs: `lean([])` for a test of connections and invoices,
     /// `lean([Capability::Channels])` for one that opens channels, too.
     ///
-    /// A node starts faster then and takes less memory (`make bench` says by how
-    /// much here), but it is not quite what a plugin meets in production: methods
-    /// of the plugins left out are not there, nor are their notifications.
+    /// A lean node starts faster and takes less memory (`make bench` measures it), but
+    /// it is not quite what a plugin meets in production: the methods and the
+    /// notifications of the plugins left out are missing.
     #[must_use]
     pub fn lean(mut self, keep: impl IntoIterator<Item = Capability>) -> LabBuilder {
-        self.lean = Some(Lean::new(keep));
+        self.every.lean = Some(Lean::new(keep));
         self
     }
 
-    /// Lets every node's log have BROKEN lines with this text: see
+    /// Allows BROKEN lines with this text in every node's log: see
     /// [`NodeSpec::allow_broken`].
     #[must_use]
     pub fn allow_broken(mut self, text: impl Into<String>) -> LabBuilder {
-        self.allowed.broken.push(text.into());
+        self.every = self.every.allow_broken(text);
         self
     }
 
-    /// Lets the plugin of this file name die on any node: see
+    /// Allows the plugin of this file name to die on any node: see
     /// [`NodeSpec::allow_plugin_death`].
     #[must_use]
     pub fn allow_plugin_death(mut self, name: impl Into<String>) -> LabBuilder {
-        self.allowed.plugin_deaths.push(name.into());
+        self.every = self.every.allow_plugin_death(name);
         self
     }
 
-    /// Leaves out the checks of [`Lab::stop`] for what went wrong on the way: for a
-    /// lab that a person plays with.
+    /// Leaves out the checks of [`Lab::stop`] for what went wrong meanwhile: for a lab
+    /// that a person plays with.
     #[must_use]
     pub fn without_gates(mut self) -> LabBuilder {
         self.gates = false;
@@ -130,94 +124,103 @@ impl LabBuilder {
     ///
     /// # Errors
     /// If an executable is missing, a daemon cannot be started, ends, or is not
-    /// ready in time. Whatever had been started by then is ended again.
+    /// ready in time. Whatever was started by then is ended again.
     pub async fn start(self) -> Result<Lab> {
-        let default = match self.kind {
-            Some(kind) => kind,
-            None => NodeKind::from_env()?,
-        };
+        let mut every = self.every;
+        every.kind = Some(every.kind.map_or_else(NodeKind::from_env, Ok)?);
         let keep = Keep::from_env(self.keep)?;
-        let names = names(&self.nodes)?;
-        // What is missing is told before anything is made.
-        binaries::bitcoin_cli(&binaries::bitcoind()?)?;
-        let programs = self.nodes.iter().map(|spec| program(spec, default));
+        let mut specs: Vec<NodeSpec> = self.nodes.iter().map(|own| every.with(own)).collect();
+        name_all(&mut specs)?;
+        // What is missing is reported before anything is made.
+        let bitcoind = binaries::bitcoind()?;
+        let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
+        let programs = specs.iter().map(NodeSpec::program);
         let programs: Vec<PathBuf> = programs.collect::<Result<_>>()?;
 
         let (folder, reaper) = Folder::create(keep)?;
-        let started = self.start_in(folder.path(), &reaper, names, programs).await;
-        let (nodes, bitcoind) = match started {
-            Ok(started) => started,
-            Err(error) => {
-                if self.reports() {
-                    eprint!("{}", Report::new(folder.path()));
-                }
-                return Err(error);
+        let reports = self.keep == Keep::Failed;
+        let bitcoind = start_bitcoind(&bitcoind, folder.path(), &reaper);
+        let started = start_nodes(
+            specs,
+            programs,
+            bitcoind,
+            &bitcoin_cli,
+            folder.path(),
+            &reaper,
+        );
+        let (nodes, bitcoind) = started.await.inspect_err(|_| {
+            if reports {
+                eprint!("{}", Report::new(folder.path()));
             }
-        };
-        let lab = Lab::new(nodes, bitcoind, folder)
-            .reporting(self.reports())
-            .gated(self.gates);
+        })?;
+        let lab = Lab::new(nodes, bitcoind, folder, reports, self.gates);
         lab.describe().await?;
         Ok(lab)
     }
+}
 
-    /// A lab that cleans up behind itself whatever happens is told so on purpose:
-    /// its failure is expected, or somebody else's to report.
-    fn reports(&self) -> bool {
-        self.keep == Keep::Failed
-    }
-
-    async fn start_in(
-        &self,
-        dir: &Path,
-        reaper: &Arc<Reaper>,
-        names: Vec<String>,
-        programs: Vec<PathBuf>,
-    ) -> Result<(Vec<Node>, Arc<Bitcoind>)> {
-        let bitcoind = binaries::bitcoind()?;
-        let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
-        let programs = try_join_all(programs.into_iter().map(async |path| {
-            let implementation = binaries::implementation(&path).await?;
-            Ok((path, implementation))
-        }));
-        // Before bitcoind has its chain and its wallet the nodes can start already:
-        // they take longer until they ask for blocks.
-        let (bitcoind, programs) =
-            tokio::try_join!(start_bitcoind(&bitcoind, dir, reaper), programs)?;
-        let bitcoind = Arc::new(bitcoind);
-        let height = prepared_chain::BLOCKS;
-        let nodes =
-            async {
-                let spawn = names.into_iter().zip(&self.nodes).zip(programs).map(
-                    |((name, spec), program)| {
-                        let plugins = self.plugins.iter().chain(&spec.plugins).cloned().collect();
-                        Node::spawn(Setup {
-                            name,
-                            program: program.0,
-                            implementation: program.1,
-                            options: spec.options.clone(),
-                            plugins,
-                            env: self.env.iter().chain(&spec.env).cloned().collect(),
-                            lean: self.lean.clone(),
-                            allowed: self.allowed.clone().and(&spec.allowed),
-                            lab_dir: dir,
-                            bitcoind: &bitcoind,
-                            bitcoin_cli: &bitcoin_cli,
-                            reaper,
-                        })
-                    },
-                );
-                let nodes = try_join_all(spawn).await?;
-                try_join_all(nodes.iter().map(|node| node.ready(height))).await?;
-                Ok(nodes)
-            };
-        let (nodes, ()) = tokio::try_join!(nodes, bitcoind.ready())?;
-        Ok((nodes, bitcoind))
-    }
+/// Starts the nodes, each with its program.
+///
+/// Before bitcoind has its chain and its wallet the nodes can start already: they
+/// take longer until they ask for blocks.
+async fn start_nodes(
+    specs: Vec<NodeSpec>,
+    programs: Vec<PathBuf>,
+    bitcoind: impl Future<Output = Result<Bitcoind>>,
+    bitcoin_cli: &Path,
+    lab_dir: &Path,
+    reaper: &Arc<Reaper>,
+) -> Result<(Vec<Node>, Arc<Bitcoind>)> {
+    let programs = try_join_all(programs.into_iter().map(async |path| {
+        let implementation = binaries::implementation(&path).await?;
+        Ok((path, implementation))
+    }));
+    let (bitcoind, programs) = tokio::try_join!(bitcoind, programs)?;
+    let bitcoind = Arc::new(bitcoind);
+    let surroundings = Surroundings {
+        lab_dir,
+        bitcoind: &bitcoind,
+        bitcoin_cli,
+        reaper,
+    };
+    let nodes = async {
+        let spawn = specs.into_iter().zip(programs);
+        let spawn = spawn.map(|(spec, program)| Node::spawn(spec, program, &surroundings));
+        let nodes = try_join_all(spawn).await?;
+        let ready = nodes.iter().map(|node| node.ready(prepared_chain::BLOCKS));
+        try_join_all(ready).await?;
+        Ok(nodes)
+    };
+    let (nodes, ()) = tokio::try_join!(nodes, bitcoind.ready())?;
+    Ok((nodes, bitcoind))
 }
 
 async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) -> Result<Bitcoind> {
     let dir = lab_dir.join("bitcoind");
     prepared_chain::prepare(program, &dir).await?;
     Bitcoind::start(program, &dir, reaper).await
+}
+
+/// Gives each node a name of its own, `l1`, `l2`, … if its spec has none.
+///
+/// # Errors
+/// [`Error::Usage`] for a name that two nodes have or that cannot be a folder's.
+fn name_all(specs: &mut [NodeSpec]) -> Result<()> {
+    for n in 0..specs.len() {
+        let (before, spec) = (&specs[..n], &specs[n]);
+        let name = spec.name.clone().unwrap_or_else(|| format!("l{}", n + 1));
+        if name == "bitcoind" || !is_plain_name(&name) {
+            return Err(Error::usage(format!(
+                "node name `{name}`: use letters, digits, - and _, and not `bitcoind`"
+            )));
+        }
+        if before
+            .iter()
+            .any(|other| other.name.as_ref() == Some(&name))
+        {
+            return Err(Error::usage(format!("two nodes are named `{name}`")));
+        }
+        specs[n].name = Some(name);
+    }
+    Ok(())
 }

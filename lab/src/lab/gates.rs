@@ -1,10 +1,10 @@
-//! What may not have gone wrong in a lab, whatever the test asserted.
+//! What must not go wrong in a lab, whatever a test asserts.
 
 use crate::error::IoContext;
 use crate::node::Node;
 use crate::{Error, Result};
 
-/// Looks at what the nodes left behind once they have been stopped.
+/// Checks what stopped nodes left behind.
 ///
 /// # Errors
 /// [`Error::Gate`] with everything that was found and not allowed.
@@ -16,13 +16,14 @@ pub(crate) fn check(nodes: &[Node]) -> Result<()> {
         }
         if !node.excused().allowed().failure {
             for file in crash_logs(node)? {
-                found.push(format!("{}: it left a crash log: {file}", node.name()));
+                found.push(format!("{}: a crash log: {file}", node.name()));
             }
         }
     }
-    match found.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Gate(found)),
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Gate(found))
     }
 }
 

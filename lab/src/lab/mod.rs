@@ -35,27 +35,23 @@ pub struct Lab {
 }
 
 impl Lab {
-    pub(crate) fn new(nodes: Vec<Node>, bitcoind: Arc<Bitcoind>, folder: Folder) -> Lab {
+    /// `reports`: whether a failure is reported on standard error; `gated`: whether
+    /// `stop` checks what went wrong meanwhile.
+    pub(crate) fn new(
+        nodes: Vec<Node>,
+        bitcoind: Arc<Bitcoind>,
+        folder: Folder,
+        reports: bool,
+        gated: bool,
+    ) -> Lab {
         Lab {
             nodes,
             bitcoind,
             folder,
-            reports: false,
-            gated: false,
+            reports,
+            gated,
             since: Instant::now(),
         }
-    }
-
-    /// Whether a failure is told on standard error.
-    pub(crate) fn reporting(mut self, reports: bool) -> Lab {
-        self.reports = reports;
-        self
-    }
-
-    /// Whether `stop` looks for what went wrong on the way.
-    pub(crate) fn gated(mut self, gated: bool) -> Lab {
-        self.gated = gated;
-        self
     }
 
     /// The node of this name.
@@ -109,7 +105,7 @@ impl Lab {
     /// The handle of a lab that another process holds: nothing of it ends when
     /// this is dropped.
     pub(crate) fn attached(nodes: Vec<Node>, bitcoind: Arc<Bitcoind>, dir: &Path) -> Lab {
-        Lab::new(nodes, bitcoind, Folder::of_another(dir))
+        Lab::new(nodes, bitcoind, Folder::of_another(dir), false, false)
     }
 
     /// From now on the folder stays, however the lab ends.
@@ -173,10 +169,10 @@ impl Lab {
                 Ok(()) => ended(node.name(), node.stop().await?),
                 died => died,
             };
-            match node.excused().allowed().failure {
-                true => Ok(()),
-                false => ended,
+            if node.excused().allowed().failure {
+                return Ok(());
             }
+            ended
         }));
         let nodes_ended = running.await;
         let bitcoind_ended = self.end_bitcoind().await;
@@ -196,10 +192,10 @@ impl Lab {
     /// a use for what it would write then, unless the folder stays.
     async fn end_bitcoind(&self) -> Result<()> {
         self.bitcoind.check_alive()?;
-        match self.folder.stays() {
-            true => ended("bitcoind", self.bitcoind.stop().await?),
-            false => self.bitcoind.kill().await,
+        if !self.folder.stays() {
+            return self.bitcoind.kill().await;
         }
+        ended("bitcoind", self.bitcoind.stop().await?)
     }
 
     /// What there is to know about what happened so far: versions, command lines,

@@ -30,9 +30,11 @@ impl Node {
     /// here rather than which program the node is.
     pub fn supports(&self, capability: Capability) -> bool {
         match (self.implementation(), capability) {
-            (Implementation::Lightningd(_), _) => {
-                self.lean.as_ref().is_none_or(|lean| lean.keeps(capability))
-            }
+            (Implementation::Lightningd(_), _) => self
+                .spec
+                .lean
+                .as_ref()
+                .is_none_or(|lean| lean.keeps(capability)),
             (
                 Implementation::Embedded(_),
                 Capability::Wallet | Capability::Channels | Capability::Payments,
@@ -48,14 +50,14 @@ impl Node {
         if self.supports(capability) {
             return Ok(());
         }
-        if self.lean.is_some() {
+        if self.spec.lean.is_some() {
             return Err(Error::usage(format!(
-                "{} is lean and has not {capability}: add Capability::{capability:?} to what `lean` keeps",
+                "{} is lean and lacks {capability}: add Capability::{capability:?} to what `lean` keeps",
                 self.name()
             )));
         }
         Err(Error::usage(format!(
-            "{} is the {}, which has not {capability}: this needs lightningd (LAB_NODE=lightningd)",
+            "{} is the {}, which does not support {capability}: this needs lightningd (LAB_NODE=lightningd)",
             self.name(),
             self.implementation()
         )))

@@ -6,8 +6,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{Lean, NETWORK, Plugin};
-use crate::bitcoin::Bitcoind;
+use super::{Lean, NETWORK, Node};
 use crate::process::files::write_private;
 use crate::{Error, Implementation, Result};
 
@@ -15,37 +14,24 @@ use crate::{Error, Implementation, Result};
 /// stands beside them.
 const MULTIPLE: [&str; 2] = ["addr", "disable-plugin"];
 
-/// What a node is to be, before it runs.
-pub(crate) struct Config<'a> {
-    pub name: &'a str,
-    pub dir: &'a Path,
-    pub port: u16,
-    pub implementation: &'a Implementation,
-    pub options: &'a [(String, Option<String>)],
-    pub plugins: &'a [Plugin],
-    pub lean: Option<&'a Lean>,
-    pub bitcoind: &'a Bitcoind,
-    pub bitcoin_cli: &'a Path,
-}
-
-impl Config<'_> {
-    /// Writes `dir/config`, readable by its owner only: it names bitcoind's password.
-    pub fn write(&self) -> Result<()> {
-        let text = self.text()?;
+impl Node {
+    /// Writes `config`, readable by its owner only: it names bitcoind's password.
+    pub(super) fn write_config(&self, bitcoin_cli: &Path) -> Result<()> {
+        let text = self.config(bitcoin_cli)?;
         write_private(&self.dir.join("config"), &text)
     }
 
-    fn text(&self) -> Result<String> {
+    fn config(&self, bitcoin_cli: &Path) -> Result<String> {
         let mut lines: Vec<(String, Option<String>)> = Vec::new();
         let mut set = |name: &str, value: String| lines.push((name.to_owned(), Some(value)));
         set("network", NETWORK.to_owned());
-        set("alias", self.name.to_owned());
-        set("addr", format!("127.0.0.1:{}", self.port));
-        set("log-file", self.dir.join("log").display().to_string());
+        set("alias", self.name.clone());
+        set("addr", format!("127.0.0.1:{}", self.port()));
+        set("log-file", self.log_path().display().to_string());
         set("log-level", "debug".to_owned());
         // Without it bitcoin-cli would read the user's own ~/.bitcoin/bitcoin.conf.
         set("bitcoin-datadir", self.bitcoind.dir().display().to_string());
-        set("bitcoin-cli", self.bitcoin_cli.display().to_string());
+        set("bitcoin-cli", bitcoin_cli.display().to_string());
         set("bitcoin-rpcconnect", "127.0.0.1".to_owned());
         set("bitcoin-rpcport", self.bitcoind.rpc_port().to_string());
         let (user, password) = self.bitcoind.credentials();
@@ -58,8 +44,8 @@ impl Config<'_> {
         for plugin in ["cln-grpc", "clnrest", "wss-proxy"] {
             set("disable-plugin", plugin.to_owned());
         }
-        if let Implementation::Lightningd(version) = self.implementation {
-            for plugin in self.lean.into_iter().flat_map(Lean::left_out) {
+        if let Implementation::Lightningd(version) = &self.implementation {
+            for plugin in self.spec.lean.iter().flat_map(Lean::left_out) {
                 lines.push(("disable-plugin".to_owned(), Some(plugin.to_owned())));
             }
             // Before, the developer options were a choice of the build.
@@ -79,9 +65,9 @@ impl Config<'_> {
             lines.push(("allow-deprecated-apis".to_owned(), Some("true".to_owned())));
         }
         // What is chosen for this node stands instead of what the lab would set.
-        let chosen = |name: &str| self.options.iter().any(|(option, _)| option == name);
+        let chosen = |name: &str| self.spec.options.iter().any(|(option, _)| option == name);
         lines.retain(|(name, _)| MULTIPLE.contains(&name.as_str()) || !chosen(name));
-        for plugin in self.plugins {
+        for plugin in &self.spec.plugins {
             lines.push((
                 "plugin".to_owned(),
                 Some(plugin.executable().display().to_string()),
@@ -90,7 +76,7 @@ impl Config<'_> {
                 lines.push((name.clone(), Some(value.clone())));
             }
         }
-        lines.extend(self.options.iter().cloned());
+        lines.extend(self.spec.options.iter().cloned());
 
         let mut text = String::new();
         for (name, value) in &lines {

@@ -11,41 +11,30 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
-use super::config::Config;
-use super::{Allowed, Excused, Holder, Lean, Node, Plugin};
+use super::attached::Attached;
+use super::{Excused, Holder, Node, NodeSpec};
 use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
 use crate::process::daemon::Daemon;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
-use crate::remote::attach::{Attached, Described};
+use crate::remote::description::DescribedNode;
 use crate::{Error, Implementation, Probe, Result, eventually};
 
 /// How long a node may take until it is ready.
 const START: Duration = Duration::from_secs(60);
 /// How long a node may take to end after `stop`: lightningd itself gives a plugin
 /// that takes `shutdown` 30 s.
-const STOP: Duration = Duration::from_secs(40);
+pub(crate) const STOP: Duration = Duration::from_secs(40);
 /// How long the port of a stopped node may stay taken.
 const PORT: Duration = Duration::from_secs(60);
 /// A unix socket's path may have this many bytes (unix(7): `sun_path`, less its
 /// final zero; macOS has 103).
 const SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// What [`Node::spawn`] is told.
-pub(crate) struct Setup<'a> {
-    pub name: String,
-    pub program: PathBuf,
-    pub implementation: Implementation,
-    /// Each a line of the `config` file: name, and value if it takes one.
-    pub options: Vec<(String, Option<String>)>,
-    pub plugins: Vec<Plugin>,
-    /// Variables of its environment, over those of this process.
-    pub env: Vec<(String, String)>,
-    /// Which of lightningd's own plugins to leave out.
-    pub lean: Option<Lean>,
-    pub allowed: Allowed,
-    /// The lab's folder, in which the node gets one of its name.
+/// What all nodes of a lab have around them.
+pub(crate) struct Surroundings<'a> {
+    /// The lab's folder, in which each node gets one of its name.
     pub lab_dir: &'a Path,
     pub bitcoind: &'a Arc<Bitcoind>,
     pub bitcoin_cli: &'a Path,
@@ -54,42 +43,33 @@ pub(crate) struct Setup<'a> {
 
 impl Node {
     /// Starts a new node's process, without waiting for it: see [`Node::ready`].
-    pub(crate) async fn spawn(setup: Setup<'_>) -> Result<Node> {
-        let dir = setup.lab_dir.join(&setup.name);
+    pub(crate) async fn spawn(
+        spec: NodeSpec,
+        (program, implementation): (PathBuf, Implementation),
+        around: &Surroundings<'_>,
+    ) -> Result<Node> {
+        let name = spec.name.clone().unwrap_or_default();
+        let dir = around.lab_dir.join(&name);
         std::fs::create_dir_all(&dir).doing("create folder", &dir)?;
-        let port = Port::lease()?;
-        Config {
-            name: &setup.name,
-            dir: &dir,
-            port: port.number(),
-            implementation: &setup.implementation,
-            options: &setup.options,
-            plugins: &setup.plugins,
-            lean: setup.lean.as_ref(),
-            bitcoind: setup.bitcoind,
-            bitcoin_cli: setup.bitcoin_cli,
-        }
-        .write()?;
         let node = Node {
-            name: setup.name,
-            program: setup.program,
-            implementation: setup.implementation,
+            name,
+            program,
+            implementation,
             dir,
-            port,
+            port: Port::lease()?,
             id: OnceLock::new(),
             starts: AtomicUsize::new(0),
-            plugins: setup.plugins,
-            env: setup.env,
-            lean: setup.lean,
             daemon: Arc::new(Mutex::new(None)),
-            bitcoind: Arc::clone(setup.bitcoind),
-            holder: Holder::Us(Arc::clone(setup.reaper)),
-            excused: Arc::new(Excused::new(setup.allowed)),
+            bitcoind: Arc::clone(around.bitcoind),
+            holder: Holder::Us(Arc::clone(around.reaper)),
+            excused: Arc::new(Excused::new(spec.allowed.clone())),
+            spec,
         };
+        node.write_config(around.bitcoin_cli)?;
         let socket = node.rpc_path();
         if socket.as_os_str().len() > SOCKET_PATH {
             return Err(Error::usage(format!(
-                "{} has {} bytes, a unix socket's path may have {SOCKET_PATH}: set TMPDIR to a shorter folder",
+                "{} has {} bytes, but a unix socket's path has at most {SOCKET_PATH}: set TMPDIR to a shorter folder",
                 socket.display(),
                 socket.as_os_str().len()
             )));
@@ -99,7 +79,11 @@ impl Node {
     }
 
     /// The handle of a node that another process holds.
-    pub(crate) fn attached(node: &Described, attached: Attached, bitcoind: &Arc<Bitcoind>) -> Node {
+    pub(crate) fn attached(
+        node: &DescribedNode,
+        attached: Attached,
+        bitcoind: &Arc<Bitcoind>,
+    ) -> Node {
         Node {
             name: node.name.clone(),
             program: node.program.clone(),
@@ -108,9 +92,7 @@ impl Node {
             port: Port::leased_elsewhere(node.port),
             id: OnceLock::from(node.id.clone()),
             starts: AtomicUsize::new(0),
-            plugins: Vec::new(),
-            env: Vec::new(),
-            lean: None,
+            spec: NodeSpec::new(),
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(bitcoind),
             holder: Holder::Other(attached),
@@ -122,7 +104,7 @@ impl Node {
     pub fn start_command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(format!("--lightning-dir={}", self.dir.display()));
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.envs(self.spec.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -167,14 +149,14 @@ impl Node {
     /// An error if a plugin that the node was to start with has ended: lightningd
     /// goes on without it, and no longer lists it.
     async fn check_plugins(&self) -> Result<()> {
-        if self.plugins.is_empty() || !self.rpc_path().exists() {
+        if self.spec.plugins.is_empty() || !self.rpc_path().exists() {
             return Ok(());
         }
         // A node that does not answer yet is none that has lost a plugin.
         let Ok(listed) = self.plugin_list().await else {
             return Ok(());
         };
-        for plugin in &self.plugins {
+        for plugin in &self.spec.plugins {
             let path = plugin.executable();
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if listed.iter().any(|status| Path::new(&status.name) == path) {
@@ -217,7 +199,7 @@ impl Node {
         if reached < height {
             return Ok(Some(format!("at block {reached} of {height}")));
         }
-        for plugin in &self.plugins {
+        for plugin in &self.spec.plugins {
             if !self.plugin_active(plugin.executable()).await? {
                 return Ok(Some(format!(
                     "plugin {} is not active",

@@ -1,17 +1,17 @@
 //! A node's log.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::Node;
 use crate::error::IoContext;
-use crate::{Probe, Result, eventually};
+use crate::{Follower, PATIENCE, Probe, Result, eventually};
 
 /// A node's log file, read from its start: a line is found however early it came.
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
-    from: usize,
+    /// In bytes.
+    from: u64,
 }
 
 impl Node {
@@ -27,23 +27,20 @@ impl Node {
 impl Log {
     /// The same log from its present end on.
     pub fn from_now(&self) -> Result<Log> {
-        let from = self.bytes()?.len();
-        Ok(Log {
-            path: self.path.clone(),
-            from,
-        })
+        let path = self.path.clone();
+        let from = match path.metadata() {
+            Ok(metadata) => metadata.len(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(e).doing("look at", &path),
+        };
+        Ok(Log { path, from })
     }
 
     /// Every line that has `text` in it.
     pub fn lines_with(&self, text: &str) -> Result<Vec<String>> {
-        let bytes = self.bytes()?;
-        let bytes = bytes.get(self.from..).unwrap_or_default();
-        let all = String::from_utf8_lossy(bytes);
-        Ok(all
-            .lines()
-            .filter(|line| line.contains(text))
-            .map(str::to_owned)
-            .collect())
+        let mut lines = self.follow().lines().doing("read", &self.path)?;
+        lines.retain(|line| line.contains(text));
+        Ok(lines)
     }
 
     /// True if a line has `text` in it.
@@ -53,16 +50,17 @@ impl Log {
 
     /// Waits for a line that has `text` in it; the first one.
     pub async fn wait_for(&self, text: &str) -> Result<String> {
-        const PATIENCE: Duration = Duration::from_secs(10);
         let what = format!("`{text}` in {}", self.path.display());
+        let mut log = self.follow();
+        let mut last = "an empty log".to_owned();
         eventually(what, PATIENCE, async || {
-            Ok(match self.lines_with(text)?.into_iter().next() {
-                Some(line) => Probe::Ready(line),
-                None => Probe::NotYet(match self.tail(1)?.pop() {
-                    Some(last) => format!("no such line; the last one is: {last}"),
-                    None => "an empty log".to_owned(),
-                }),
-            })
+            for line in log.lines().doing("read", &self.path)? {
+                if line.contains(text) {
+                    return Ok(Probe::Ready(line));
+                }
+                last = format!("no such line; the last one is: {line}");
+            }
+            Ok(Probe::NotYet(last.clone()))
         })
         .await
     }
@@ -73,11 +71,7 @@ impl Log {
         Ok(lines[lines.len().saturating_sub(count)..].to_vec())
     }
 
-    fn bytes(&self) -> Result<Vec<u8>> {
-        match std::fs::read(&self.path) {
-            Ok(bytes) => Ok(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(e).doing("read", &self.path),
-        }
+    fn follow(&self) -> Follower {
+        Follower::from_offset(&self.path, self.from)
     }
 }

@@ -1,9 +1,12 @@
 //! One Lightning node: what it is, and requests to it.
 
+mod attached;
 mod capability;
 mod channels;
 mod children;
 mod config;
+mod excused;
+mod guard;
 mod invoices;
 mod lean;
 mod lifecycle;
@@ -12,7 +15,7 @@ mod payments;
 mod peers;
 mod plugins;
 mod shim;
-pub(crate) mod spec;
+mod spec;
 mod trouble;
 mod wallet;
 
@@ -29,20 +32,22 @@ use crate::bitcoin::Bitcoind;
 use crate::process::daemon::Daemon;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
-use crate::remote::attach::Attached;
 use crate::{Error, Implementation, Result};
 
+pub(crate) use attached::{Attached, pid_file};
 pub use capability::Capability;
 pub(crate) use channels::open_channels;
 pub use channels::{CHANNEL_SAT, Channel, OpenChannel};
+pub(crate) use excused::{Allowed, Excused};
+pub(crate) use guard::Guard;
 pub use invoices::Invoice;
 pub(crate) use lean::Lean;
-pub(crate) use lifecycle::Setup;
+pub(crate) use lifecycle::{STOP, Surroundings};
 pub use log::Log;
 pub use payments::Payment;
 pub use plugins::{Plugin, PluginStatus};
 pub use shim::{InlinePlugin, ShimReader, ShimWriter};
-pub(crate) use trouble::{Allowed, Excused, Guard};
+pub use spec::{NodeKind, NodeSpec};
 pub(crate) use wallet::fund;
 pub use wallet::msat;
 
@@ -61,12 +66,8 @@ pub struct Node {
     id: OnceLock<String>,
     /// How often its process was started.
     starts: AtomicUsize,
-    /// Plugins it starts with, which must be active before it counts as up.
-    plugins: Vec<Plugin>,
-    /// Variables of its environment, over those of this process.
-    env: Vec<(String, String)>,
-    /// Which of lightningd's own plugins it runs without.
-    lean: Option<Lean>,
+    /// Empty for a node that another process holds.
+    spec: NodeSpec,
     /// Always `None` for a node that another process holds.
     daemon: Arc<Mutex<Option<Daemon>>>,
     /// Where its blocks come from: what needs blocks mined mines them there.

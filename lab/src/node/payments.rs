@@ -49,9 +49,10 @@ impl Node {
         self.require(Capability::Payments)?;
         self.wait_block().await?;
         let version = self.implementation().lightningd();
-        let method = match version.is_some_and(|version| version.at_least(26, 6)) {
-            true => "xkeysend",
-            false => "keysend",
+        let method = if version.is_some_and(|version| version.at_least(26, 6)) {
+            "xkeysend"
+        } else {
+            "keysend"
         };
         let params = json!({"destination": payee.id(), "amount_msat": amount_msat});
         self.payment(method, params).await

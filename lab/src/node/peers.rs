@@ -1,20 +1,15 @@
 //! Peers: connect and disconnect.
 
-use std::time::Duration;
-
 use cln_rpc::model::responses::ConnectResponse;
 use serde_json::{Value, json};
 
 use super::Node;
-use crate::{Probe, Result, eventually};
-
-/// How long the accepting side of a connection may take to know of it.
-const OTHER_SIDE: Duration = Duration::from_secs(10);
+use crate::{PATIENCE, Probe, Result, eventually};
 
 impl Node {
     /// Connects to another node of the lab, `connect id 127.0.0.1 port`, and waits
-    /// until the other side has it as a peer, too: lightningd forgets to tell its
-    /// plugins of a `connect` that has ended again before it got there.
+    /// until the other side lists it as a peer, too: lightningd sends no `connect` to its
+    /// plugins if the connection ends before that.
     ///
     /// # Errors
     /// 401 if nothing listens there or the handshake fails (lightning-connect(7)).
@@ -35,10 +30,11 @@ impl Node {
             self.name(),
             peer.name()
         );
-        eventually(what, OTHER_SIDE, async || {
-            Ok(match self.is_connected(peer).await? {
-                true => Probe::Ready(()),
-                false => Probe::NotYet("it does not".to_owned()),
+        eventually(what, PATIENCE, async || {
+            Ok(if self.is_connected(peer).await? {
+                Probe::Ready(())
+            } else {
+                Probe::NotYet("it does not".to_owned())
             })
         })
         .await

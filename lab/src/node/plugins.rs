@@ -66,13 +66,13 @@ impl Node {
     /// run, or runs already unchanged.
     pub async fn plugin_start(&self, plugin: &Plugin) -> Result<Vec<PluginStatus>> {
         let watch = self.watch();
-        let answer = self.call("plugin", plugin_start_params(plugin)).await;
+        let answer: Result<Listing> = self.call("plugin", plugin_start_params(plugin)).await;
         if answer.is_err() {
             // The caller knows; the log has it as a death.
             let name = plugin.executable().file_name().unwrap_or_default();
-            self.excuse_ended(&name.to_string_lossy(), watch);
+            self.excuse_end(&name.to_string_lossy(), watch);
         }
-        statuses(answer?)
+        Ok(answer?.plugins)
     }
 
     /// Stops a plugin, named by its file name or path: `plugin stop`.
@@ -82,14 +82,14 @@ impl Node {
         let answer = self.call::<Value>("plugin", params).await;
         // One that takes `shutdown` ends by itself, which looks like a death.
         let name = Path::new(name).file_name().unwrap_or_default();
-        self.excuse_ended(&name.to_string_lossy(), watch);
+        self.excuse_end(&name.to_string_lossy(), watch);
         answer.map(drop)
     }
 
     /// All plugins, lightningd's own included: `plugin list`.
     pub async fn plugin_list(&self) -> Result<Vec<PluginStatus>> {
-        let answer = self.call("plugin", json!({"subcommand": "list"})).await?;
-        statuses(answer)
+        let answer: Listing = self.call("plugin", json!({"subcommand": "list"})).await?;
+        Ok(answer.plugins)
     }
 
     /// True if the plugin of this path is up.
@@ -117,8 +117,4 @@ pub(crate) fn plugin_start_params(plugin: &Plugin) -> Value {
 #[derive(Debug, Deserialize)]
 struct Listing {
     plugins: Vec<PluginStatus>,
-}
-
-fn statuses(listing: Listing) -> Result<Vec<PluginStatus>> {
-    Ok(listing.plugins)
 }

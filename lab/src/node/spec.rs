@@ -1,11 +1,11 @@
-//! What a node of a lab is to be.
+//! Describes a node: everything that can be set for it.
 
 use std::path::PathBuf;
 
-use crate::node::{Allowed, Plugin};
+use super::{Allowed, Lean, Plugin};
 use crate::{Error, Result, binaries};
 
-/// Which program the nodes are to be.
+/// Which program a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NodeKind {
     /// lightningd if it is found, else the embedded node.
@@ -18,7 +18,11 @@ pub enum NodeKind {
 }
 
 impl NodeKind {
-    /// What `LAB_NODE` says: `auto`, `lightningd` or `embedded`; `auto` if it is not set.
+    /// The value of `LAB_NODE`: `auto`, `lightningd` or `embedded`; `auto` if it is not
+    /// set.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for any other value.
     pub fn from_env() -> Result<NodeKind> {
         match std::env::var("LAB_NODE") {
             Ok(text) if !text.is_empty() => text.parse(),
@@ -42,20 +46,28 @@ impl std::str::FromStr for NodeKind {
     }
 }
 
-/// One node of a lab to be.
+/// Describes one node of a lab.
+///
+/// Whatever can be set for a node is a member here, also what
+/// [`LabBuilder`](crate::LabBuilder) sets for all nodes.
 #[derive(Debug, Clone, Default)]
 pub struct NodeSpec {
-    name: Option<String>,
-    kind: Option<NodeKind>,
+    pub(crate) name: Option<String>,
+    pub(crate) kind: Option<NodeKind>,
     program: Option<PathBuf>,
+    /// Each a line of the `config` file: name, and value if it takes one.
     pub(crate) options: Vec<(String, Option<String>)>,
+    /// Plugins it starts with, which must be active before it counts as up.
     pub(crate) plugins: Vec<Plugin>,
+    /// Variables of its environment, over those of this process.
     pub(crate) env: Vec<(String, String)>,
+    /// Which of lightningd's own plugins it runs without.
+    pub(crate) lean: Option<Lean>,
     pub(crate) allowed: Allowed,
 }
 
 impl NodeSpec {
-    /// A node like any other of its lab.
+    /// A node that differs in nothing from the others of its lab.
     pub fn new() -> NodeSpec {
         NodeSpec::default()
     }
@@ -74,22 +86,22 @@ impl NodeSpec {
         self
     }
 
-    /// Runs this very executable, a lightningd or a `cln-embedded`: which of the two
-    /// it is, its `--version` says.
+    /// Runs this executable, a lightningd or a `cln-embedded`; its `--version` says
+    /// which of the two it is.
     #[must_use]
     pub fn lightningd(mut self, program: impl Into<PathBuf>) -> NodeSpec {
         self.program = Some(program.into());
         self
     }
 
-    /// Adds an option of lightningd's, without its dashes.
+    /// Adds an option of lightningd, without its dashes.
     #[must_use]
     pub fn option(mut self, name: impl Into<String>, value: impl ToString) -> NodeSpec {
         self.options.push((name.into(), Some(value.to_string())));
         self
     }
 
-    /// Adds an option of lightningd's that takes no value.
+    /// Adds an option of lightningd that takes no value.
     #[must_use]
     pub fn flag(mut self, name: impl Into<String>) -> NodeSpec {
         self.options.push((name.into(), None));
@@ -103,15 +115,15 @@ impl NodeSpec {
         self
     }
 
-    /// Sets a variable of its environment, which its plugins have as well. A later
-    /// one of the same name stands.
+    /// Sets a variable of its environment, which its plugins inherit. The last one of
+    /// a name counts.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> NodeSpec {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Lets its log have BROKEN lines with this text; any other is an error of
+    /// Allows BROKEN lines with this text in its log; any other is an error of
     /// [`Lab::stop`](crate::Lab::stop).
     #[must_use]
     pub fn allow_broken(mut self, text: impl Into<String>) -> NodeSpec {
@@ -119,40 +131,57 @@ impl NodeSpec {
         self
     }
 
-    /// Lets the plugin of this file name (`*`: any plugin) die while the node runs; any other that
-    /// does is an error of [`Lab::stop`](crate::Lab::stop), and of whatever waits
-    /// for events of this node.
+    /// Allows the plugin of this file name (`*`: any plugin) to die while the node
+    /// runs; the death of any other is an error of [`Lab::stop`](crate::Lab::stop), and
+    /// of whatever waits for events of this node.
     #[must_use]
     pub fn allow_plugin_death(mut self, name: impl Into<String>) -> NodeSpec {
         self.allowed.plugin_deaths.push(name.into());
         self
     }
 
-    /// Lets the node itself crash, or end with an error.
+    /// Allows the node itself to crash, or to end with an error.
     #[must_use]
     pub fn may_fail(mut self) -> NodeSpec {
         self.allowed.failure = true;
         self
     }
-}
 
-/// The executable for a node.
-///
-/// # Errors
-/// [`Error::NotFound`] with what to do.
-pub(crate) fn program(spec: &NodeSpec, default: NodeKind) -> Result<PathBuf> {
-    match (&spec.program, spec.kind.unwrap_or(default)) {
-        (Some(path), _) => Ok(path.clone()),
-        (None, NodeKind::Embedded) => binaries::embedded(),
-        (None, NodeKind::Lightningd) => binaries::lightningd(),
-        // A LIGHTNINGD that cannot be run is a mistake to report, not a reason to
-        // run something else.
-        (None, NodeKind::Auto) => match binaries::lightningd() {
-            Err(error) if std::env::var_os("LIGHTNINGD").is_none_or(|v| v.is_empty()) => {
-                binaries::embedded().map_err(|embedded| neither(error, embedded))
-            }
-            found => found,
-        },
+    /// This spec, for every node, with what `own` sets for one of them: of lists both,
+    /// of single values the node's own.
+    pub(crate) fn with(&self, own: &NodeSpec) -> NodeSpec {
+        let mut spec = self.clone();
+        spec.options.extend_from_slice(&own.options);
+        spec.plugins.extend_from_slice(&own.plugins);
+        spec.env.extend_from_slice(&own.env);
+        spec.allowed.extend(&own.allowed);
+        NodeSpec {
+            name: own.name.clone().or(spec.name),
+            kind: own.kind.or(spec.kind),
+            program: own.program.clone().or(spec.program),
+            lean: own.lean.clone().or(spec.lean),
+            ..spec
+        }
+    }
+
+    /// The executable for the node.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] with what to do.
+    pub(crate) fn program(&self) -> Result<PathBuf> {
+        match (&self.program, self.kind.unwrap_or_default()) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, NodeKind::Embedded) => binaries::embedded(),
+            (None, NodeKind::Lightningd) => binaries::lightningd(),
+            // A LIGHTNINGD that cannot be run is a mistake to report, not a reason to
+            // run something else.
+            (None, NodeKind::Auto) => match binaries::lightningd() {
+                Err(error) if std::env::var_os("LIGHTNINGD").is_none_or(|v| v.is_empty()) => {
+                    binaries::embedded().map_err(|embedded| neither(error, embedded))
+                }
+                found => found,
+            },
+        }
     }
 }
 
@@ -173,23 +202,4 @@ fn neither(lightningd: Error, embedded: Error) -> Error {
         },
         (_, error) => error,
     }
-}
-
-/// The nodes' names, each once, and fit to be a folder's.
-pub(crate) fn names(specs: &[NodeSpec]) -> Result<Vec<String>> {
-    let mut names: Vec<String> = Vec::with_capacity(specs.len());
-    for (n, spec) in specs.iter().enumerate() {
-        let name = spec.name.clone().unwrap_or_else(|| format!("l{}", n + 1));
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || name == "bitcoind" || !name.chars().all(plain) {
-            return Err(Error::usage(format!(
-                "node name `{name}`: use letters, digits, - and _, and not `bitcoind`"
-            )));
-        }
-        if names.contains(&name) {
-            return Err(Error::usage(format!("two nodes are named `{name}`")));
-        }
-        names.push(name);
-    }
-    Ok(names)
 }

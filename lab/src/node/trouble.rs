@@ -1,47 +1,22 @@
-//! What a node's log tells of things that went wrong, and what was allowed to.
+//! What a node's log reports that went wrong.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
-use super::Node;
+use super::{Excused, Node};
 use crate::error::IoContext;
-use crate::process::daemon::Daemon;
-use crate::{Error, Result};
+use crate::{Follower, Result};
 
-/// What a test has said may go wrong on a node.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Allowed {
-    /// Text in a BROKEN line.
-    pub broken: Vec<String>,
-    /// Names of plugins that may die.
-    pub plugin_deaths: Vec<String>,
-    /// The daemon itself may die, or end with an error.
-    pub failure: bool,
-}
-
-impl Allowed {
-    /// What either allows.
-    pub fn and(mut self, other: &Allowed) -> Allowed {
-        self.broken.extend_from_slice(&other.broken);
-        self.plugin_deaths.extend_from_slice(&other.plugin_deaths);
-        self.failure |= other.failure;
-        self
-    }
-}
-
-/// Something a log tells of that no test should meet unawares.
+/// An entry of a node's log that fails a test unless it was allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// lightningd, or a plugin, logged at its worst level.
     Broken(String),
-    /// A plugin ended, or was ended for what it said, though nobody asked for it.
+    /// A plugin ended, or was killed for what it sent, though nobody asked for it.
     PluginDied { plugin: String, line: String },
 }
 
 impl Trouble {
-    /// What a line tells. `DATE LEVEL SOURCE: MESSAGE`.
+    /// The trouble in a line, `DATE LEVEL SOURCE: MESSAGE`, if it reports any.
     fn of(line: &str) -> Option<Trouble> {
         if line.contains(" **BROKEN** ") {
             return Some(Trouble::Broken(line.to_owned()));
@@ -76,169 +51,22 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// A node's log, read as it grows, for trouble that was not allowed.
+/// A node's log, followed for trouble that is not excused.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    path: PathBuf,
-    offset: u64,
-    partial: Vec<u8>,
+    log: Follower,
     excused: Arc<Excused>,
 }
 
-/// What is not to count as trouble on a node: what was allowed beforehand, and
-/// what the lab itself brought about.
-#[derive(Debug, Default)]
-pub(crate) struct Excused {
-    allowed: Allowed,
-    /// Lines on plugins that ended because they were told to, or were refused.
-    told: Mutex<Vec<String>>,
-    /// The lab's own taps and inline plugins: theirs is the test's own end.
-    ours: Mutex<Vec<String>>,
-}
-
-impl Excused {
-    pub fn new(allowed: Allowed) -> Excused {
-        Excused {
-            allowed,
-            ..Excused::default()
-        }
-    }
-
-    pub fn allowed(&self) -> &Allowed {
-        &self.allowed
-    }
-
-    /// What the log has on a plugin that was told to end, or was refused.
-    fn told(&self, lines: impl Iterator<Item = String>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.extend(lines);
-    }
-
-    /// A plugin of the lab's own is about to be started.
-    pub fn ours(&self, name: &str) {
-        let mut ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
-        ours.push(name.to_owned());
-    }
-
-    fn excuses(&self, trouble: &Trouble) -> bool {
-        match trouble {
-            // A crash is told at the worst level.
-            Trouble::Broken(_) if self.allowed.failure => true,
-            Trouble::Broken(line) => self.allowed.broken.iter().any(|text| line.contains(text)),
-            Trouble::PluginDied { plugin, line } => {
-                let allowed = self.allowed.plugin_deaths.iter();
-                let ours = self.ours.lock().unwrap_or_else(PoisonError::into_inner);
-                let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                allowed
-                    .chain(ours.iter())
-                    .any(|name| name == plugin || name == "*")
-                    || told.contains(line)
-            }
-        }
-    }
-}
-
 impl Watch {
-    /// Reads the log from `offset` on.
-    pub fn new(path: &Path, offset: u64, excused: &Arc<Excused>) -> Watch {
-        Watch {
-            path: path.to_owned(),
-            offset,
-            partial: Vec::new(),
-            excused: Arc::clone(excused),
-        }
-    }
-
     /// Trouble in the lines that were written since the last look.
     pub fn look(&mut self) -> Result<Vec<Trouble>> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(e).doing("open", &self.path),
-        };
-        file.seek(SeekFrom::Start(self.offset))
-            .doing("read", &self.path)?;
-        let read = file.read_to_end(&mut self.partial);
-        self.offset += read.doing("read", &self.path)? as u64;
-        let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else {
-            return Ok(Vec::new());
-        };
-        let rest = self.partial.split_off(end + 1);
-        let lines = std::mem::replace(&mut self.partial, rest);
-        Ok(String::from_utf8_lossy(&lines)
-            .lines()
-            .filter_map(Trouble::of)
+        let lines = self.log.lines().doing("read", self.log.path())?;
+        Ok(lines
+            .iter()
+            .filter_map(|line| Trouble::of(line))
             .filter(|trouble| !self.excused.excuses(trouble))
             .collect())
-    }
-}
-
-/// Watches over a node for those who wait for something on it.
-#[derive(Debug)]
-pub(crate) struct Guard {
-    node: String,
-    daemon: Weak<tokio::sync::Mutex<Option<Daemon>>>,
-    watch: Watch,
-    pid: Option<u32>,
-}
-
-impl Guard {
-    /// An error as soon as the node, or a plugin of it, has died: what is awaited
-    /// may never come then.
-    pub fn check(&mut self) -> Result<()> {
-        if let Some(daemon) = self.daemon.upgrade()
-            && let Ok(mut daemon) = daemon.try_lock()
-            && let Some(daemon) = daemon.as_mut()
-        {
-            self.pid = Some(daemon.pid());
-            if !self.watch.excused.allowed.failure {
-                daemon.check_alive()?;
-            }
-        }
-        for trouble in self.watch.look()? {
-            if let Trouble::PluginDied { plugin, line } = trouble {
-                return Err(Error::PluginDied {
-                    plugin,
-                    node: self.node.clone(),
-                    line,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Processes of the node that are stopped: they will say nothing until they
-    /// are told to go on.
-    pub fn hanging(&self) -> String {
-        let Some(pid) = self.pid else {
-            return String::new();
-        };
-        let ps = std::process::Command::new("ps")
-            .args([
-                "-A", "-o", "pgid=", "-o", "pid=", "-o", "stat=", "-o", "args=",
-            ])
-            .stdin(std::process::Stdio::null())
-            .output();
-        let listing = ps.map(|ps| ps.stdout).unwrap_or_default();
-        let mut text = String::new();
-        for line in String::from_utf8_lossy(&listing).lines() {
-            let mut words = line.split_whitespace();
-            if words.next().and_then(|group| group.parse().ok()) != Some(pid) {
-                continue;
-            }
-            let (Some(pid), Some(state)) = (words.next(), words.next()) else {
-                continue;
-            };
-            if state.starts_with(['T', 't']) {
-                let command: Vec<&str> = words.collect();
-                text.push_str(&format!(
-                    "\n  stopped by a signal, on {}: pid {pid}, {}",
-                    self.node,
-                    command.join(" ")
-                ));
-            }
-        }
-        text
     }
 }
 
@@ -250,35 +78,30 @@ impl Node {
 
     /// Its log's troubles from now on.
     pub(crate) fn watch(&self) -> Watch {
-        let log = self.log_path();
-        let length = log.metadata().map_or(0, |metadata| metadata.len());
-        Watch::new(&log, length, &self.excused)
+        self.watch_log(Follower::from_now(self.log_path()))
     }
 
-    /// A plugin of this file name was refused, or stopped, since `watch` began:
-    /// what the log has on it was asked for.
-    pub(crate) fn excuse_ended(&self, name: &str, mut watch: Watch) {
-        let deaths = watch.look().unwrap_or_default().into_iter();
-        self.excused
-            .told(deaths.filter_map(|trouble| match trouble {
-                Trouble::PluginDied { plugin, line } if plugin == name => Some(line),
-                _ => None,
-            }));
+    /// All trouble in its log that is not excused.
+    pub(crate) fn troubles(&self) -> Result<Vec<Trouble>> {
+        self.watch_log(Follower::new(self.log_path())).look()
     }
 
-    /// A guard from now on.
-    pub(crate) fn guard(&self) -> Guard {
-        Guard {
-            node: self.name.clone(),
-            daemon: Arc::downgrade(&self.daemon),
-            watch: self.watch(),
-            pid: None,
+    fn watch_log(&self, log: Follower) -> Watch {
+        Watch {
+            log,
+            excused: Arc::clone(&self.excused),
         }
     }
 
-    /// All trouble in its log that was not allowed.
-    pub(crate) fn troubles(&self) -> Result<Vec<Trouble>> {
-        Watch::new(&self.log_path(), 0, &self.excused).look()
+    /// Excuses what the log reports since `watch` of the end of the plugin of this
+    /// file name: it was refused, or stopped on request.
+    pub(crate) fn excuse_end(&self, name: &str, mut watch: Watch) {
+        let deaths = watch.look().unwrap_or_default().into_iter();
+        self.excused
+            .add_requested(deaths.filter_map(|trouble| match trouble {
+                Trouble::PluginDied { plugin, line } if plugin == name => Some(line),
+                _ => None,
+            }));
     }
 }
 
@@ -287,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_asked_for_is_trouble() {
+    fn an_unrequested_end_of_a_plugin_is_trouble() {
         for line in [
             "2026-01-01T00:00:00.000Z INFO    plugin-x.py: Killing plugin: exited during normal operation",
             "2026-01-01T00:00:00.000Z UNUSUAL plugin-x.py: Killing plugin: Failed to parse RPC JSON response '}'",
@@ -306,25 +129,5 @@ mod tests {
         ] {
             assert_eq!(Trouble::of(line), None, "{line}");
         }
-    }
-
-    #[test]
-    fn what_was_allowed_is_excused() {
-        let excused = Excused::new(Allowed {
-            broken: vec!["Traceback".to_owned()],
-            plugin_deaths: vec!["x".to_owned()],
-            failure: false,
-        });
-        let died = |plugin: &str, why: &str| Trouble::PluginDied {
-            plugin: plugin.to_owned(),
-            line: format!("plugin-{plugin}: Killing plugin: {why}"),
-        };
-        assert!(excused.excuses(&Trouble::Broken("a Traceback".to_owned())));
-        assert!(!excused.excuses(&Trouble::Broken("else".to_owned())));
-        assert!(excused.excuses(&died("x", "why")));
-        assert!(!excused.excuses(&died("y", "Failed to parse")));
-        excused.told(["plugin-y: Killing plugin: Failed to parse".to_owned()].into_iter());
-        assert!(excused.excuses(&died("y", "Failed to parse")));
-        assert!(!excused.excuses(&died("y", "exited")));
     }
 }

@@ -37,9 +37,10 @@ impl Node {
         eventually(what, BLOCK, async || {
             self.check_alive().await?;
             let reached = self.height().await?;
-            Ok(match reached >= height {
-                true => Probe::Ready(reached),
-                false => Probe::NotYet(format!("at block {reached}")),
+            Ok(if reached >= height {
+                Probe::Ready(reached)
+            } else {
+                Probe::NotYet(format!("at block {reached}"))
             })
         })
         .await
@@ -116,9 +117,10 @@ pub(crate) async fn fund(bitcoind: &Bitcoind, wanted: &[(&Node, u64)]) -> Result
             node.check_alive().await?;
             let coins = node.coins().await?;
             Ok(
-                match coins.iter().any(|coin| coin.outpoint.starts_with(&txid)) {
-                    true => Probe::Ready(()),
-                    false => Probe::NotYet(format!("at block {}", node.height().await?)),
+                if coins.iter().any(|coin| coin.outpoint.starts_with(&txid)) {
+                    Probe::Ready(())
+                } else {
+                    Probe::NotYet(format!("at block {}", node.height().await?))
                 },
             )
         })

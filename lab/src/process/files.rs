@@ -38,6 +38,13 @@ fn replace(path: &Path, text: &str, mode: u32) -> Result<()> {
         .doing("write", path)
 }
 
+/// True for a name that can be a file's and needs no quotes in a shell: letters,
+/// digits, `-` and `_`.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    !name.is_empty() && name.chars().all(plain)
+}
+
 /// The last `count` lines of a file; none if it cannot be read.
 pub(crate) fn last_lines(path: &Path, count: usize) -> Vec<String> {
     let bytes = std::fs::read(path).unwrap_or_default();

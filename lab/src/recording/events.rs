@@ -1,9 +1,7 @@
 //! What a plugin recorded: read from its file, awaited, asserted.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -11,12 +9,9 @@ use serde_json::{Map, Value};
 
 use crate::error::IoContext;
 use crate::node::Guard;
-use crate::wait::{note, poll};
+use crate::wait::{poll, remember};
 use crate::wire::payload_of;
-use crate::{Error, Lab, Node, Notification, Probe, Result};
-
-/// How long [`Events::expect`] and its kin wait, before [`crate::timeout_factor`].
-pub const PATIENCE: Duration = Duration::from_secs(10);
+use crate::{Error, Follower, Lab, Node, Notification, PATIENCE, Probe, Result};
 
 /// One recorded notification.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,9 +105,10 @@ fn payload_in(topic: &str, mut value: Value) -> Value {
 /// as soon as the node or a plugin of it dies.
 #[derive(Debug)]
 pub struct Events {
-    path: PathBuf,
-    offset: u64,
-    partial: Vec<u8>,
+    file: Follower,
+    /// Lines that were read and not parsed yet.
+    unread: VecDeque<String>,
+    /// Events that were not taken yet.
     pending: VecDeque<Event>,
     patience: Duration,
     guard: Option<Guard>,
@@ -140,9 +136,8 @@ impl Events {
     /// Reads `path`, which need not exist yet.
     pub fn open(path: impl AsRef<Path>) -> Events {
         Events {
-            path: path.as_ref().to_owned(),
-            offset: 0,
-            partial: Vec::new(),
+            file: Follower::new(path.as_ref()),
+            unread: VecDeque::new(),
             pending: VecDeque::new(),
             patience: PATIENCE,
             guard: None,
@@ -164,7 +159,7 @@ impl Events {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// What has been recorded and not been taken yet, without waiting.
@@ -239,14 +234,14 @@ impl Events {
     /// # Errors
     /// [`Error::Answer`] as soon as there is one.
     pub async fn expect_none(&mut self, topic: &str, within: Duration) -> Result<()> {
-        let awaited = format!("no `{topic}` notification in {}", self.path.display());
+        let awaited = format!("no `{topic}` notification in {}", self.path().display());
         let waited = poll(awaited, within, async || {
             self.check()?;
             self.read()?;
             match self.pending.iter().find(|event| event.topic == topic) {
                 None => Ok(Probe::<()>::NotYet("none".to_owned())),
                 Some(event) => Err(Error::Answer {
-                    from: self.path.display().to_string(),
+                    from: self.path().display().to_string(),
                     why: format!("expected no `{topic}`, but there is: {}", event.line),
                 }),
             }
@@ -270,7 +265,7 @@ impl Events {
             let event = self.find(what, Some(topic), |_| true).await?;
             if event.topic != *topic {
                 return Err(Error::Answer {
-                    from: self.path.display().to_string(),
+                    from: self.path().display().to_string(),
                     why: format!(
                         "expected [{}] in this order; number {} is `{}`: {}",
                         topics.join(", "),
@@ -291,7 +286,7 @@ impl Events {
         topic: Option<&str>,
         test: impl Fn(&Event) -> bool,
     ) -> Result<Event> {
-        let awaited = format!("{what} in {}", self.path.display());
+        let awaited = format!("{what} in {}", self.path().display());
         let found = poll(awaited, self.patience, async || {
             // In this order: what was recorded before a death is found.
             let alive = self.check();
@@ -313,7 +308,7 @@ impl Events {
                     waited,
                     last_seen: self.near_misses(topic),
                 };
-                note(&error);
+                remember(&error);
                 Err(error)
             }
             found => found,
@@ -330,7 +325,7 @@ impl Events {
     /// What there is instead of what was awaited: those of the same topic first.
     fn near_misses(&self, topic: Option<&str>) -> String {
         const SHOWN: usize = 10;
-        let mut text = if !self.path.exists() {
+        let mut text = if !self.path().exists() {
             "the file does not exist".to_owned()
         } else if self.pending.is_empty() {
             "nothing further recorded".to_owned()
@@ -354,41 +349,20 @@ impl Events {
             }
         }
         if let Some(guard) = &self.guard {
-            text.push_str(&guard.hanging());
+            text.push_str(&guard.stopped());
         }
         text
     }
 
-    /// Reads what was appended since the last look. A line that is not complete
-    /// yet waits for its end.
+    /// Reads what was recorded since the last look.
     fn read(&mut self) -> Result<()> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e).doing("open", &self.path),
-        };
-        let length = file.metadata().doing("look at", &self.path)?.len();
-        if length < self.offset {
-            // Another file of the same name: rotated, or written anew.
-            self.offset = 0;
-            self.partial.clear();
-        }
-        file.seek(SeekFrom::Start(self.offset))
-            .doing("read", &self.path)?;
-        let read = file
-            .read_to_end(&mut self.partial)
-            .doing("read", &self.path)?;
-        self.offset += read as u64;
-        let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else {
-            return Ok(());
-        };
-        let rest = self.partial.split_off(end + 1);
-        let complete = std::mem::replace(&mut self.partial, rest);
-        for line in String::from_utf8_lossy(&complete)
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-        {
-            self.pending.push_back(Event::parse(line)?);
+        let lines = self.file.lines().doing("read", self.file.path())?;
+        self.unread.extend(lines);
+        // One line that cannot be parsed is an error once; those after it stay.
+        while let Some(line) = self.unread.pop_front() {
+            if !line.trim().is_empty() {
+                self.pending.push_back(Event::parse(&line)?);
+            }
         }
         Ok(())
     }
@@ -424,5 +398,54 @@ mod tests {
         for line in ["", "hello", "{", "{}", "[1]"] {
             assert!(Event::parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn one_bad_line_costs_no_other() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("f");
+        let line = |topic: &str| format!("{topic} notification: {{}}\n");
+        std::fs::write(
+            &path,
+            line("a") + "bad\n" + &line("b") + "worse\n" + &line("c"),
+        )
+        .expect("write");
+        let mut events = Events::open(&path);
+        for bad in ["bad", "worse"] {
+            let error = events.pending().expect_err(bad).to_string();
+            assert!(error.contains(&format!("`{bad}`")), "{error}");
+        }
+        let pending = events.pending().expect("all are read");
+        let topics: Vec<&str> = pending.iter().map(|event| event.topic.as_str()).collect();
+        assert_eq!(topics, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_rotation_loses_no_event() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("f");
+        let record = |numbers: std::ops::Range<u64>| {
+            use std::io::Write;
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.append(true).create(true).open(&path).expect("open");
+            for seq in numbers {
+                writeln!(file, r#"{{"seq":{seq},"topic":"a","payload":{{}}}}"#).expect("write");
+            }
+        };
+        let mut events = Events::open(&path);
+        record(0..2);
+        assert_eq!(events.pending().expect("two").len(), 2);
+        // Between two looks: more in the old file, and more yet in the new one than
+        // was read of the old.
+        record(2..4);
+        std::fs::rename(&path, dir.path().join("f.1")).expect("rename");
+        record(4..10);
+        let seqs: Vec<Option<u64>> = events
+            .pending()
+            .expect("ten")
+            .iter()
+            .map(|e| e.seq)
+            .collect();
+        assert_eq!(seqs, (0..10).map(Some).collect::<Vec<_>>());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::IoContext;
 use crate::node::{ShimReader, ShimWriter};
-use crate::wire::{Messages, answer, payload_of, send};
+use crate::wire::{MessageReader, answer, payload_of, send};
 use crate::{Events, Lab, Node, Result, Version};
 
 /// What a node's plugins are told, recorded by the lab itself: for the author of a
@@ -102,9 +102,9 @@ impl Node {
 /// Plays the plugin until lightningd closes its side, or says `shutdown`: a plugin
 /// that has asked for that topic must then end by itself.
 async fn serve(reader: ShimReader, mut writer: ShimWriter, manifest: Value, mut record: Record) {
-    let mut messages = Messages::new(reader);
+    let mut messages = MessageReader::new(reader);
     loop {
-        let message = match messages.next().await {
+        let message = match messages.next::<Value>().await {
             Ok(Some(message)) => message,
             Ok(None) => return,
             Err(error) => {
@@ -152,7 +152,7 @@ impl Record {
     fn append(&mut self, topic: &str, message: Value) -> std::io::Result<()> {
         self.recorded += 1;
         let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-        let (origin, payload) = told(topic, message);
+        let (origin, payload) = origin_and_payload(topic, message);
         let mut line = Map::new();
         line.insert("seq".to_owned(), json!(self.recorded));
         line.insert("received_at".to_owned(), json!(now));
@@ -170,18 +170,19 @@ impl Record {
 /// Which plugin sent it, if one did, and what it tells. A plugin's notification
 /// has its sender beside `params` from v25.09 on; before, `params` were `origin`
 /// and `payload`.
-fn told(topic: &str, mut message: Value) -> (Option<Value>, Value) {
+fn origin_and_payload(topic: &str, mut message: Value) -> (Option<Value>, Value) {
     let mut params = message["params"].take();
     if message["origin"].is_string() {
         return (Some(message["origin"].take()), payload_of(topic, params));
     }
     if params["origin"].is_string() && !params["payload"].is_null() {
         let origin = params["origin"].take();
-        let payload = match params[topic].is_object() {
-            true => params[topic].take(),
-            false => params["payload"].take(),
+        let member = if params[topic].is_object() {
+            topic
+        } else {
+            "payload"
         };
-        return (Some(origin), payload);
+        return (Some(origin), params[member].take());
     }
     (None, payload_of(topic, params))
 }
@@ -197,9 +198,15 @@ mod tests {
         let both =
             json!({"method": "x", "params": {"origin": "p", "payload": {"b": 2}, "x": {"a": 1}}});
         for message in [new, old, both] {
-            assert_eq!(told("x", message), (Some(json!("p")), json!({"a": 1})));
+            assert_eq!(
+                origin_and_payload("x", message),
+                (Some(json!("p")), json!({"a": 1}))
+            );
         }
         let native = json!({"method": "connect", "params": {"connect": {"a": 1}}});
-        assert_eq!(told("connect", native), (None, json!({"a": 1})));
+        assert_eq!(
+            origin_and_payload("connect", native),
+            (None, json!({"a": 1}))
+        );
     }
 }

@@ -1,59 +1,29 @@
-//! Requests to the process that holds a lab, from others.
-//!
-//! One request a connection to the socket `lab.sock` in the lab's folder, which
-//! only its owner can reach: a line of JSON there, a line of JSON back.
+//! The process that holds a lab takes requests from others.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::IoContext;
 use crate::process::listing::is_alive;
-use crate::remote::attach::Description;
+use crate::remote::description::Description;
+use crate::remote::request::{Answer, Request, SOCKET, ask};
 use crate::{Error, Lab, Probe, Result, eventually, scaled};
 
-/// How long a client may take to say what it wants.
+/// How long a client may take to send its request.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long the lab's end may take, and anything else that is asked.
-const ANSWER: Duration = Duration::from_secs(120);
 /// How long the holder's process may take to end once the lab has.
 const GONE: Duration = Duration::from_secs(20);
-/// A request has no more bytes than this.
+/// The longest request, in bytes.
 const LONGEST: u64 = 4096;
-
-/// What can be asked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase")]
-pub(crate) enum Request {
-    /// End the lab.
-    Down,
-    /// Start a node that is down.
-    Start { node: String },
-    /// Stop a node.
-    Stop { node: String },
-    /// Kill a node.
-    Kill9 { node: String },
-}
-
-/// The answer: an exit status as wait(2) has it, where there is one.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Answer {
-    Done(Option<i32>),
-    /// It was done, but something was wrong.
-    Failed(String),
-    /// It was not done.
-    Refused(String),
-}
 
 /// Asks the holder of the lab in `dir` to end it, and waits until it has.
 ///
 /// # Errors
-/// The holder's: a daemon that had died, say. The lab has ended then, too.
+/// The holder's, for example if a daemon had died. The lab has ended then, too.
 pub async fn down(dir: &Path) -> Result<()> {
     let holder = Description::read(dir)?.pid;
     let outcome = ask(dir, &Request::Down).await;
@@ -62,48 +32,15 @@ pub async fn down(dir: &Path) -> Result<()> {
     }
     let what = format!("process {holder}, which held the lab, to end");
     eventually(what, GONE, async || {
-        Ok(match is_alive(holder) {
-            false => Probe::Ready(()),
-            true => Probe::NotYet("still running".to_owned()),
+        Ok(if is_alive(holder) {
+            Probe::NotYet("still running".to_owned())
+        } else {
+            Probe::Ready(())
         })
     })
     .await?;
     outcome.map(drop)
 }
-
-/// Asks the holder of the lab in `dir`.
-pub(crate) async fn ask(dir: &Path, request: &Request) -> Result<Option<i32>> {
-    let path = dir.join(SOCKET);
-    let asked = async {
-        let mut stream = UnixStream::connect(&path).await?;
-        let line = format!("{}\n", serde_json::to_string(request)?);
-        stream.write_all(line.as_bytes()).await?;
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).await?;
-        Ok::<_, std::io::Error>(serde_json::from_str(&answer)?)
-    };
-    let answer = match tokio::time::timeout(scaled(ANSWER), asked).await {
-        Ok(answer) => answer.doing("ask the process that holds the lab through", &path)?,
-        Err(_) => {
-            return Err(Error::TimedOut {
-                what: format!("an answer to {request:?} on {}", path.display()),
-                waited: scaled(ANSWER),
-                last_seen: "no answer".to_owned(),
-            });
-        }
-    };
-    match answer {
-        Answer::Done(status) => Ok(status),
-        Answer::Failed(why) => Err(Error::Answer {
-            from: "the process that held the lab".to_owned(),
-            why,
-        }),
-        Answer::Refused(why) => Err(Error::usage(why)),
-    }
-}
-
-/// No node can be named like it: names have no dot.
-const SOCKET: &str = "lab.sock";
 
 /// The socket on which a held lab takes requests.
 #[derive(Debug)]
@@ -112,7 +49,7 @@ pub struct Control {
     path: PathBuf,
 }
 
-/// Somebody asked for the lab's end, and waits to be told how it went.
+/// A request for the lab's end, whose sender waits for the outcome.
 #[derive(Debug)]
 pub struct Down {
     stream: UnixStream,
@@ -129,7 +66,7 @@ impl Control {
         Ok(Control { listener, path })
     }
 
-    /// Serves requests until somebody asks for the lab's end.
+    /// Serves requests until one asks for the lab's end.
     ///
     /// # Errors
     /// If the socket can no longer be used.
@@ -158,12 +95,12 @@ impl Drop for Control {
 }
 
 impl Down {
-    /// Tells whoever asked that the lab goes on, and why.
+    /// Answers that the lab stays up, and why.
     pub async fn refuse(self, why: &str) {
         write(self.stream, &Answer::Refused(why.to_owned())).await;
     }
 
-    /// Tells whoever asked how it went.
+    /// Answers with the outcome.
     pub async fn answer(self, outcome: &Result<()>) {
         let answer = match outcome {
             Ok(()) => Answer::Done(None),
@@ -173,7 +110,7 @@ impl Down {
     }
 }
 
-/// One connection; its stream if the lab's end is asked for.
+/// Serves one connection; the request, if it is for the lab's end.
 async fn serve_one(lab: &Lab, mut stream: UnixStream) -> Option<Down> {
     let mut line = String::new();
     let limited = (&mut stream).take(LONGEST);
@@ -188,7 +125,7 @@ async fn serve_one(lab: &Lab, mut stream: UnixStream) -> Option<Down> {
             Ok(status) => Answer::Done(status),
             Err(error) => Answer::Refused(error.to_string()),
         },
-        Err(error) => Answer::Refused(format!("no request: {error}")),
+        Err(error) => Answer::Refused(format!("not a valid request: {error}")),
     };
     write(stream, &answer).await;
     None
@@ -209,7 +146,7 @@ async fn perform(lab: &Lab, request: &Request) -> Result<Option<i32>> {
     Ok(status.map(|status| status.into_raw()))
 }
 
-/// Whoever asked may be gone by now; what was asked for is done all the same.
+/// The client may be gone by now; what it asked for is done all the same.
 async fn write(mut stream: UnixStream, answer: &Answer) {
     let sent = async {
         let line = format!("{}\n", serde_json::to_string(answer)?);
@@ -217,6 +154,6 @@ async fn write(mut stream: UnixStream, answer: &Answer) {
         stream.shutdown().await
     };
     if let Err(error) = sent.await {
-        tracing::debug!(%error, "nobody waits for the answer");
+        tracing::debug!(%error, "the answer could not be sent");
     }
 }

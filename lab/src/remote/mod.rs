@@ -2,5 +2,7 @@
 
 pub(crate) mod attach;
 pub mod control;
+pub(crate) mod description;
 pub(crate) mod outside;
 pub mod registry;
+pub(crate) mod request;

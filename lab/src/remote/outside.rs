@@ -1,5 +1,5 @@
-//! What was done to a lab's nodes behind the lab's back: stopped by its RPC
-//! method, started by hand with `lightningd --lightning-dir=…`.
+//! What happened to a lab's nodes from outside the lab: stopped by their RPC method,
+//! started by hand with `lightningd --lightning-dir=…`.
 
 use std::time::Duration;
 
@@ -7,19 +7,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::node::{STOP, pid_file};
 use crate::process::listing::{is_alive, runs_in};
-use crate::remote::attach::pid_file;
 use crate::{Error, Lab, Node, Probe, Result, eventually};
 
-/// How long a node that was started by hand may take to end after `stop`.
-const STOP: Duration = Duration::from_secs(40);
-/// How long it may take after SIGKILL.
+/// How long a node may take to end after SIGKILL.
 const KILL: Duration = Duration::from_secs(10);
 
 impl Lab {
-    /// Ends nodes that somebody started by hand in this lab, which
-    /// [`Lab::stop`] does not know of, and takes note of those that ended in
-    /// good order without being asked through their handle.
+    /// Ends nodes that were started by hand in this lab, of which [`Lab::stop`] does
+    /// not know, and counts those as stopped that ended in good order though not
+    /// through their handle.
     ///
     /// # Errors
     /// If one cannot be ended.
@@ -50,9 +48,10 @@ async fn end_stranger(node: &Node) -> Result<()> {
             node.name()
         );
         eventually(what, within, async || {
-            Ok(match is_alive(pid) {
-                false => Probe::Ready(()),
-                true => Probe::NotYet("still running".to_owned()),
+            Ok(if is_alive(pid) {
+                Probe::NotYet("still running".to_owned())
+            } else {
+                Probe::Ready(())
             })
         })
     };

@@ -17,8 +17,9 @@ use nix::unistd::{Pid, getuid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::IoContext;
+use crate::process::files::is_plain_name;
 use crate::process::listing::{is_alive, runs_in};
-use crate::remote::attach::Description;
+use crate::remote::description::Description;
 use crate::{Error, Lab, Probe, Result, eventually};
 
 /// What a lab is called if nobody says.
@@ -332,8 +333,7 @@ fn check_private(dir: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Usage`] unless it is 1 to 64 letters, digits, `-` and `_`.
 pub fn check_name(name: &str) -> Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if !name.is_empty() && name.len() <= 64 && name.chars().all(plain) {
+    if name.len() <= 64 && is_plain_name(name) {
         return Ok(());
     }
     Err(Error::usage(format!(

@@ -1,0 +1,91 @@
+//! A node that another process holds.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use super::{NETWORK, Node};
+use crate::process::listing::is_alive;
+use crate::remote::description::{DescribedNode, Description};
+use crate::remote::request::{Request, ask};
+use crate::{Error, Result};
+
+/// A node's link to the process that holds it.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    lab_dir: PathBuf,
+}
+
+impl Attached {
+    /// To the process that holds the lab in `lab_dir`.
+    pub fn new(lab_dir: &Path) -> Attached {
+        Attached {
+            lab_dir: lab_dir.to_owned(),
+        }
+    }
+
+    /// The node's process id now; `None` if it is down. lightningd's own pid file
+    /// also knows of one that was started by hand.
+    pub fn pid(&self, node: &Node) -> Option<u32> {
+        pid_file(node)
+            .or_else(|| self.described(node)?.pid)
+            .filter(|pid| is_alive(*pid))
+    }
+
+    /// True if the holder has stopped it and means it to be down.
+    pub fn is_stopped(&self, node: &Node) -> bool {
+        let stopped = self
+            .described(node)
+            .is_some_and(|described| described.pid.is_none());
+        stopped && self.pid(node).is_none()
+    }
+
+    fn described(&self, node: &Node) -> Option<DescribedNode> {
+        let nodes = Description::read(&self.lab_dir).ok()?.nodes;
+        nodes.into_iter().find(|other| other.name == node.name())
+    }
+
+    pub fn check_alive(&self, node: &Node) -> Result<()> {
+        match self.pid(node) {
+            Some(_) => Ok(()),
+            None => Err(Error::usage(format!("{} is not running", node.name()))),
+        }
+    }
+
+    pub async fn start(&self, node: &Node) -> Result<()> {
+        // Also if somebody started it by hand, of which the holder knows nothing.
+        if let Some(pid) = self.pid(node) {
+            return Err(Error::usage(format!(
+                "{} is running already, as process {pid}",
+                node.name()
+            )));
+        }
+        let node = node.name().to_owned();
+        ask(&self.lab_dir, &Request::Start { node }).await.map(drop)
+    }
+
+    pub async fn stop(&self, node: &Node) -> Result<ExitStatus> {
+        let node = node.name().to_owned();
+        self.end(Request::Stop { node }).await
+    }
+
+    pub async fn kill9(&self, node: &Node) -> Result<ExitStatus> {
+        let node = node.name().to_owned();
+        self.end(Request::Kill9 { node }).await
+    }
+
+    async fn end(&self, request: Request) -> Result<ExitStatus> {
+        let status = ask(&self.lab_dir, &request).await?;
+        let status = status.ok_or_else(|| Error::Answer {
+            from: format!("the process that holds {}", self.lab_dir.display()),
+            why: "no exit status".to_owned(),
+        })?;
+        Ok(ExitStatus::from_raw(status))
+    }
+}
+
+/// The process id that lightningd wrote into the node's folder.
+pub(crate) fn pid_file(node: &Node) -> Option<u32> {
+    let file = node.dir().join(format!("lightningd-{NETWORK}.pid"));
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,101 @@
+//! What may go wrong on a node.
+
+use std::sync::Mutex;
+
+use super::trouble::Trouble;
+use crate::lock::lock;
+
+/// What a test allows to go wrong on a node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Allowed {
+    /// Text in a BROKEN line.
+    pub broken: Vec<String>,
+    /// Names of plugins that may die.
+    pub plugin_deaths: Vec<String>,
+    /// The daemon itself may die, or end with an error.
+    pub failure: bool,
+}
+
+impl Allowed {
+    /// Allows what `other` allows, too.
+    pub fn extend(&mut self, other: &Allowed) {
+        self.broken.extend_from_slice(&other.broken);
+        self.plugin_deaths.extend_from_slice(&other.plugin_deaths);
+        self.failure |= other.failure;
+    }
+}
+
+/// What does not count as trouble on a node: what the test allows, and what the lab
+/// itself caused.
+#[derive(Debug, Default)]
+pub(crate) struct Excused {
+    allowed: Allowed,
+    /// Log lines about plugins that were stopped on request, or refused.
+    requested: Mutex<Vec<String>>,
+    /// The lab's own taps and inline plugins, by name: the test itself ends them.
+    ours: Mutex<Vec<String>>,
+}
+
+impl Excused {
+    pub fn new(allowed: Allowed) -> Excused {
+        Excused {
+            allowed,
+            ..Excused::default()
+        }
+    }
+
+    pub fn allowed(&self) -> &Allowed {
+        &self.allowed
+    }
+
+    /// Excuses these log lines about a plugin that was stopped on request, or refused.
+    pub fn add_requested(&self, lines: impl Iterator<Item = String>) {
+        lock(&self.requested).extend(lines);
+    }
+
+    /// Excuses the end of one of the lab's own plugins.
+    pub fn add_ours(&self, name: &str) {
+        lock(&self.ours).push(name.to_owned());
+    }
+
+    pub fn excuses(&self, trouble: &Trouble) -> bool {
+        match trouble {
+            // lightningd logs a crash at this level.
+            Trouble::Broken(_) if self.allowed.failure => true,
+            Trouble::Broken(line) => self.allowed.broken.iter().any(|text| line.contains(text)),
+            Trouble::PluginDied { plugin, line } => {
+                let allowed = self.allowed.plugin_deaths.iter();
+                let ours = lock(&self.ours);
+                allowed
+                    .chain(ours.iter())
+                    .any(|name| name == plugin || name == "*")
+                    || lock(&self.requested).contains(line)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_allowed_is_excused() {
+        let excused = Excused::new(Allowed {
+            broken: vec!["Traceback".to_owned()],
+            plugin_deaths: vec!["x".to_owned()],
+            failure: false,
+        });
+        let died = |plugin: &str, why: &str| Trouble::PluginDied {
+            plugin: plugin.to_owned(),
+            line: format!("plugin-{plugin}: Killing plugin: {why}"),
+        };
+        assert!(excused.excuses(&Trouble::Broken("a Traceback".to_owned())));
+        assert!(!excused.excuses(&Trouble::Broken("else".to_owned())));
+        assert!(excused.excuses(&died("x", "why")));
+        assert!(!excused.excuses(&died("y", "Failed to parse")));
+        excused.add_requested(["plugin-y: Killing plugin: Failed to parse".to_owned()].into_iter());
+        assert!(excused.excuses(&died("y", "Failed to parse")));
+        assert!(!excused.excuses(&died("y", "exited")));
+    }
+}
