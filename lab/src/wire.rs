@@ -105,6 +105,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             if let Some(message) = self.messages.next()? {
                 return Ok(Some(message));
             }
+            self.messages.buffer.reserve(16 * 1024);
             if self.reader.read_buf(&mut self.messages.buffer).await? == 0 {
                 let rest = self.messages.rest();
                 return if rest.is_empty() {

@@ -10,11 +10,11 @@ pub mod python;
 pub mod sandbox;
 pub mod socket;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+pub use cln_lab::is_alive;
 use cln_lab::{Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries};
 use cln_topics::Release;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -255,34 +255,13 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(binaries::built(&name.to_uppercase(), name)?)
 }
 
-/// Writes an executable file, which takes the place of one that is there in one
-/// step; gives its path without links.
+/// Writes an executable file; gives its path without links.
 pub fn write_executable(path: &Path, text: &str) -> anyhow::Result<PathBuf> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    std::fs::write(&new, text)?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o700))?;
-    std::fs::rename(&new, path)?;
+    cln_lab::write_executable(path, text)?;
     Ok(path.canonicalize()?)
 }
 
 /// A shell script, as [`write_executable`] writes it.
 pub fn write_script(path: &Path, body: &str) -> anyhow::Result<PathBuf> {
     write_executable(path, &format!("#!/bin/sh\n{body}\n"))
-}
-
-/// True if there is a process of this id that has not ended.
-pub fn is_alive(pid: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // `pid (name) state …`: a zombie has ended.
-        Ok(stat) => stat
-            .rsplit_once(") ")
-            .is_some_and(|(_, rest)| !rest.starts_with('Z')),
-        Err(_) => {
-            let ps = std::process::Command::new("ps")
-                .args(["-p", &pid.to_string()])
-                .output();
-            !std::path::Path::new("/proc/self").exists() && ps.is_ok_and(|ps| ps.status.success())
-        }
-    }
 }

@@ -3,20 +3,16 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use cln_lab::scaled;
+use cln_lab::{Messages, PATIENCE, scaled};
 use serde_json::{Value, json};
-
-/// How long a node may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to a node's socket.
 #[derive(Debug)]
 pub struct Socket {
     stream: UnixStream,
-    seen: Vec<u8>,
+    messages: Messages,
 }
 
 /// Calls a method without parameters, on a connection of its own; what it gives.
@@ -41,7 +37,7 @@ impl Socket {
         stream.set_write_timeout(Some(scaled(PATIENCE)))?;
         Ok(Socket {
             stream,
-            seen: Vec::new(),
+            messages: Messages::default(),
         })
     }
 
@@ -53,27 +49,22 @@ impl Socket {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// The next message, which a blank line ends.
+    /// The next message.
     ///
     /// # Errors
     /// None comes in time, the node closes the connection, or it is not JSON.
     pub fn receive(&mut self) -> anyhow::Result<Value> {
         loop {
-            if let Some(end) = self.seen.windows(2).position(|pair| pair == b"\n\n") {
-                let message: Vec<u8> = self.seen.drain(..end + 2).collect();
-                return Ok(serde_json::from_slice(&message)?);
+            if let Some(message) = self.messages.next()? {
+                return Ok(message);
             }
             let mut buffer = [0; 4096];
             let len = self
                 .stream
                 .read(&mut buffer)
                 .context("waiting for an answer")?;
-            ensure!(
-                len > 0,
-                "closed after {:?}",
-                String::from_utf8_lossy(&self.seen)
-            );
-            self.seen.extend_from_slice(&buffer[..len]);
+            ensure!(len > 0, "closed after `{}`", self.messages.rest());
+            self.messages.push(&buffer[..len]);
         }
     }
 

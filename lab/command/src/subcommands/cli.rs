@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use cln_lab::Node;
+use cln_lab::{MessageReader, Node};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 use super::json_text::Json;
@@ -298,11 +298,12 @@ impl Request<'_> {
             self.params
         ));
         stream.write_all(text.as_bytes()).await?;
-        let mut buffer = Vec::new();
+        let mut messages = MessageReader::new(stream);
         loop {
-            let message = read(&mut stream, &mut buffer)
-                .await
-                .with_context(|| format!("{}: waiting for its answer", node.name()))?;
+            let message = messages.next::<Box<RawValue>>().await;
+            let message = message
+                .with_context(|| format!("{}: waiting for its answer", node.name()))?
+                .with_context(|| format!("{} closed the connection", node.name()))?;
             let received: Received<'_> = serde_json::from_str(message.get())?;
             if received.method == Some("message")
                 && let Some(params) = received.params
@@ -322,35 +323,6 @@ impl Request<'_> {
                 ),
             };
         }
-    }
-}
-
-/// Reads one JSON value; what comes after it stays in `buffer`.
-async fn read(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> anyhow::Result<Box<RawValue>> {
-    let mut chunk = vec![0; 64 * 1024];
-    // lightningd ends each message with an empty line, so looking at what came
-    // before its end was there would only cost time.
-    let mut may_be_whole = true;
-    loop {
-        if may_be_whole {
-            let mut values =
-                serde_json::Deserializer::from_slice(buffer).into_iter::<Box<RawValue>>();
-            match values.next() {
-                Some(Ok(value)) => {
-                    let end = values.byte_offset();
-                    buffer.drain(..end);
-                    return Ok(value);
-                }
-                Some(Err(error)) if !error.is_eof() => {
-                    return Err(error).context(String::from_utf8_lossy(buffer).into_owned());
-                }
-                _ => {}
-            }
-        }
-        let length = stream.read(&mut chunk).await?;
-        anyhow::ensure!(length > 0, "it closed the connection");
-        buffer.extend_from_slice(&chunk[..length]);
-        may_be_whole = matches!(buffer.last(), Some(b'\n' | b'}'));
     }
 }
 
