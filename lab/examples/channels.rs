@@ -1,5 +1,5 @@
-//! Three nodes in a line, a payment over the one in the middle, and what that one
-//! is told. Every step mines and waits by itself.
+//! Three nodes in a line, a payment through the one in the middle, and the notification
+//! that this one gets. Every step mines and waits on its own.
 //!
 //!     cargo run --example channels
 
@@ -11,7 +11,7 @@ async fn main() -> Result<()> {
     let (l1, l2, l3) = (lab.l1(), lab.l2(), lab.node("l3")?);
     let channels = lab.line_graph().await?;
 
-    let mut told = l2.tap().await?;
+    let mut tap = l2.tap().await?;
     let invoice = l3.invoice("1000sat", "pizza", "a pizza").await?;
     let paid = l1.pay(&invoice.bolt11).await?;
     println!(
@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
     );
 
     let settled = |payload: &serde_json::Value| payload["status"] == "settled";
-    let forward = told
+    let forward = tap
         .expect_where("forward_event", "that is settled", settled)
         .await?;
     assert_eq!(forward.payload["in_channel"], channels[0].short_channel_id);

@@ -1,5 +1,5 @@
-//! What a test need not assert: a lab ends with an error if a node's log has a
-//! BROKEN line, lightningd crashed or a plugin died, unless that was allowed.
+//! Gates: a lab ends with an error if a node's log has a BROKEN line, lightningd crashed
+//! or a plugin died, unless the test allows it.
 //!
 //!     cargo run --example gates
 
@@ -9,7 +9,7 @@ use cln_lab::{Error, Keep, Lab, Plugin, Result};
 async fn main() -> Result<()> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/plugins/events.sh");
     for allowed in [false, true] {
-        // Never: it is meant to fail, and would leave its folder otherwise.
+        // It fails on purpose; its folder would be kept otherwise.
         let mut builder = Lab::builder().nodes(1).keep(Keep::Never);
         if allowed {
             builder = builder.allow_plugin_death("events.sh");

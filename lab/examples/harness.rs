@@ -1,4 +1,5 @@
-//! A plugin without a node: milliseconds, and whatever lightningd never says.
+//! A plugin without a node: it takes milliseconds, and the test can send what lightningd
+//! never would.
 //!
 //!     cargo run --example harness
 
@@ -14,7 +15,7 @@ async fn main() -> Result<()> {
     plugin.init(json!({"events-file": "seen.txt"})).await?;
     let file = plugin.dir().join("seen.txt");
 
-    // As lightningd before v23.08 said it, and as it does now, in two pieces.
+    // As lightningd sent it before v23.08, and as it does now, in two pieces.
     plugin
         .notify_flat("disconnect", json!({"id": "02aa"}))
         .await?;

@@ -1,5 +1,4 @@
-//! Nodes that start without those of lightningd's own plugins that a test does not
-//! need.
+//! Lean nodes, without those of lightningd's own plugins that a test does not need.
 //!
 //!     cargo run --example lean
 

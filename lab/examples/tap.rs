@@ -1,4 +1,4 @@
-//! What lightningd tells its plugins, without any plugin: raw, and as types.
+//! The notifications that lightningd sends, without any plugin: raw, and as types.
 //!
 //!     cargo run --example tap
 

@@ -1,5 +1,5 @@
-//! A complete test of somebody else's plugin, in 15 lines: a shell script, started
-//! on a real node, that appends a line to a file for each event.
+//! A complete test, in 15 lines, of a plugin in another language: a shell script on a
+//! real node that appends a line to a file for each event.
 //!
 //!     cargo run --example test_a_plugin
 

@@ -1,4 +1,4 @@
-//! Where the executables are that a lab runs, and what to do when they are not.
+//! Finds the executables that a lab runs, and says what to do if one is missing.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -12,15 +12,18 @@ use crate::{Error, Implementation, Result, Version};
 /// bitcoind: `BITCOIND`, else on the PATH, else in [`nodes_dir`]`/bin`.
 ///
 /// # Errors
-/// [`Error::NotFound`] with what to do. A `BITCOIND` that cannot be run is an
-/// error, never a reason to look elsewhere.
+/// [`Error::NotFound`] with what to do; also for a `BITCOIND` that cannot be run,
+/// which is never a reason to look elsewhere.
 pub fn bitcoind() -> Result<PathBuf> {
     let private = nodes_dir().join("bin/bitcoind");
     find("BITCOIND", "bitcoind", None, Some(private), GET_BITCOIND)
 }
 
-/// bitcoin-cli, which lightningd's own `bcli` plugin runs: `BITCOIN_CLI`, else
-/// beside `bitcoind`, else on the PATH.
+/// bitcoin-cli, which lightningd's `bcli` plugin runs: `BITCOIN_CLI`, else beside
+/// `bitcoind`, else on the PATH.
+///
+/// # Errors
+/// [`Error::NotFound`] with what to do.
 pub fn bitcoin_cli(bitcoind: &Path) -> Result<PathBuf> {
     let beside = bitcoind.with_file_name("bitcoin-cli");
     if std::env::var_os("BITCOIN_CLI").is_none() && is_executable(&beside) {
@@ -36,12 +39,15 @@ pub fn bitcoin_cli(bitcoind: &Path) -> Result<PathBuf> {
 }
 
 /// lightningd: `LIGHTNINGD`, else on the PATH.
+///
+/// # Errors
+/// [`Error::NotFound`] with what to do.
 pub fn lightningd() -> Result<PathBuf> {
     find("LIGHTNINGD", "lightningd", None, None, GET_LIGHTNINGD)
 }
 
-/// lightning-cli, if it is there: beside `lightningd`, else on the PATH. The lab
-/// itself speaks to nodes without it.
+/// lightning-cli, if it is found: beside `lightningd`, else on the PATH. The lab itself
+/// does not need it.
 pub fn lightning_cli(lightningd: &Path) -> Option<PathBuf> {
     let beside = lightningd.with_file_name("lightning-cli");
     is_executable(&beside)
@@ -71,6 +77,9 @@ pub fn embedded() -> Result<PathBuf> {
 /// A program that this workspace builds (`lab`, `eventlog`, an example of the
 /// plugin): from the environment variable `variable`, else from the target
 /// folder that the running program comes from, else on the PATH.
+///
+/// # Errors
+/// [`Error::NotFound`] with what to do.
 pub fn built(variable: &str, name: &str) -> Result<PathBuf> {
     find(
         variable,
@@ -92,10 +101,10 @@ fn beside(name: &str) -> Option<PathBuf> {
         .find(|path| is_executable(path))
 }
 
-/// What `PROGRAM --version` prints first.
+/// The first line that `PROGRAM --version` prints.
 ///
 /// # Errors
-/// If it cannot be run, or fails; the error quotes what it said.
+/// If it cannot be run, or fails; the error quotes its standard error.
 pub async fn version_line(program: &Path) -> Result<String> {
     let output = tokio::process::Command::new(program)
         .arg("--version")
@@ -118,7 +127,7 @@ pub async fn version_line(program: &Path) -> Result<String> {
     }
 }
 
-/// The operating system by its own name.
+/// The operating system's own name for itself.
 pub fn system() -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let pretty = release
@@ -130,9 +139,8 @@ pub fn system() -> String {
     }
 }
 
-/// Which program a node's executable is, by what its `--version` says. It is asked
-/// once and the answer kept in [`nodes_dir`], since asking takes as long as half a
-/// node's start.
+/// Which program a node's executable is, according to its `--version`. The answer is
+/// cached in [`nodes_dir`], since running it takes as long as half a node's start.
 ///
 /// # Errors
 /// If it cannot be run, or is neither lightningd nor the embedded node.
@@ -156,10 +164,10 @@ pub async fn implementation(program: &Path) -> Result<Implementation> {
 }
 
 /// The version of the lightningd that [`lightningd`] finds; `None` if there is none,
-/// or what is named as one is the embedded node.
+/// or if `LIGHTNINGD` names the embedded node.
 ///
 /// # Errors
-/// If it is there and cannot be asked.
+/// If its `--version` fails.
 pub async fn lightningd_version() -> Result<Option<Version>> {
     match lightningd() {
         Ok(path) => Ok(implementation(&path).await?.lightningd().cloned()),
@@ -167,7 +175,7 @@ pub async fn lightningd_version() -> Result<Option<Version>> {
     }
 }
 
-/// Tells executables apart by path, size and age.
+/// A name for an executable that changes with its path, size and age.
 pub(crate) fn mark(program: &Path) -> Result<String> {
     let path = program.canonicalize().doing("find", program)?;
     let file = path.metadata().doing("look at", &path)?;
@@ -176,13 +184,13 @@ pub(crate) fn mark(program: &Path) -> Result<String> {
     Ok(format!("{:016x}", mark.finish()))
 }
 
-/// The private folder for what a lab brings or prepares by itself (a bitcoind
-/// from `contrib/get-bitcoind`, a prepared chain): `LAB_NODES_DIR`, else
+/// The private folder for what is downloaded or prepared for labs (a bitcoind from
+/// `contrib/get-bitcoind`, a prepared chain): `LAB_NODES_DIR`, else
 /// `nodes` in the target folder that the running program comes from, else
 /// `target/nodes` here if there is one, else `cln-lab` in the user's cache.
 pub fn nodes_dir() -> PathBuf {
     let dir = find_nodes_dir();
-    // Daemons run elsewhere, and are told of files in it.
+    // Daemons have other working directories, and get paths of files in it.
     std::path::absolute(&dir).unwrap_or(dir)
 }
 
@@ -207,7 +215,7 @@ fn find_nodes_dir() -> PathBuf {
         .join("cln-lab")
 }
 
-const GET_BITCOIND: &str = "run `make lab`, which brings one from Debian's packages where apt is there \
+const GET_BITCOIND: &str = "run `make lab`, which downloads it from Debian's packages where there is apt \
     (contrib/get-bitcoind); or install Bitcoin Core from bitcoincore.org or Homebrew \
     (`brew install bitcoin`); or name one in BITCOIND";
 
@@ -249,7 +257,7 @@ fn find(
         .ok_or_else(|| not_found(tried))
 }
 
-/// True for a file (or a link to one) that somebody may execute.
+/// True for a file, or a link to one, with any execute permission.
 pub(crate) fn is_executable(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)

@@ -1,4 +1,4 @@
-//! What can go wrong, said so that a person knows what to do next.
+//! Errors, with texts that say what to do next.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An executable that the lab needs is not there.
+    /// An executable that the lab needs was not found.
     #[error("{what} not found: tried {tried}\n  {remedy}")]
     NotFound {
         /// The executable, by its usual name.
@@ -26,8 +26,7 @@ pub enum Error {
     },
 
     /// The operating system refused something.
-    // Not a `#[source]`: the text has it already, and who prints the chain of causes
-    // would print it twice.
+    // Not a `#[source]`: the text has it already, and a chain of causes would repeat it.
     #[error("{doing}: {error}")]
     Io {
         /// What was being done, and to which file.
@@ -50,18 +49,19 @@ pub enum Error {
         tail: String,
     },
 
-    /// A plugin of a node ended, or was ended for what it said, unasked.
+    /// A plugin of a node ended, or was killed for what it sent, though nobody asked
+    /// for it.
     #[error("plugin {plugin} of {node} died: {line}")]
     PluginDied {
         /// The plugin, by its file name.
         plugin: String,
         /// The node it ran on.
         node: String,
-        /// The line of the node's log that tells.
+        /// The line of the node's log that reports it.
         line: String,
     },
 
-    /// A lab that was stopped, in which something went wrong on the way.
+    /// The lab was stopped, but something had gone wrong meanwhile.
     #[error("{}", gate_text(.0))]
     Gate(Vec<String>),
 
@@ -83,11 +83,11 @@ pub enum Error {
         node: String,
         /// The method that was called.
         method: String,
-        /// JSON-RPC or lightningd error code; `None` if the request never got an answer.
+        /// JSON-RPC or lightningd error code; `None` if the request got no answer.
         code: Option<i32>,
-        /// lightningd's own words.
+        /// lightningd's message.
         message: String,
-        /// What lightningd sent along, if anything.
+        /// The error's `data`, if it has any.
         data: Option<Box<serde_json::Value>>,
     },
 
@@ -100,10 +100,10 @@ pub enum Error {
         error: Box<bitcoincore_rpc::Error>,
     },
 
-    /// Something answered, but not with what its interface promises.
+    /// Something answered, but not as its interface promises.
     #[error("{from}: unexpected answer: {why}")]
     Answer {
-        /// Who answered, and to what.
+        /// What answered, and to which request.
         from: String,
         /// What is wrong with it.
         why: String,
@@ -120,14 +120,14 @@ fn gate_text(found: &[String]) -> String {
         text.push_str("\n  ");
         text.push_str(one);
     }
-    text.push_str("\n  (what a test means to happen it can allow: NodeSpec::allow_broken, allow_plugin_death, may_fail)");
+    text.push_str("\n  (a test can allow what it causes on purpose: NodeSpec::allow_broken, allow_plugin_death, may_fail)");
     text
 }
 
 impl Error {
-    /// The error code of a Lightning node's answer, as in lightningd's
-    /// `common/jsonrpc_errors.h` (for example -32602 for bad parameters);
-    /// `None` for any other error.
+    /// The error code in a Lightning node's answer, as in Core Lightning's
+    /// `common/jsonrpc_errors.h` (for example -32602 for bad parameters); `None` for
+    /// any other error.
     pub fn rpc_code(&self) -> Option<i32> {
         match self {
             Error::Rpc { code, .. } => *code,
@@ -135,7 +135,7 @@ impl Error {
         }
     }
 
-    /// The message of a Lightning node's answer, without our own words around it.
+    /// The message in a Lightning node's answer, without the lab's text around it.
     pub fn rpc_message(&self) -> Option<&str> {
         match self {
             Error::Rpc { message, .. } => Some(message),
@@ -171,5 +171,17 @@ impl<T, E: Into<std::io::Error>> IoContext<T> for std::result::Result<T, E> {
             doing: format!("{doing} {}", path.as_ref().display()),
             error: e.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_printed_once() {
+        let refused: std::io::Result<()> = Err(std::io::ErrorKind::PermissionDenied.into());
+        let error = anyhow::Error::from(refused.doing("create", "x").expect_err("refused"));
+        assert_eq!(format!("{error:#}"), "create x: permission denied");
     }
 }

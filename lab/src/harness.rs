@@ -1,4 +1,4 @@
-//! A plugin without a node: its protocol, spoken by the test.
+//! A plugin without a node: the test speaks lightningd's side of the protocol.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ use crate::process::daemon::command_line;
 use crate::wire::MessageReader;
 use crate::{Error, PATIENCE, Probe, Result, eventually};
 
-/// The version that a plugin is told of, unless the test says otherwise.
+/// The plugin's `LIGHTNINGD_VERSION`, unless the test sets another.
 const VERSION: &str = "v26.06.6";
 
-/// A running plugin with the test in lightningd's place: on its standard input
-/// and output, with no node and no bitcoind. A test takes milliseconds, and can
-/// say what lightningd never would.
+/// A running plugin with the test in place of lightningd, on its standard input and
+/// output, with no node and no bitcoind. A test takes milliseconds, and can send what
+/// lightningd never would.
 ///
 /// ```no_run
 /// # async fn test() -> cln_lab::Result<()> {
@@ -43,15 +43,15 @@ const VERSION: &str = "v26.06.6";
 /// # Ok(()) }
 /// ```
 ///
-/// Every error has the end of the plugin's standard error. Dropping it kills the
-/// plugin.
+/// Every error quotes the end of the plugin's standard error. Dropping the harness
+/// kills the plugin.
 #[derive(Debug)]
 pub struct PluginHarness {
     child: Child,
     pid: Option<u32>,
     command: String,
     stdin: Option<ChildStdin>,
-    heard: Arc<Mutex<Heard>>,
+    received: Arc<Mutex<Received>>,
     readers: [JoinHandle<()>; 2],
     folder: TempDir,
     next_id: u64,
@@ -59,27 +59,27 @@ pub struct PluginHarness {
     patience: Duration,
 }
 
-/// What the plugin has said.
+/// What the plugin has sent.
 #[derive(Debug, Default)]
-struct Heard {
+struct Received {
     answers: Vec<Value>,
     logs: VecDeque<PluginLog>,
     notifications: VecDeque<(String, Value)>,
     stderr: Vec<u8>,
-    /// Why nothing more will come on its standard output.
+    /// Why nothing more comes on its standard output.
     ended: Option<String>,
 }
 
 /// A line that a plugin asks lightningd to log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginLog {
-    /// `debug`, `info`, `warn` or `error`, as the plugin says it.
+    /// `debug`, `info`, `warn` or `error`, as the plugin spells it.
     pub level: String,
     /// The line.
     pub message: String,
 }
 
-/// How a plugin is to be started; [`HarnessBuilder::spawn`] does it.
+/// Describes how to start a plugin; [`HarnessBuilder::spawn`] starts it.
 #[derive(Debug)]
 pub struct HarnessBuilder {
     command: std::process::Command,
@@ -94,8 +94,7 @@ impl HarnessBuilder {
         self
     }
 
-    /// Sets an environment variable; `LIGHTNINGD_VERSION` is v26.06.6 unless set
-    /// here.
+    /// Sets an environment variable; `LIGHTNINGD_VERSION` is v26.06.6 by default.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> HarnessBuilder {
         self.command.env(name, value);
@@ -111,7 +110,7 @@ impl HarnessBuilder {
     }
 
     /// Starts the plugin in a folder of its own, as lightningd does: in the
-    /// network directory, with `LIGHTNINGD_PLUGIN` set. Nothing is said to it yet.
+    /// network directory, with `LIGHTNINGD_PLUGIN` set. Nothing is sent to it yet.
     ///
     /// # Errors
     /// If it cannot be run.
@@ -135,9 +134,9 @@ impl HarnessBuilder {
         else {
             unreachable!("all three are piped");
         };
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        let listener = tokio::spawn(listen(MessageReader::new(stdout), Arc::clone(&heard)));
-        let sink = Arc::clone(&heard);
+        let received = Arc::new(Mutex::new(Received::default()));
+        let listener = tokio::spawn(listen(MessageReader::new(stdout), Arc::clone(&received)));
+        let sink = Arc::clone(&received);
         let stderr = tokio::spawn(async move {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
@@ -149,7 +148,7 @@ impl HarnessBuilder {
             child,
             command,
             stdin: Some(stdin),
-            heard,
+            received,
             readers: [listener, stderr],
             folder: dir,
             next_id: 0,
@@ -160,35 +159,35 @@ impl HarnessBuilder {
 }
 
 /// Sorts what the plugin sends until it closes its standard output.
-async fn listen(mut messages: MessageReader<ChildStdout>, heard: Arc<Mutex<Heard>>) {
+async fn listen(mut messages: MessageReader<ChildStdout>, received: Arc<Mutex<Received>>) {
     loop {
         let next = messages.next::<Value>().await;
-        let mut heard = lock(&heard);
+        let mut received = lock(&received);
         let message = match next {
             Ok(Some(message)) => message,
             Ok(None) => {
-                heard.ended = Some("it closed its standard output".to_owned());
+                received.ended = Some("it closed its standard output".to_owned());
                 return;
             }
             Err(error) => {
-                heard.ended = Some(format!("it wrote to its standard output: {error}"));
+                received.ended = Some(format!("it wrote to its standard output: {error}"));
                 return;
             }
         };
         match message["method"].as_str() {
-            None => heard.answers.push(message),
+            None => received.answers.push(message),
             Some("log") => {
                 let text = |name: &str| message["params"][name].as_str().unwrap_or_default();
                 let log = PluginLog {
                     level: text("level").to_owned(),
                     message: text("message").to_owned(),
                 };
-                heard.logs.push_back(log);
+                received.logs.push_back(log);
             }
             Some(topic) => {
                 let topic = topic.to_owned();
                 let params = message["params"].clone();
-                heard.notifications.push_back((topic, params));
+                received.notifications.push_back((topic, params));
             }
         }
     }
@@ -204,7 +203,7 @@ impl PluginHarness {
         PluginHarness::builder(path).spawn().await
     }
 
-    /// The plugin at this path, to be started with arguments or an environment.
+    /// Describes how to start the plugin at this path, for example with arguments.
     pub fn builder(path: impl AsRef<Path>) -> HarnessBuilder {
         let path = path.as_ref();
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -221,7 +220,7 @@ impl PluginHarness {
     /// Asks for its manifest, `getmanifest`: options, methods, subscriptions, hooks.
     ///
     /// # Errors
-    /// If it answers with an error, with what is no JSON, or not at all.
+    /// If it answers with an error, with anything but JSON, or not at all.
     pub async fn manifest(&mut self) -> Result<Value> {
         let params = json!({"allow-deprecated-apis": true});
         let manifest = self.call("getmanifest", params).await?;
@@ -230,12 +229,12 @@ impl PluginHarness {
     }
 
     /// Sends `init` with the values of these options, an object, and with the
-    /// defaults of the others; asks for the manifest first, if that was not done.
-    /// Its answer is `{"disable": "why"}` from a plugin that does not want to run.
+    /// defaults of the others; asks for the manifest first, unless that was done. A
+    /// plugin that does not want to run answers `{"disable": "why"}`.
     ///
     /// # Errors
-    /// As [`PluginHarness::manifest`]; [`Error::Usage`] for an option that the
-    /// manifest has not.
+    /// As [`PluginHarness::manifest`]; [`Error::Usage`] for an option that is not in
+    /// the manifest.
     pub async fn init(&mut self, options: Value) -> Result<Value> {
         let manifest = match &self.manifest {
             Some(manifest) => manifest.clone(),
@@ -255,39 +254,39 @@ impl PluginHarness {
         self.call("init", params).await
     }
 
-    /// Sends a notification as lightningd from v23.08 on does, with what it tells
-    /// under the topic's name: `params` is `{topic: payload}`.
+    /// Sends a notification as lightningd does from v23.08 on, with the payload under
+    /// the topic's name: `params` is `{topic: payload}`.
     pub async fn notify(&mut self, topic: &str, payload: Value) -> Result<()> {
         let mut params = Map::new();
         params.insert(topic.to_owned(), payload);
         self.notify_flat(topic, Value::Object(params)).await
     }
 
-    /// Sends a notification with these very `params`: before v23.08, they are what
-    /// is told.
+    /// Sends a notification with exactly these `params`: before v23.08, they are the
+    /// payload.
     pub async fn notify_flat(&mut self, topic: &str, params: Value) -> Result<()> {
         self.send(&json!({"jsonrpc": "2.0", "method": topic, "params": params}))
             .await
     }
 
-    /// Calls a method of the plugin's and waits for the answer.
+    /// Calls a method of the plugin and waits for the answer.
     ///
     /// # Errors
-    /// [`Error::Rpc`] with the plugin's code and words; [`Error::Died`] if it ends
+    /// [`Error::Rpc`] with the plugin's code and message; [`Error::Died`] if it ends
     /// instead; [`Error::TimedOut`].
     pub async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
         self.next_id += 1;
-        // lightningd's ids are strings, too.
+        // As lightningd's ids, a string.
         let id = json!(format!("cln-lab:{method}#{}", self.next_id));
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         self.send(&request).await?;
-        let heard = Arc::clone(&self.heard);
+        let received = Arc::clone(&self.received);
         let what = format!("an answer to `{method}`");
         let mut answer = self
             .wait(&what, || {
-                let mut heard = lock(&heard);
-                let at = heard.answers.iter().position(|a| a["id"] == id)?;
-                Some(heard.answers.remove(at))
+                let mut received = lock(&received);
+                let at = received.answers.iter().position(|a| a["id"] == id)?;
+                Some(received.answers.remove(at))
             })
             .await?;
         match answer["error"].take() {
@@ -304,7 +303,7 @@ impl PluginHarness {
         }
     }
 
-    /// Calls a hook and waits for the answer, `{"result": "continue"}` say
+    /// Calls a hook and waits for the answer, for example `{"result": "continue"}`
     /// (CLN's documentation, "Hooks"). On the wire it is a call like any other.
     ///
     /// # Errors
@@ -313,35 +312,38 @@ impl PluginHarness {
         self.call(name, payload).await
     }
 
-    /// Waits for a line of the plugin's log that has `text` in it; lines before it
-    /// are passed over.
+    /// Waits for a line of the plugin's log that contains `text`; lines before it are
+    /// skipped.
     ///
     /// # Errors
     /// [`Error::TimedOut`] with the lines that came instead; [`Error::Died`].
     pub async fn expect_log(&mut self, text: &str) -> Result<PluginLog> {
-        let heard = Arc::clone(&self.heard);
+        let received = Arc::clone(&self.received);
         self.wait(&format!("a log line with `{text}`"), || {
-            let mut heard = lock(&heard);
-            let at = heard.logs.iter().position(|l| l.message.contains(text))?;
-            heard.logs.drain(..=at).next_back()
+            let mut received = lock(&received);
+            let at = received
+                .logs
+                .iter()
+                .position(|l| l.message.contains(text))?;
+            received.logs.drain(..=at).next_back()
         })
         .await
     }
 
     /// Waits for a notification that the plugin itself sends; its `params`. Those
-    /// before it are passed over.
+    /// before it are skipped.
     pub async fn expect_notification(&mut self, topic: &str) -> Result<Value> {
-        let heard = Arc::clone(&self.heard);
+        let received = Arc::clone(&self.received);
         self.wait(&format!("a `{topic}` notification from the plugin"), || {
-            let mut heard = lock(&heard);
-            let at = heard.notifications.iter().position(|n| n.0 == topic)?;
-            Some(heard.notifications.drain(..=at).next_back()?.1)
+            let mut received = lock(&received);
+            let at = received.notifications.iter().position(|n| n.0 == topic)?;
+            Some(received.notifications.drain(..=at).next_back()?.1)
         })
         .await
     }
 
-    /// Writes these very bytes to its standard input: half a message, two at once,
-    /// what is no JSON at all.
+    /// Writes exactly these bytes to its standard input: half a message, two at once,
+    /// or no JSON at all.
     pub async fn raw(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
         let Some(stdin) = &mut self.stdin else {
             return Err(Error::usage(format!(
@@ -360,8 +362,8 @@ impl PluginHarness {
         }
     }
 
-    /// Closes its standard input, as lightningd's end does, and waits for it to
-    /// end; how it ended. What is left of its process group is killed.
+    /// Closes its standard input, as lightningd does when it ends, and waits for the
+    /// plugin to end; its exit status. What is left of its process group is killed.
     ///
     /// # Errors
     /// [`Error::TimedOut`] if it does not end; it is killed then.
@@ -370,7 +372,7 @@ impl PluginHarness {
         self.wait_exit().await
     }
 
-    /// Waits for it to end by itself.
+    /// Waits for it to end on its own; its exit status.
     ///
     /// # Errors
     /// [`Error::TimedOut`] if it does not.
@@ -381,7 +383,7 @@ impl PluginHarness {
             let status = self.child.try_wait().doing("wait for", &self.command)?;
             Ok(match status {
                 Some(status) => Probe::Ready(status),
-                None => Probe::NotYet(format!("still running{}", self.said())),
+                None => Probe::NotYet(format!("still running{}", self.recent_output())),
             })
         })
         .await;
@@ -391,14 +393,14 @@ impl PluginHarness {
         ended
     }
 
-    /// Everything it wrote to its standard error so far.
+    /// What it wrote to its standard error so far.
     pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.heard).stderr).into_owned()
+        String::from_utf8_lossy(&lock(&self.received).stderr).into_owned()
     }
 
-    /// Its log lines that no `expect_log` has passed over yet.
+    /// Its log lines that no `expect_log` has taken or skipped.
     pub fn logs(&self) -> Vec<PluginLog> {
-        lock(&self.heard).logs.iter().cloned().collect()
+        lock(&self.received).logs.iter().cloned().collect()
     }
 
     /// Its process id; `None` once it has ended.
@@ -406,8 +408,8 @@ impl PluginHarness {
         self.child.id()
     }
 
-    /// The folder it runs in and is told of as `lightning-dir`: that of the
-    /// network, where a relative path of its own leads.
+    /// The folder it runs in, also its `lightning-dir`: the network directory, where
+    /// its relative paths lead.
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join(NETWORK)
     }
@@ -421,12 +423,12 @@ impl PluginHarness {
         let awaited = format!("{what} from {}", self.command);
         let patience = self.patience;
         let found = eventually(awaited, patience, async || {
-            // In this order: what was said before the end is found.
-            let ended = lock(&self.heard).ended.clone();
+            // In this order: what was sent before the end is found.
+            let ended = lock(&self.received).ended.clone();
             Ok(match (find(), ended) {
                 (Some(found), _) => Probe::Ready(Ok(found)),
                 (None, Some(why)) => Probe::Ready(Err(why)),
-                (None, None) => Probe::NotYet(format!("nothing{}", self.said())),
+                (None, None) => Probe::NotYet(format!("nothing{}", self.recent_output())),
             })
         })
         .await?;
@@ -436,10 +438,10 @@ impl PluginHarness {
         }
     }
 
-    /// The error for a plugin from which nothing more will come.
+    /// The error for a plugin from which nothing more comes.
     async fn ended(&mut self, why: &str) -> Error {
         const MOMENT: Duration = Duration::from_secs(1);
-        // It may be about to end, and its standard error says why.
+        // It may be about to end, and its standard error to say why.
         let status = tokio::time::timeout(MOMENT, self.child.wait()).await;
         for reader in &mut self.readers {
             let _ = tokio::time::timeout(MOMENT, reader).await;
@@ -449,19 +451,19 @@ impl PluginHarness {
                 name: "the plugin".to_owned(),
                 command: self.command.clone(),
                 status,
-                tail: format!("\n  {why}{}", self.said()),
+                tail: format!("\n  {why}{}", self.recent_output()),
             },
             _ => Error::Answer {
                 from: self.command.clone(),
-                why: format!("{why}{}", self.said()),
+                why: format!("{why}{}", self.recent_output()),
             },
         }
     }
 
-    /// The last it logged and wrote to its standard error, for errors.
-    fn said(&self) -> String {
+    /// The end of its log and of its standard error, for errors.
+    fn recent_output(&self) -> String {
         const SHOWN: usize = 10;
-        let heard = lock(&self.heard);
+        let received = lock(&self.received);
         let mut text = String::new();
         let mut show = |title: &str, lines: Vec<String>| {
             if !lines.is_empty() {
@@ -471,12 +473,12 @@ impl PluginHarness {
                 }
             }
         };
-        let logs = heard.logs.iter();
+        let logs = received.logs.iter();
         show(
             "log",
             logs.map(|l| format!("{} {}", l.level, l.message)).collect(),
         );
-        let stderr = String::from_utf8_lossy(&heard.stderr);
+        let stderr = String::from_utf8_lossy(&received.stderr);
         show(
             "standard error",
             stderr.lines().map(str::to_owned).collect(),
@@ -493,14 +495,14 @@ impl PluginHarness {
 
 impl Drop for PluginHarness {
     fn drop(&mut self) {
-        // While the leader is not reaped its group's number is nobody else's.
+        // Until the leader is reaped, no other group can have its number.
         if self.child.id().is_some() {
             self.kill_group();
         }
     }
 }
 
-/// What `init` has as options: what was set, else the manifest's defaults.
+/// The options of `init`: what was set, else the manifest's defaults.
 fn settings(manifest: &Value, set: &Value) -> Result<Value> {
     let declared = manifest["options"].as_array().cloned().unwrap_or_default();
     let names: Vec<&str> = declared.iter().filter_map(|o| o["name"].as_str()).collect();

@@ -1,8 +1,8 @@
 //! Core Lightning nodes on regtest, for people who write plugins.
 //!
-//! A [`Lab`] starts a bitcoind and any number of Lightning nodes, in a folder of
-//! its own, on ports that nobody else has, and leaves nothing behind. [`Events`]
-//! reads what a plugin recorded and waits for what is expected.
+//! A [`Lab`] starts a bitcoind and any number of Lightning nodes, in a new folder, on
+//! ports that no other lab has, and leaves nothing behind. [`Events`] reads what a
+//! plugin recorded and waits for what is expected.
 //!
 //! ```no_run
 //! use cln_lab::{Events, Lab, Plugin};
@@ -25,15 +25,16 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`Lab`], [`LabBuilder`] (`lab/`) | what runs, in what order it starts, and its end; its folder, its gates, the report if something went wrong |
-//! | [`Node`] (`node/`) | one Lightning node: its process, configuration, requests, plugins, peers, wallet, channels, invoices, payments |
+//! | [`Node`], [`NodeSpec`] (`node/`) | one Lightning node: its spec, process, configuration, requests, log, plugins, peers, wallet, channels, invoices, payments |
 //! | [`Bitcoind`] (`bitcoin/`) | the regtest bitcoind: its process, blocks and coins, and the chain it starts with |
-//! | [`Events`], [`Tap`] (`recording/`) | what a plugin recorded, raw and as types; what lightningd sent |
-//! | `process/` | child processes, their end when the lab itself cannot see to it, ports and files |
-//! | `remote/` | labs and nodes that another process holds: found by name, described, asked |
-//! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: its protocol, spoken by the test |
-//! | `wire.rs` | the messages that lightningd and plugins exchange |
+//! | [`Events`], [`Tap`], [`Follower`] (`recording/`) | what a plugin recorded and what lightningd sent, raw and as types; files that grow |
+//! | `process/` | child processes, also their end if the lab is killed; the list of processes, ports, files |
+//! | `remote/` | labs that another process holds: found by name, described, asked |
+//! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: the test in place of lightningd |
+//! | [`Messages`] (`wire.rs`) | the JSON-RPC messages that lightningd, its clients and its plugins exchange |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
-//! | [`binaries`] | where bitcoind, lightningd and our own programs are |
+//! | [`binaries`] | where bitcoind, lightningd and this workspace's programs are |
+//! | `lock.rs` | the one way to lock a mutex |
 //! | [`Version`], [`Implementation`] (`version.rs`) | which program a node is |
 //! | [`Error`] (`error.rs`) | what can go wrong |
 

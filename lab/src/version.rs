@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// A Core Lightning version such as `v26.06.6`: year, month, point release.
 ///
-/// What follows the numbers (`rc1`, `-modded`, a commit's name) is kept for
-/// display but takes no part in comparisons.
+/// What follows the numbers (`rc1`, `-modded`, a commit's name) is displayed but not
+/// compared.
 ///
 /// ```
 /// use cln_lab::Version;
@@ -31,7 +31,7 @@ impl Version {
         self.release() >= Release(year, month)
     }
 
-    /// The release it is of: its year and month.
+    /// Its release: year and month.
     pub fn release(&self) -> Release {
         Release(self.year, self.month)
     }
@@ -83,7 +83,7 @@ impl PartialOrd for Version {
     fn partial_cmp(&self, other: &Version) -> Option<std::cmp::Ordering> {
         let key = |v: &Version| (v.year, v.month, v.point);
         match key(self).cmp(&key(other)) {
-            // Equal only if the text is, too: v26.06rc1 and v26.06 have no order here.
+            // Equal only if their texts are: v26.06rc1 and v26.06 have no order here.
             std::cmp::Ordering::Equal if self.text != other.text => None,
             order => Some(order),
         }
@@ -96,7 +96,7 @@ impl PartialOrd for Version {
 pub enum Implementation {
     /// Core Lightning.
     Lightningd(Version),
-    /// The embedded node, `cln-embedded`, with what it prints as its version.
+    /// The embedded node, `cln-embedded`, with the version it prints.
     Embedded(String),
 }
 
@@ -119,7 +119,7 @@ impl fmt::Display for Implementation {
     }
 }
 
-/// Reads what `PROGRAM --version` prints first.
+/// Parses the first line that `PROGRAM --version` prints.
 impl std::str::FromStr for Implementation {
     type Err = String;
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// How long the lab waits for a plugin or a node to do what is expected, unless told
-/// otherwise; before [`timeout_factor`].
+/// How long the lab waits by default for something that a test expects, before
+/// [`timeout_factor`].
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one look at a condition saw.

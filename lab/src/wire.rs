@@ -24,8 +24,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 #[derive(Debug, Default)]
 pub struct Messages {
     buffer: Vec<u8>,
-    /// How many bytes were looked at, and what they leave open: so many brackets,
-    /// a string, an escape in a string.
+    /// How many bytes were looked at, and what they leave open: brackets, a string,
+    /// an escape in it.
     looked_at: usize,
     depth: usize,
     in_string: bool,
@@ -75,7 +75,7 @@ impl Messages {
 }
 
 fn invalid(text: &str, why: &dyn std::fmt::Display) -> Error {
-    let why = format!("this is not a JSON message: `{text}`: {why}");
+    let why = format!("this is not JSON: `{text}`: {why}");
     Error::new(ErrorKind::InvalidData, why)
 }
 

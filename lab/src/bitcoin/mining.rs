@@ -1,4 +1,4 @@
-//! Blocks and coins: what a test asks of bitcoind.
+//! Blocks and coins of bitcoind.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::bitcoin::Bitcoind;
 use crate::{Error, Probe, Result, eventually};
 
-/// How long a transaction may take to reach the mempool once it was broadcast.
+/// How long a transaction may take from its broadcast to the mempool.
 const MEMPOOL: Duration = Duration::from_secs(30);
 
 impl Bitcoind {
@@ -24,8 +24,8 @@ impl Bitcoind {
     /// It is in the mempool then, not in a block.
     ///
     /// # Errors
-    /// bitcoind's: -5 if the address is none of regtest's, -6 if the wallet has
-    /// not that much (it begins with one spendable coinbase of 50 BTC).
+    /// bitcoind's: -5 if it is not a regtest address, -6 if the wallet does not have
+    /// that much (it starts with one spendable coinbase of 50 BTC).
     pub async fn send_to(&self, address: &str, sat: u64) -> Result<String> {
         self.call("sendtoaddress", vec![json!(address), json!(btc(sat))])
             .await
@@ -63,8 +63,8 @@ impl Bitcoind {
     }
 
     /// Waits for a transaction to be broadcast and mines until a block has it;
-    /// the height of that block. A transaction that has been mined already, in
-    /// the last 100 blocks, needs no more.
+    /// the height of that block. Nothing is mined if one of the last 100 blocks has it
+    /// already.
     ///
     /// # Errors
     /// [`Error::TimedOut`] if it is in neither the mempool nor a block.
@@ -109,9 +109,9 @@ impl Bitcoind {
         self.call("getblockhash", vec![json!(height)]).await
     }
 
-    /// Replaces the last `depth` blocks by `depth + 1` others: nodes that follow
-    /// see the chain reorganized. The transactions of the replaced blocks go back
-    /// to the mempool and into the first new block. The new blocks' hashes.
+    /// Replaces the last `depth` blocks by `depth + 1` others, so that nodes see a
+    /// reorganization; the new blocks' hashes. The transactions of the replaced blocks
+    /// go back to the mempool and into the first new block.
     ///
     /// # Errors
     /// [`Error::Usage`] if the chain is not that long.
@@ -129,7 +129,7 @@ impl Bitcoind {
     }
 }
 
-/// Satoshi as bitcoind takes them: bitcoins, exactly, in a string.
+/// Satoshi as an exact decimal number of bitcoins, which bitcoind takes as a string.
 fn btc(sat: u64) -> String {
     format!("{}.{:08}", sat / 100_000_000, sat % 100_000_000)
 }

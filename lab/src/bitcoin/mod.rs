@@ -44,8 +44,8 @@ pub struct Bitcoind {
 }
 
 impl Bitcoind {
-    /// The handle of one that another process holds: `program`, process `pid`,
-    /// in `dir`, answering on `port`.
+    /// The handle of one that another process holds: `program`, process `pid`, with its
+    /// data in `dir` and its JSON-RPC interface on `port`.
     ///
     /// # Errors
     /// If its configuration, which has the password, cannot be read.
@@ -72,9 +72,9 @@ impl Bitcoind {
         })
     }
 
-    /// Starts `program` in `dir`, which may hold a prepared chain, and waits until
-    /// something answers at its port, if only that it is warming up: what takes a
-    /// while itself before it asks can start then. See [`Bitcoind::ready`].
+    /// Starts `program` in `dir`, which may hold a prepared chain, and waits until it
+    /// answers, if only that it is warming up: nodes can start then, since they ask for
+    /// blocks only later. See [`Bitcoind::ready`].
     ///
     /// # Errors
     /// If it cannot be run, ends early (the error has its output), or does not
@@ -177,12 +177,12 @@ impl Bitcoind {
         &self.dir
     }
 
-    /// The executable it runs.
+    /// Its executable.
     pub fn program(&self) -> &Path {
         &self.program
     }
 
-    /// User and password of its JSON-RPC interface, made for this run.
+    /// User and password of its JSON-RPC interface; the password is new in each run.
     pub fn credentials(&self) -> (&str, &str) {
         (USER, &self.password)
     }
@@ -209,12 +209,12 @@ impl Bitcoind {
         }
     }
 
-    /// Ends it with SIGKILL and waits until it is gone.
+    /// Kills it and waits until it is gone.
     pub(crate) async fn kill(&self) -> Result<()> {
         self.take_daemon()?.kill().await.map(drop)
     }
 
-    /// The process, to be ended.
+    /// Takes the process, to end it.
     fn take_daemon(&self) -> Result<Daemon> {
         if self.attached {
             return Err(Error::not_ours("bitcoind"));
@@ -226,10 +226,10 @@ impl Bitcoind {
     /// Stops it and waits until it is gone.
     pub(crate) async fn stop(&self) -> Result<ExitStatus> {
         let daemon = self.take_daemon()?;
-        // An error here means that it is ending or dead; `finish` sees which.
+        // After an error it is ending or dead; `finish` sees which.
         let asked = self.call::<Value>("stop", vec![]).await;
         if let Err(error) = &asked {
-            tracing::warn!(%error, "bitcoind did not take `stop`");
+            tracing::warn!(%error, "bitcoind refused `stop`");
         }
         daemon
             .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
@@ -248,8 +248,8 @@ fn client(port: u16, password: &str) -> Result<Arc<Client>> {
 }
 
 fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
-    // maxtipage: a prepared chain may be old, and bitcoind must not take itself
-    // to be syncing. fastprune: block files of 64 kB instead of 16 MB. keypool:
+    // maxtipage: a prepared chain may be old, and bitcoind must not think that it is
+    // syncing. fastprune: block files of 64 kB instead of 16 MB. keypool:
     // a thousand keys for each kind of address take 0.3 s to load. corepolicy: Bitcoin
     // Knots otherwise refuses what it takes for spam, such as a lock time of 21,
     // which its own wallet picks once in a thousand; Bitcoin Core ignores the line.
@@ -291,7 +291,7 @@ fn password() -> Result<String> {
     Ok(bytes.to_lower_hex_string())
 }
 
-/// The client blocks, so each call has a thread of the runtime's pool.
+/// The client blocks, so each call runs on a thread of the runtime's pool.
 async fn call<T>(client: &Arc<Client>, method: &str, params: Vec<Value>) -> Result<T>
 where
     T: DeserializeOwned + Send + 'static,
@@ -308,7 +308,7 @@ where
     }
 }
 
-/// `RPC_IN_WARMUP` (bitcoin's rpc/protocol.h): it runs, and will answer.
+/// `RPC_IN_WARMUP` (Bitcoin Core's rpc/protocol.h): it runs, and answers soon.
 fn is_warming_up(error: &Error) -> bool {
     use bitcoincore_rpc::jsonrpc;
     let Error::Bitcoind { error, .. } = error else {

@@ -1,9 +1,8 @@
 //! A prepared chain: mined once, copied into each lab.
 //!
-//! A wallet and 101 blocks cost bitcoind half a second each time, copying them
-//! a few milliseconds. The chain is kept in [`nodes_dir`](crate::binaries::nodes_dir)
-//! under a mark of the bitcoind that made it, since another version may not read
-//! its files.
+//! bitcoind takes half a second to make a wallet and 101 blocks; copying them takes a
+//! few milliseconds. The chain is kept in [`nodes_dir`](crate::binaries::nodes_dir),
+//! one for each bitcoind, since another version may not read its files.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,11 +19,11 @@ use crate::process::reaper::Reaper;
 /// Blocks in a prepared chain: one mature coinbase of 50 BTC to spend.
 pub const BLOCKS: u64 = 101;
 
-/// To be raised when the way a chain is made changes.
+/// Raise this when the way a chain is made changes.
 const FORMAT: u32 = 2;
 
-/// Copies the prepared chain for `program` into `dir`, making it first if this
-/// is the first time.
+/// Copies the prepared chain for `program` into `dir`, and makes it first if there is
+/// none yet.
 pub(crate) async fn prepare(program: &Path, dir: &Path) -> Result<()> {
     let prepared = path_for(program)?;
     if !prepared.is_dir() {
@@ -33,18 +32,17 @@ pub(crate) async fn prepare(program: &Path, dir: &Path) -> Result<()> {
     copy(&prepared.join("regtest"), &dir.join("regtest"))
 }
 
-/// One prepared chain for each executable.
+/// Where the chain of this executable is kept.
 fn path_for(program: &Path) -> Result<PathBuf> {
     let mark = binaries::mark(program)?;
     Ok(binaries::nodes_dir().join(format!("chain-{FORMAT}-{BLOCKS}-{mark}")))
 }
 
-/// Mines the chain in a temporary folder beside `prepared`, which it then
-/// becomes in one step.
+/// Mines the chain in a temporary folder and renames it to `prepared`, in one step.
 async fn make(program: &Path, prepared: &Path) -> Result<()> {
     let folder = prepared.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).doing("create folder", folder)?;
-    // Tests that start at the same time wait for the first of them.
+    // Tests that start at the same time wait for the first one.
     let lock_path = folder.join("chain.lock");
     let lock = File::create(&lock_path).doing("create", &lock_path)?;
     let _lock = tokio::task::spawn_blocking(move || Flock::lock(lock, FlockArg::LockExclusive))
@@ -70,8 +68,8 @@ async fn make(program: &Path, prepared: &Path) -> Result<()> {
     std::fs::rename(&path, prepared).doing("name the prepared chain", prepared)
 }
 
-/// Copies a folder and what is in it. What belongs to one run of bitcoind (its
-/// log, locks and cookie) stays behind.
+/// Copies a folder, without what belongs to one run of bitcoind: its log, locks and
+/// cookie.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).doing("create folder", to)?;
     for entry in std::fs::read_dir(from).doing("read folder", from)? {

@@ -1,5 +1,6 @@
 //! Describes a lab, and starts it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -206,21 +207,17 @@ async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) ->
 /// # Errors
 /// [`Error::Usage`] for a name that two nodes have or that cannot be a folder's.
 fn name_all(specs: &mut [NodeSpec]) -> Result<()> {
-    for n in 0..specs.len() {
-        let (before, spec) = (&specs[..n], &specs[n]);
-        let name = spec.name.clone().unwrap_or_else(|| format!("l{}", n + 1));
-        if name == "bitcoind" || !is_plain_name(&name) {
+    let mut taken = HashSet::new();
+    for (n, spec) in specs.iter_mut().enumerate() {
+        let name = spec.name.get_or_insert_with(|| format!("l{}", n + 1));
+        if name == "bitcoind" || !is_plain_name(name) {
             return Err(Error::usage(format!(
                 "node name `{name}`: use letters, digits, - and _, and not `bitcoind`"
             )));
         }
-        if before
-            .iter()
-            .any(|other| other.name.as_ref() == Some(&name))
-        {
+        if !taken.insert(name.clone()) {
             return Err(Error::usage(format!("two nodes are named `{name}`")));
         }
-        specs[n].name = Some(name);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A lab's folder: made for it, and gone with it unless it is to be looked at.
+//! A lab's folder: made for it, and removed with it unless it is kept.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,16 @@ use crate::{Error, Result};
 pub enum Keep {
     /// Always.
     Always,
-    /// If the lab was dropped without [`Lab::stop`](crate::Lab::stop), as happens on an error or a
-    /// panic, or if `stop` found something wrong.
+    /// If the lab was dropped without [`Lab::stop`](crate::Lab::stop), as happens on an
+    /// error or a panic, or if `stop` found something wrong.
     Failed,
     /// Never.
     Never,
 }
 
 impl Keep {
-    /// What `LAB_KEEP` says: `always`, `failed` or `never`; else `default`.
+    /// The value of `LAB_KEEP`: `always`, `failed` or `never`; `default` if it is not
+    /// set.
     pub(crate) fn from_env(default: Keep) -> Result<Keep> {
         match std::env::var("LAB_KEEP").as_deref() {
             Err(_) | Ok("") => Ok(default),
@@ -37,7 +38,7 @@ impl Keep {
     }
 }
 
-/// The lab's folder and the reaper that watches over it.
+/// The lab's folder and the reaper that removes it if the lab cannot.
 #[derive(Debug)]
 pub(crate) struct Folder {
     dir: Option<TempDir>,
@@ -75,7 +76,7 @@ impl Folder {
         Ok((folder, reaper))
     }
 
-    /// That of a lab that another process holds: it is not ours to remove.
+    /// The folder of a lab that another process holds, which also removes it.
     pub fn of_another(dir: &Path) -> Folder {
         Folder {
             dir: None,
@@ -90,7 +91,7 @@ impl Folder {
         &self.path
     }
 
-    /// From now on it stays, whatever happens.
+    /// Keeps it from now on, whatever happens.
     pub fn keep(&mut self) {
         self.keep = Keep::Always;
         if let Some(reaper) = &self.reaper {
@@ -98,7 +99,7 @@ impl Folder {
         }
     }
 
-    /// True if it stays, whatever happens.
+    /// True if it is kept, whatever happens.
     pub fn stays(&self) -> bool {
         self.keep == Keep::Always
     }

@@ -21,8 +21,8 @@ use crate::{Error, Probe, Result, eventually};
 
 /// A bitcoind and Lightning nodes on regtest.
 ///
-/// End it with [`Lab::stop`], which also says what went wrong on the way.
-/// Dropping it kills everything at once.
+/// End it with [`Lab::stop`], which also reports what went wrong meanwhile. Dropping
+/// it kills everything at once.
 // Fields are dropped in this order: nodes, bitcoind, their folder.
 #[derive(Debug)]
 pub struct Lab {
@@ -57,7 +57,7 @@ impl Lab {
     /// The node of this name.
     ///
     /// # Errors
-    /// [`Error::Usage`] if there is none; it names those that there are.
+    /// [`Error::Usage`] if there is none; it lists the names there are.
     pub fn node(&self, name: &str) -> Result<&Node> {
         self.nodes
             .iter()
@@ -97,18 +97,17 @@ impl Lab {
         &self.bitcoind
     }
 
-    /// Its folder: one folder a daemon, named as the daemon is.
+    /// Its folder, with one folder for each daemon, by the daemon's name.
     pub fn dir(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The handle of a lab that another process holds: nothing of it ends when
-    /// this is dropped.
+    /// The handle of a lab that another process holds: dropping it ends nothing.
     pub(crate) fn attached(nodes: Vec<Node>, bitcoind: Arc<Bitcoind>, dir: &Path) -> Lab {
         Lab::new(nodes, bitcoind, Folder::of_another(dir), false, false)
     }
 
-    /// From now on the folder stays, however the lab ends.
+    /// Keeps the folder, however the lab ends.
     pub fn keep_folder(&mut self) {
         self.folder.keep();
     }
@@ -130,8 +129,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Runs `work`, and ends it with an error as soon as a daemon dies
-    /// meanwhile: no wait for something that can no longer come.
+    /// Runs `work`, and ends it with an error as soon as a daemon dies, rather than wait
+    /// for something that can no longer come.
     pub async fn while_alive<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
         let death = eventually::<T>("a daemon's death", FOREVER, async || {
@@ -144,19 +143,19 @@ impl Lab {
         };
         match outcome {
             Ok(value) => Ok(value),
-            // Often the first sign of a death is an answer that did not come.
+            // A missing answer is often the first sign of a death.
             Err(error) => Err(self.check_alive().await.err().unwrap_or(error)),
         }
     }
 
-    /// Stops every daemon, all at once, and waits until no process of theirs is
-    /// left; then the folder goes.
+    /// Stops all daemons at once, waits until none of their processes is left, and
+    /// removes the folder.
     ///
     /// # Errors
     /// If a daemon had died, ended with an error, or could not be ended. Else
-    /// [`Error::Gate`] if something went wrong on the way that no test should meet
-    /// unawares: a BROKEN line in a node's log, a crash log, a plugin that died;
-    /// unless it was allowed by name (see [`crate::NodeSpec::allow_broken`]).
+    /// [`Error::Gate`] for anything that a test should not miss: a BROKEN line in a
+    /// node's log, a crash log, a plugin that died; unless it was allowed by name (see
+    /// [`crate::NodeSpec::allow_broken`]).
     pub async fn stop(mut self) -> Result<()> {
         if self.folder.reaper.is_none() {
             return Err(Error::not_ours("the lab"));
@@ -176,7 +175,7 @@ impl Lab {
         }));
         let nodes_ended = running.await;
         let bitcoind_ended = self.end_bitcoind().await;
-        // A daemon's death explains what else there may be.
+        // A daemon's death explains the rest.
         nodes_ended
             .into_iter()
             .chain([bitcoind_ended])
@@ -188,8 +187,8 @@ impl Lab {
         Ok(())
     }
 
-    /// bitcoind's own end takes up to 0.1 s, of which most is waiting. Nobody has
-    /// a use for what it would write then, unless the folder stays.
+    /// A regular stop of bitcoind takes up to 0.1 s, most of it waiting. What it writes
+    /// then is of use only if the folder stays.
     async fn end_bitcoind(&self) -> Result<()> {
         self.bitcoind.check_alive()?;
         if !self.folder.stays() {
@@ -198,10 +197,10 @@ impl Lab {
         ended("bitcoind", self.bitcoind.stop().await?)
     }
 
-    /// What there is to know about what happened so far: versions, command lines,
-    /// the last events recorded, the ends of all logs in the order of time. A lab
-    /// that is dropped before [`Lab::stop`], or in which `stop` finds something
-    /// wrong, prints it to standard error.
+    /// What is known of the lab so far: versions, command lines, the last recorded
+    /// events, the ends of all logs in the order of time. A lab that is dropped before
+    /// [`Lab::stop`], or in which `stop` finds something wrong, prints it to standard
+    /// error.
     pub fn report(&self) -> String {
         Report::new(self.dir())
             .daemons(&self.bitcoind, &self.nodes)

@@ -1,4 +1,4 @@
-//! What a lab tells when something went wrong: everything one would look for.
+//! The failure report: everything one would look for after something went wrong.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::node::Node;
 use crate::process::daemon::{command_line, quoted};
 use crate::process::files::last_lines;
 
-/// So many lines of the logs, and of each file of events.
+/// At most this many lines of the logs, and of each file of events.
 const LOG_LINES: usize = 40;
 const EVENTS: usize = 5;
 /// A line longer than this is cut.
@@ -24,7 +24,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// On the lab in this folder.
+    /// Of the lab in this folder.
     pub fn new(dir: &Path) -> Report {
         Report {
             dir: dir.to_owned(),
@@ -51,7 +51,7 @@ impl Report {
         self
     }
 
-    /// The wait that was in vain.
+    /// The wait that timed out.
     pub fn awaited(mut self, awaited: Option<String>) -> Report {
         self.awaited = awaited;
         self
@@ -113,8 +113,8 @@ fn children(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Files of events: those of taps, and those that plugins keep beside the node's
-/// own files.
+/// Files of events: those of taps, and those that plugins write to the node's network
+/// directory.
 fn recordings(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for folder in folders(dir) {
@@ -147,7 +147,7 @@ fn merged_logs(dir: &Path) -> Vec<String> {
                 lines.push((time.clone(), format!("{name}| {line}")));
             }
         }
-        // What it said before it had a log, or when it could not write there.
+        // What it printed before it had a log, or when it could not write to it.
         for line in last_lines(&folder.join("output"), EVENTS) {
             lines.push((String::new(), format!("{name}| {line}")));
         }
@@ -165,14 +165,15 @@ fn is_time(word: &str) -> bool {
     bytes.len() >= 19 && bytes[4] == b'-' && bytes[10] == b'T' && bytes[0].is_ascii_digit()
 }
 
-/// One command that does the same again: this program with its arguments, the
-/// test's name where the program runs several, and what the environment says to
-/// labs.
+/// A command that repeats the run: this program with its arguments, the test's name
+/// where the program runs several, and the environment variables that labs read.
 fn again() -> String {
     let mut words = Vec::new();
     for (name, value) in std::env::vars() {
         let ours = name.starts_with("LAB_") && name != "LAB_NODES_DIR";
-        if ours || ["LIGHTNINGD", "BITCOIND", "BITCOIN_CLI"].contains(&name.as_str()) {
+        if ours
+            || ["LIGHTNINGD", "CLN_EMBEDDED", "BITCOIND", "BITCOIN_CLI"].contains(&name.as_str())
+        {
             words.push(format!("{name}={}", quoted(&value)));
         }
     }
@@ -199,7 +200,7 @@ fn again() -> String {
     words.join(" ")
 }
 
-/// How cargo knows this program, if it is an integration test that cargo or
+/// cargo's arguments for this program, if it is an integration test that cargo or
 /// nextest runs: `-p PACKAGE --test NAME`.
 fn cargo_target(exe: &Path) -> Option<String> {
     let package = std::env::var("CARGO_PKG_NAME").ok()?;

@@ -1,4 +1,4 @@
-//! What concerns several nodes of a lab at once: blocks, coins, channels.
+//! Several nodes of a lab at once: blocks, coins, channels.
 
 use futures_util::future::try_join_all;
 
@@ -36,9 +36,9 @@ impl Lab {
         fund(self.bitcoind(), &wanted).await
     }
 
-    /// Opens channels, all in the same blocks, and waits until each can be used:
-    /// both ends have it as CHANNELD_NORMAL, and every end of any of them knows
-    /// both directions of all that are public, so that routes can be found.
+    /// Opens channels, all in the same blocks, and waits until each can be used: it is
+    /// CHANNELD_NORMAL on both sides, and all these nodes know both directions of all
+    /// public ones, so that routes can be found.
     ///
     /// # Errors
     /// As [`Node::open_channel`].
@@ -53,7 +53,7 @@ impl Lab {
     }
 
     /// Opens channels from each node to the next, `l1` → `l2` → `l3` …, of
-    /// [`crate::CHANNEL_SAT`] each; when it returns, the first can pay the last.
+    /// [`crate::CHANNEL_SAT`] each. When it returns, the first can pay the last.
     ///
     /// ```no_run
     /// # async fn f() -> cln_lab::Result<()> {

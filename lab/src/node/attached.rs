@@ -24,15 +24,15 @@ impl Attached {
         }
     }
 
-    /// The node's process id now; `None` if it is down. lightningd's own pid file
-    /// also knows of one that was started by hand.
+    /// The node's process id now; `None` if it is down. lightningd's pid file also has
+    /// that of one that was started by hand.
     pub fn pid(&self, node: &Node) -> Option<u32> {
         pid_file(node)
             .or_else(|| self.described(node)?.pid)
             .filter(|pid| is_alive(*pid))
     }
 
-    /// True if the holder has stopped it and means it to be down.
+    /// True if the holder has stopped it, so that it should be down.
     pub fn is_stopped(&self, node: &Node) -> bool {
         let stopped = self
             .described(node)
@@ -53,7 +53,7 @@ impl Attached {
     }
 
     pub async fn start(&self, node: &Node) -> Result<()> {
-        // Also if somebody started it by hand, of which the holder knows nothing.
+        // Also if it was started by hand, of which the holder does not know.
         if let Some(pid) = self.pid(node) {
             return Err(Error::usage(format!(
                 "{} is running already, as process {pid}",

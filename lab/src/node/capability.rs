@@ -26,8 +26,8 @@ impl std::fmt::Display for Capability {
 }
 
 impl Node {
-    /// True if it can do this. A test that needs more than every node has asks
-    /// here rather than which program the node is.
+    /// True if it can do this. A test that needs more than every node has checks this
+    /// rather than which program the node is.
     pub fn supports(&self, capability: Capability) -> bool {
         match (self.implementation(), capability) {
             (Implementation::Lightningd(_), _) => self
@@ -42,10 +42,10 @@ impl Node {
         }
     }
 
-    /// An error that says what is missing and what to do, unless it supports this.
+    /// Checks that it can do this.
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] that says what is missing and what to do.
     pub fn require(&self, capability: Capability) -> Result<()> {
         if self.supports(capability) {
             return Ok(());

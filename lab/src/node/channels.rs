@@ -1,4 +1,4 @@
-//! Channels: opened until they can be used everywhere, closed until they are gone.
+//! Opens channels and waits until they can be used everywhere; closes them.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use super::{Capability, Node, fund};
 use crate::bitcoin::Bitcoind;
 use crate::{Error, Probe, Result, eventually};
 
-/// The capacity of a channel if nothing else is said, in satoshi.
+/// The default capacity of a channel, in satoshi.
 pub const CHANNEL_SAT: u64 = 1_000_000;
 
-/// What an opener needs beside the capacity, for the fee and the emergency
-/// reserve that lightningd keeps for anchor channels, in satoshi.
-const BESIDE: u64 = 100_000;
+/// What an opener needs on top of the capacity, for the fee and the emergency reserve
+/// that lightningd keeps for anchor channels, in satoshi.
+const RESERVE: u64 = 100_000;
 
-/// After so many confirmations nodes announce a channel (BOLT 7).
+/// Nodes announce a channel after this many confirmations (BOLT 7).
 const ANNOUNCED: u64 = 6;
 
-/// How long both ends may take to find a channel usable once it is buried.
+/// How long both sides may take until a confirmed channel is CHANNELD_NORMAL.
 const NORMAL: Duration = Duration::from_secs(60);
 
-/// How long the news of a channel may travel. Without `--dev-fast-gossip` a
-/// channel is announced after a minute, and each node passes it on after another.
+/// How long gossip about a channel may take. Without `--dev-fast-gossip` a channel is
+/// announced after a minute, and each node forwards it after another.
 const GOSSIP: Duration = Duration::from_secs(240);
 
-/// A channel to be opened.
+/// Describes a channel to open.
 #[derive(Debug, Clone, Copy)]
 pub struct OpenChannel<'a> {
     from: &'a Node,
@@ -56,29 +56,29 @@ impl<'a> OpenChannel<'a> {
         self
     }
 
-    /// Gives the other side so much of it, in millisatoshi. A dual-funded open
-    /// knows no such gift.
+    /// Gives the other side this much of it, in millisatoshi. Not possible in a
+    /// dual-funded open.
     #[must_use]
     pub fn push_msat(mut self, msat: u64) -> OpenChannel<'a> {
         self.push_msat = msat;
         self
     }
 
-    /// Tells nobody else of it.
+    /// Makes it private: it is not announced.
     #[must_use]
     pub fn private(mut self) -> OpenChannel<'a> {
         self.public = false;
         self
     }
 
-    /// Who opens it, and to whom.
+    /// Its opener and the other side.
     pub(crate) fn ends(&self) -> [&'a Node; 2] {
         [self.from, self.to]
     }
 
     /// What its opener must have in one output.
     fn needs(&self) -> u64 {
-        self.sat + BESIDE
+        self.sat + RESERVE
     }
 }
 
@@ -96,17 +96,17 @@ pub struct Channel {
 }
 
 impl Node {
-    /// Opens a public channel of `sat` satoshi to another node and waits until it
-    /// can be used: both sides have it as CHANNELD_NORMAL and know both its
-    /// directions. Connects and funds the node where it must, and mines.
+    /// Opens a public channel of `sat` satoshi to another node and waits until it can be
+    /// used: it is CHANNELD_NORMAL on both sides, and both know both its directions.
+    /// Connects and funds the node if necessary, and mines.
     ///
-    /// That takes about two seconds; with a lightningd before v23.11, which looks
-    /// for blocks every 30 s and passes gossip on once a minute, minutes.
+    /// That takes about two seconds; with a lightningd before v23.11, which looks for
+    /// blocks every 30 s and forwards gossip once a minute, it takes minutes.
     ///
     /// For several at once, in the same blocks, see [`crate::Lab::open_channels`].
     ///
     /// # Errors
-    /// [`Error::Usage`] if a node knows no channels; lightningd's own, for example
+    /// [`Error::Usage`] if a node does not support channels; lightningd's, for example
     /// 300 to 305 (lightning-fundchannel(7)).
     pub async fn open_channel(&self, peer: &Node, sat: u64) -> Result<Channel> {
         let spec = OpenChannel::new(self, peer).sat(sat);
@@ -117,8 +117,8 @@ impl Node {
         })
     }
 
-    /// Closes the channel with another node by mutual agreement, mines the
-    /// closing transaction, and waits until both sides have seen it; its id.
+    /// Closes the channel with another node by mutual agreement, mines the closing
+    /// transaction, and waits until both sides have seen it; the transaction's id.
     ///
     /// # Errors
     /// [`Error::Usage`] if there is no channel between the two, or more than one.
@@ -130,7 +130,7 @@ impl Node {
             (Some(channel), true) => text(&channel, "channel_id"),
             (channel, _) => {
                 return Err(Error::usage(format!(
-                    "{} has {} open channels with {}: close works on one",
+                    "{} has {} open channels with {}: close needs exactly one",
                     self.name(),
                     open.len() + usize::from(channel.is_some()),
                     peer.name()
@@ -179,8 +179,8 @@ impl Node {
         }
     }
 
-    /// Waits until gossip has told it of both directions of these channels, so
-    /// that it can find routes through them.
+    /// Waits until it knows both directions of these channels from gossip, so that it
+    /// can find routes through them.
     pub async fn wait_for_gossip(&self, channels: &[Channel]) -> Result<()> {
         for channel in channels {
             let scid = &channel.short_channel_id;
@@ -202,7 +202,7 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until it has the channel as usable.
+    /// Waits until the channel is CHANNELD_NORMAL for this node.
     async fn wait_normal(&self, peer: &Node, funding_txid: &str, public: bool) -> Result<Channel> {
         let what = format!(
             "the channel of {} with {} to be CHANNELD_NORMAL",
@@ -224,8 +224,8 @@ impl Node {
                     channel["status"]
                 )));
             }
-            // A private channel is in nobody's gossip; what the peer wants for
-            // forwarding is told directly (and shown there from v23.11 on).
+            // A private channel is not in gossip; the peer sends its terms for
+            // forwarding directly (shown there from v23.11 on).
             let version = self.implementation().lightningd();
             let shown = version.is_some_and(|version| version.at_least(23, 11));
             if !public && shown && channel["updates"]["remote"].is_null() {
@@ -242,8 +242,8 @@ impl Node {
     }
 }
 
-/// Opens channels, all in the same blocks, and waits until both ends can use
-/// them and `audience` knows of the public ones.
+/// Opens channels, all in the same blocks, and waits until both sides can use them and
+/// `audience` knows the public ones.
 pub(crate) async fn open_channels(
     bitcoind: &Bitcoind,
     specs: &[OpenChannel<'_>],
@@ -258,7 +258,7 @@ pub(crate) async fn open_channels(
         }
     }
     let coins = coins_for(bitcoind, specs).await?;
-    // Whoever is a block behind refuses, or is refused.
+    // A node that is a block behind refuses, or is refused.
     let ends = specs.iter().flat_map(OpenChannel::ends);
     try_join_all(ends.map(Node::wait_block)).await?;
     let mut txids = Vec::with_capacity(specs.len());
@@ -287,7 +287,7 @@ pub(crate) async fn open_channels(
     Ok(channels)
 }
 
-/// `fundchannel`, with this very coin; the funding transaction's id.
+/// `fundchannel` with exactly this coin; the funding transaction's id.
 async fn fundchannel(spec: &OpenChannel<'_>, coin: &Coin) -> Result<String> {
     let mut params = json!({
         "id": spec.to.id(),
@@ -308,8 +308,8 @@ async fn fundchannel(spec: &OpenChannel<'_>, coin: &Coin) -> Result<String> {
     }
 }
 
-/// A coin for each channel: what its opener has already, else a new one. All
-/// that are new come in one transaction and one block.
+/// A coin for each channel: one that its opener has already, else a new one. All new
+/// ones come in one transaction and one block.
 async fn coins_for(bitcoind: &Bitcoind, specs: &[OpenChannel<'_>]) -> Result<Vec<Coin>> {
     let mut chosen = choose(specs).await?;
     let missing: Vec<(&Node, u64)> = specs
@@ -334,8 +334,8 @@ async fn coins_for(bitcoind: &Bitcoind, specs: &[OpenChannel<'_>]) -> Result<Vec
         .collect()
 }
 
-/// For each channel the smallest coin of its opener's that is enough and that no
-/// other of these channels takes.
+/// For each channel the smallest sufficient coin of its opener that no other of these
+/// channels takes.
 async fn choose(specs: &[OpenChannel<'_>]) -> Result<Vec<Option<Coin>>> {
     let mut chosen: Vec<Option<Coin>> = Vec::with_capacity(specs.len());
     for spec in specs {
@@ -349,7 +349,7 @@ async fn choose(specs: &[OpenChannel<'_>]) -> Result<Vec<Option<Coin>>> {
     Ok(chosen)
 }
 
-/// A member that is a string; empty if it is none.
+/// A member that is a string; empty if it is anything else.
 fn text(object: &Value, member: &str) -> String {
     object[member].as_str().unwrap_or_default().to_owned()
 }

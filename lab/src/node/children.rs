@@ -1,12 +1,15 @@
-//! The processes of a node: its own, its daemons', its plugins'.
+//! The processes of a node: its own, those of its daemons and of its plugins.
 
 use super::Node;
 use crate::process::listing::{Process, in_group};
 use crate::{Error, Result};
 
 impl Node {
-    /// All processes of the node's process group: lightningd, its own daemons, its
-    /// plugins. Empty if it is down.
+    /// All processes of the node's process group: lightningd, its daemons, its plugins.
+    /// Empty if it is down.
+    ///
+    /// # Errors
+    /// If ps(1) cannot be run.
     pub async fn processes(&self) -> Result<Vec<Process>> {
         match self.pid().await {
             Some(group) => in_group(group),
@@ -14,10 +17,10 @@ impl Node {
         }
     }
 
-    /// The process among them whose command line has `text` in it.
+    /// The one of them whose command line contains `text`.
     ///
     /// # Errors
-    /// If there is none, or more than one.
+    /// [`Error::Answer`] if there is none, or more than one.
     pub async fn process_with(&self, text: &str) -> Result<Process> {
         let mut found = self.processes().await?;
         found.retain(|process| process.command.contains(text));

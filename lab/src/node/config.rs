@@ -1,7 +1,7 @@
 //! The `config` file of a node.
 //!
-//! Everything is in the file rather than on the command line, so that a person
-//! can start the node by hand as in the workshop: `lightningd --lightning-dir=…`.
+//! All options are in the file rather than on the command line, so that a person can
+//! start the node by hand as in the workshop: `lightningd --lightning-dir=…`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::{Lean, NETWORK, Node};
 use crate::process::files::write_private;
 use crate::{Error, Implementation, Result};
 
-/// Options of the lab's own that may be given more than once: what a test adds
-/// stands beside them.
+/// Options that the lab sets and that may be given more than once: a test's values
+/// come in addition.
 const MULTIPLE: [&str; 2] = ["addr", "disable-plugin"];
 
 impl Node {
@@ -29,7 +29,7 @@ impl Node {
         set("addr", format!("127.0.0.1:{}", self.port()));
         set("log-file", self.log_path().display().to_string());
         set("log-level", "debug".to_owned());
-        // Without it bitcoin-cli would read the user's own ~/.bitcoin/bitcoin.conf.
+        // Without it bitcoin-cli would read the user's ~/.bitcoin/bitcoin.conf.
         set("bitcoin-datadir", self.bitcoind.dir().display().to_string());
         set("bitcoin-cli", bitcoin_cli.display().to_string());
         set("bitcoin-rpcconnect", "127.0.0.1".to_owned());
@@ -37,8 +37,8 @@ impl Node {
         let (user, password) = self.bitcoind.credentials();
         set("bitcoin-rpcuser", user.to_owned());
         set("bitcoin-rpcpassword", password.to_owned());
-        // A new node has nothing in old blocks; reading the last 30 costs it longer
-        // than everything else at its start.
+        // A new node has nothing in old blocks; reading the last 30 takes longer than
+        // everything else at its start.
         set("rescan", "1".to_owned());
         // These take fixed ports, which a second node would find in use.
         for plugin in ["cln-grpc", "clnrest", "wss-proxy"] {
@@ -53,18 +53,18 @@ impl Node {
                 lines.push(("developer".to_owned(), None));
                 lines.push(("dev-fast-gossip".to_owned(), None));
                 lines.push(("dev-bitcoind-poll".to_owned(), Some("1".to_owned())));
-                // Else it runs each of its daemons once more at its start, to ask
-                // for the version.
+                // Without it lightningd runs each of its daemons once more at its
+                // start, for their version.
                 lines.push(("dev-no-version-checks".to_owned(), None));
             } else {
-                // An empty chain gives no estimates, without which lightningd opens
-                // no channel; from v23.11 on it makes them up on regtest.
+                // An empty chain gives no fee estimates, without which lightningd opens
+                // no channel; from v23.11 on it has defaults on regtest.
                 lines.push(("force-feerates".to_owned(), Some("1000".to_owned())));
             }
             // `developer` turns this off; a plugin meets it on in production.
             lines.push(("allow-deprecated-apis".to_owned(), Some("true".to_owned())));
         }
-        // What is chosen for this node stands instead of what the lab would set.
+        // This node's own options replace the lab's.
         let chosen = |name: &str| self.spec.options.iter().any(|(option, _)| option == name);
         lines.retain(|(name, _)| MULTIPLE.contains(&name.as_str()) || !chosen(name));
         for plugin in &self.spec.plugins {
@@ -86,7 +86,7 @@ impl Node {
             };
             if line.contains(['\n', '\r']) {
                 return Err(Error::usage(format!(
-                    "option `{name}` of {}: a line break in its value",
+                    "option `{name}` of {}: its value has a line break",
                     self.name
                 )));
             }

@@ -6,17 +6,17 @@ use serde_json::json;
 use super::Node;
 use crate::Result;
 
-/// An invoice as lightningd makes it. (cln-rpc's own type wants `created_index`,
-/// which came with v23.08.)
+/// An invoice as lightningd makes it. (cln-rpc's type requires `created_index`, which
+/// exists from v23.08 on.)
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Invoice {
     /// The invoice itself (BOLT 11).
     pub bolt11: String,
-    /// What its preimage hashes to: 32 bytes, in hexadecimal.
+    /// The hash of its preimage: 32 bytes, in hexadecimal.
     pub payment_hash: String,
-    /// What keeps others from probing for it: 32 bytes, in hexadecimal.
+    /// Protects it from being probed: 32 bytes, in hexadecimal.
     pub payment_secret: String,
-    /// When it expires, in seconds since 1970.
+    /// When it expires, in seconds since 1970-01-01 UTC.
     pub expires_at: u64,
 }
 
@@ -27,7 +27,7 @@ impl Node {
     /// `"1000sat"`, `"0.001btc"`, or `"any"`.
     ///
     /// # Errors
-    /// 900 if there is an invoice of this label, -32602 if the amount makes no sense.
+    /// 900 if there is an invoice of this label, -32602 if the amount is invalid.
     pub async fn invoice(&self, amount: &str, label: &str, description: &str) -> Result<Invoice> {
         let params = json!({"amount_msat": amount, "label": label, "description": description});
         self.call("invoice", params).await

@@ -1,4 +1,4 @@
-//! Which of lightningd's own plugins a node does without.
+//! Which of lightningd's own plugins a lean node leaves out.
 
 use super::Capability;
 
@@ -8,14 +8,14 @@ pub(crate) struct Lean {
     keep: Vec<Capability>,
 }
 
-/// lightningd's own plugins, of all versions, and what cannot be done without
-/// each. What none of the lab's capabilities needs is left out in any case; `bcli`,
-/// through which lightningd sees the chain, never; nor `autoclean`, for at its start
-/// lightningd waits until the last of its plugins is ready, and for ever if there is
-/// none but `bcli`, which was ready before.
+/// lightningd's own plugins, of all versions, and the capabilities that need each. Those
+/// that none needs are always left out. Never left out are `bcli`, through which
+/// lightningd sees the chain, and `autoclean`: at its start lightningd waits until the
+/// last of its plugins is ready, and if there is none but `bcli`, which was ready
+/// before, it waits for ever.
 ///
-/// lightningd ends if one of them dies (they are "important"), but does not mind
-/// one that is disabled from the start, nor a name that its version has not.
+/// lightningd ends if one of them dies (they are "important"), but accepts one that is
+/// disabled from the start, and a name that its version does not know.
 const PLUGINS: &[(&str, &[Capability])] = {
     use Capability::{Channels, Payments, Wallet};
     &[
@@ -51,8 +51,7 @@ impl Lean {
         }
     }
 
-    /// True if a node can still do this. Who pays has channels, who has channels a
-    /// wallet.
+    /// True if a node can still do this. Payments imply channels, channels a wallet.
     pub fn keeps(&self, capability: Capability) -> bool {
         use Capability::{Channels, Payments, Wallet};
         let implied: &[Capability] = match capability {

@@ -1,4 +1,4 @@
-//! A node's process: started, ready, stopped, started again.
+//! Starts a node's process, waits until it is ready, and stops it.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ use crate::{Error, Implementation, Probe, Result, eventually};
 
 /// How long a node may take until it is ready.
 const START: Duration = Duration::from_secs(60);
-/// How long a node may take to end after `stop`: lightningd itself gives a plugin
-/// that takes `shutdown` 30 s.
+/// How long a node may take to end after `stop`: lightningd gives a plugin that
+/// subscribes to `shutdown` 30 s.
 pub(crate) const STOP: Duration = Duration::from_secs(40);
 /// How long the port of a stopped node may stay taken.
 const PORT: Duration = Duration::from_secs(60);
@@ -32,7 +32,7 @@ const PORT: Duration = Duration::from_secs(60);
 /// final zero; macOS has 103).
 const SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// What all nodes of a lab have around them.
+/// What all nodes of a lab share.
 pub(crate) struct Surroundings<'a> {
     /// The lab's folder, in which each node gets one of its name.
     pub lab_dir: &'a Path,
@@ -131,8 +131,8 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until it is this very node that answers, in step with the chain at
-    /// `height`, with its plugins up and its port open.
+    /// Waits until this node answers (and no other in its place), has reached block
+    /// `height`, its plugins are active and its port is open.
     pub(crate) async fn ready(&self, height: u64) -> Result<()> {
         eventually(format!("{} to be ready", self.name), START, async || {
             self.check_alive().await?;
@@ -146,13 +146,13 @@ impl Node {
         .await
     }
 
-    /// An error if a plugin that the node was to start with has ended: lightningd
-    /// goes on without it, and no longer lists it.
+    /// An error if a plugin that the node starts with has ended: lightningd continues
+    /// without it, and no longer lists it.
     async fn check_plugins(&self) -> Result<()> {
         if self.spec.plugins.is_empty() || !self.rpc_path().exists() {
             return Ok(());
         }
-        // A node that does not answer yet is none that has lost a plugin.
+        // A node that does not answer yet has not lost a plugin.
         let Ok(listed) = self.plugin_list().await else {
             return Ok(());
         };
@@ -163,7 +163,7 @@ impl Node {
                 continue;
             }
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            let mut why = "it ended before it was up; the node's log says of it:".to_owned();
+            let mut why = "it ended before it was up; from the node's log:".to_owned();
             for line in self.log().lines_with(&file)? {
                 why.push_str("\n    ");
                 why.push_str(&line);
@@ -176,13 +176,13 @@ impl Node {
         Ok(())
     }
 
-    /// One look at everything that makes a node ready; `None` if all of it holds.
+    /// Why it is not ready; `None` if it is.
     async fn not_ready_because(&self, height: u64) -> Result<Option<String>> {
         if !self.rpc_path().exists() {
             return Ok(Some("no RPC socket yet".to_owned()));
         }
         let info: Value = self.call("getinfo", json!({})).await?;
-        // Another node's answer would be a bug of the lab's: two nodes in one place.
+        // Another node's answer would be a bug of the lab: two nodes in one place.
         let dir = info["lightning-dir"].as_str().map(Path::new);
         if dir != Some(self.network_dir().as_path()) {
             return Ok(Some(format!("a node that runs in {dir:?} answers")));
@@ -211,8 +211,8 @@ impl Node {
         if let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).await {
             return Ok(Some(format!("port {}: {error}", self.port())));
         }
-        // Both answer a moment before lightningd is through with its start, and a
-        // `plugin start` in between can hang. Its log says when it is, once a start.
+        // Both answer a moment before lightningd has finished its start, and a `plugin
+        // start` in between can hang. The log has this line once for each start.
         let started = self
             .log()
             .lines_with("Server started with public key")?
@@ -243,7 +243,7 @@ impl Node {
         }
     }
 
-    /// True if it was stopped or killed through its handle, and is meant to be down.
+    /// True if it was stopped or killed through its handle, and so should be down.
     pub async fn is_stopped(&self) -> bool {
         match &self.holder {
             Holder::Us(_) => self.daemon.lock().await.is_none(),
@@ -261,8 +261,8 @@ impl Node {
         daemon.status().is_none().then(|| daemon.pid())
     }
 
-    /// Starts it again after [`Node::stop`] and waits until it is ready. Plugins
-    /// that were started by hand are not: they ended with the process.
+    /// Starts it again after [`Node::stop`] and waits until it is ready. Plugins from
+    /// [`Node::plugin_start`] ended with the process and are not started again.
     pub async fn start(&self) -> Result<()> {
         if let Holder::Other(attached) = &self.holder {
             return attached.start(self).await;
@@ -270,8 +270,7 @@ impl Node {
         if self.pid().await.is_some() {
             return Err(Error::usage(format!("{} is running already", self.name)));
         }
-        // A stopped node's port can stay taken for a while by a process of its
-        // own that is still ending.
+        // A process of the stopped node that is still ending can hold its port.
         eventually(
             format!("port {} of {} to be free", self.port(), self.name),
             PORT,
@@ -289,8 +288,8 @@ impl Node {
         self.ready(0).await
     }
 
-    /// Stops it with the `stop` method, so that plugins see `shutdown`, and waits
-    /// until nothing of it is left.
+    /// Stops it with the `stop` method, so that plugins receive `shutdown`, and waits
+    /// until none of its processes is left; its exit status.
     ///
     /// # Errors
     /// If it is not running, or cannot be ended.
@@ -303,7 +302,7 @@ impl Node {
         };
         let asked = self.call::<Value>("stop", json!({})).await;
         if let Err(error) = &asked {
-            tracing::warn!(%error, "{} did not take `stop`", self.name);
+            tracing::warn!(%error, "{} refused `stop`", self.name);
         }
         daemon
             .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
@@ -316,7 +315,7 @@ impl Node {
         self.start().await
     }
 
-    /// Ends it and everything it started with SIGKILL, as a power cut would.
+    /// Kills it and everything it started with SIGKILL, as a power cut would.
     pub async fn kill9(&self) -> Result<ExitStatus> {
         if let Holder::Other(attached) = &self.holder {
             return attached.kill9(self).await;

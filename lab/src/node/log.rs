@@ -6,7 +6,8 @@ use super::Node;
 use crate::error::IoContext;
 use crate::{Follower, PATIENCE, Probe, Result, eventually};
 
-/// A node's log file, read from its start: a line is found however early it came.
+/// A node's log file, read from its start, so that a line is found however early it
+/// was written.
 #[derive(Debug, Clone)]
 pub struct Log {
     path: PathBuf,
@@ -15,7 +16,7 @@ pub struct Log {
 }
 
 impl Node {
-    /// Its log, from the first line that was ever written.
+    /// Its log, from the first line.
     pub fn log(&self) -> Log {
         Log {
             path: self.log_path(),
@@ -36,19 +37,25 @@ impl Log {
         Ok(Log { path, from })
     }
 
-    /// Every line that has `text` in it.
+    /// All lines that contain `text`.
+    ///
+    /// # Errors
+    /// If the file cannot be read; one that does not exist is empty.
     pub fn lines_with(&self, text: &str) -> Result<Vec<String>> {
         let mut lines = self.follow().lines().doing("read", &self.path)?;
         lines.retain(|line| line.contains(text));
         Ok(lines)
     }
 
-    /// True if a line has `text` in it.
+    /// True if a line contains `text`.
     pub fn contains(&self, text: &str) -> Result<bool> {
         Ok(!self.lines_with(text)?.is_empty())
     }
 
-    /// Waits for a line that has `text` in it; the first one.
+    /// Waits for the first line that contains `text`.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`](crate::Error::TimedOut) after [`PATIENCE`].
     pub async fn wait_for(&self, text: &str) -> Result<String> {
         let what = format!("`{text}` in {}", self.path.display());
         let mut log = self.follow();

@@ -1,4 +1,4 @@
-//! One Lightning node: what it is, and requests to it.
+//! One Lightning node, and requests to it.
 
 mod attached;
 mod capability;
@@ -70,14 +70,14 @@ pub struct Node {
     spec: NodeSpec,
     /// Always `None` for a node that another process holds.
     daemon: Arc<Mutex<Option<Daemon>>>,
-    /// Where its blocks come from: what needs blocks mined mines them there.
+    /// Where its blocks come from, and are mined.
     bitcoind: Arc<Bitcoind>,
     holder: Holder,
     /// What may go wrong on it.
     excused: Arc<Excused>,
 }
 
-/// Who holds a node's process, and sees to its end.
+/// Which process holds a node's process, and ends it.
 #[derive(Debug)]
 enum Holder {
     Us(Arc<Reaper>),
@@ -111,7 +111,7 @@ impl Node {
         &self.dir
     }
 
-    /// Its network directory, where plugins run and files are looked for.
+    /// Its network directory, where plugins run.
     pub fn network_dir(&self) -> PathBuf {
         self.dir.join(NETWORK)
     }
@@ -131,7 +131,7 @@ impl Node {
         self.port.number()
     }
 
-    /// A connection of its own to the node, typed by `cln-rpc`.
+    /// A new connection to the node, typed by `cln-rpc`.
     pub async fn rpc(&self) -> Result<cln_rpc::ClnRpc> {
         let path = self.rpc_path();
         cln_rpc::ClnRpc::new(&path)
@@ -148,7 +148,7 @@ impl Node {
     /// Calls any method; `params` is an object or an array.
     ///
     /// # Errors
-    /// [`Error::Rpc`] with lightningd's code and words.
+    /// [`Error::Rpc`] with lightningd's code and message.
     ///
     /// ```no_run
     /// # async fn f(l1: &cln_lab::Node) -> cln_lab::Result<()> {
@@ -160,7 +160,7 @@ impl Node {
     where
         R: DeserializeOwned + std::fmt::Debug,
     {
-        // cln-rpc wants `Debug` of the parameters, a `Value` has it.
+        // cln-rpc requires `Debug` of the parameters; a `Value` has it.
         let params = serde_json::to_value(params).map_err(|e| Error::Answer {
             from: format!("the parameters of {method}"),
             why: e.to_string(),
@@ -171,8 +171,11 @@ impl Node {
             .map_err(|e| self.refused(method, e))
     }
 
-    /// Calls a method by its `cln-rpc` request, and answers with the response
-    /// that belongs to it.
+    /// Calls a method by its `cln-rpc` request; the response of the type that belongs to
+    /// it.
+    ///
+    /// # Errors
+    /// As [`Node::call`].
     pub async fn call_typed<R>(&self, request: &R) -> Result<R::Response>
     where
         R: TypedRequest + Serialize + std::fmt::Debug,

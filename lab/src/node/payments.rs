@@ -1,4 +1,4 @@
-//! Payments: by invoice, and without one.
+//! Payments, with an invoice and without.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// A payment that arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
-    /// What the payee showed for it: 32 bytes, in hexadecimal.
+    /// The proof of payment: 32 bytes, in hexadecimal.
     pub preimage: String,
     /// What the payee received, in millisatoshi.
     pub amount_msat: u64,
@@ -25,11 +25,10 @@ struct Answer {
 }
 
 impl Node {
-    /// Pays an invoice: `pay`, which lightningd hands to `xpay` from v24.11 on.
+    /// Pays an invoice: `pay`, which lightningd forwards to `xpay` from v24.11 on.
     ///
-    /// First it waits until the node has seen the last block: `xpay` leaves no
-    /// slack in its time locks, so that a payer who is a block behind the payee
-    /// would be refused.
+    /// First it waits until the node has seen the last block: `xpay` adds no slack to
+    /// its time locks, so a payer that is a block behind the payee would be refused.
     ///
     /// # Errors
     /// lightningd's: 205 if there is no route, 203 if the payee refused, …
@@ -40,8 +39,8 @@ impl Node {
         self.payment("pay", json!({"bolt11": bolt11})).await
     }
 
-    /// Pays `amount_msat` millisatoshi to a node that made no invoice: `xkeysend`
-    /// from v26.06 on, `keysend` before.
+    /// Pays `amount_msat` millisatoshi to a node without an invoice: `xkeysend` from
+    /// v26.06 on, `keysend` before.
     ///
     /// # Errors
     /// As [`Node::pay`].

@@ -20,7 +20,7 @@ impl Node {
         Ok(answer)
     }
 
-    /// Waits until this node has the other one as a connected peer.
+    /// Waits until this node lists the other one as a connected peer.
     ///
     /// # Errors
     /// [`Error::TimedOut`](crate::Error::TimedOut).
@@ -40,7 +40,7 @@ impl Node {
         .await
     }
 
-    /// Ends the connection to another node, whoever made it: `disconnect id`.
+    /// Ends the connection to another node, whichever side made it: `disconnect id`.
     ///
     /// # Errors
     /// -32602 if there is no such peer.

@@ -1,4 +1,4 @@
-//! Plugins of a node: started with it or by hand, listed, stopped.
+//! Plugins of a node: started, listed, stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Node;
 use crate::Result;
 
-/// A plugin to start: an executable, in any language, and its options.
+/// Describes a plugin to start: an executable, in any language, and its options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plugin {
     path: PathBuf,
@@ -16,8 +16,8 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// The plugin at this path. lightningd looks for a relative path in places of
-    /// its own, so it is made absolute here.
+    /// The plugin at this path. A relative path is made absolute here, since lightningd
+    /// would look for it in its own folders.
     pub fn path(path: impl AsRef<Path>) -> Plugin {
         let path = path.as_ref();
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -27,7 +27,7 @@ impl Plugin {
         }
     }
 
-    /// Sets an option of the plugin's own, named as on lightningd's command line
+    /// Sets an option that the plugin declares, named as on lightningd's command line
     /// without the dashes.
     #[must_use]
     pub fn option(mut self, name: impl Into<String>, value: impl ToString) -> Plugin {
@@ -51,7 +51,7 @@ impl Plugin {
 pub struct PluginStatus {
     /// The full path of its executable, links resolved.
     pub name: String,
-    /// False while it has not answered `init` yet.
+    /// False until it has answered `init`.
     pub active: bool,
     /// Whether it may be started and stopped while the node runs.
     pub dynamic: bool,
@@ -68,7 +68,7 @@ impl Node {
         let watch = self.watch();
         let answer: Result<Listing> = self.call("plugin", plugin_start_params(plugin)).await;
         if answer.is_err() {
-            // The caller knows; the log has it as a death.
+            // The caller gets the error; in the log it looks like a death.
             let name = plugin.executable().file_name().unwrap_or_default();
             self.excuse_end(&name.to_string_lossy(), watch);
         }
@@ -80,7 +80,8 @@ impl Node {
         let watch = self.watch();
         let params = json!({"subcommand": "stop", "plugin": name});
         let answer = self.call::<Value>("plugin", params).await;
-        // One that takes `shutdown` ends by itself, which looks like a death.
+        // A plugin that subscribes to `shutdown` ends on its own, which looks like a
+        // death.
         let name = Path::new(name).file_name().unwrap_or_default();
         self.excuse_end(&name.to_string_lossy(), watch);
         answer.map(drop)
@@ -102,8 +103,8 @@ impl Node {
     }
 }
 
-/// Options go beside `plugin` by name; cln-rpc's `PluginRequest.options` is
-/// refused by lightningd ("unknown parameter options").
+/// Options go beside `plugin` by name; lightningd refuses cln-rpc's
+/// `PluginRequest.options` ("unknown parameter options").
 pub(crate) fn plugin_start_params(plugin: &Plugin) -> Value {
     let mut params = Map::new();
     params.insert("subcommand".to_owned(), json!("start"));

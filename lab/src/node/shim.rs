@@ -2,13 +2,13 @@
 //!
 //! lightningd starts plugins as child processes. The shim is the smallest such
 //! child: a shell script that relays its standard input and output over two named
-//! pipes to the process of the test, where the plugin really is. No executable is
-//! needed, and a debugger that stops the test stops the plugin.
+//! pipes to the process of the test, where the plugin's handlers run. No executable
+//! is needed, and a debugger that stops the test stops the plugin.
 //!
-//! Ends: when the test drops its side, the script's `cat` sees the end of input
-//! and ends, as a plugin that exits. When lightningd ends the script, the other
-//! `cat` sees the end of lightningd's pipe, and the test the end of its own.
-//! Neither waits for the other, so no `cat` is ever left.
+//! When the test drops its side, the script's `cat` sees the end of its input and
+//! ends, as a plugin that exits. When lightningd ends the script, the other `cat` sees
+//! the end of lightningd's pipe, and the test the end of its own. Neither waits for
+//! the other, so no `cat` is left.
 
 use std::path::{Path, PathBuf};
 
@@ -33,15 +33,14 @@ pub(crate) struct Shim {
     pub plugin: Plugin,
     pub reader: ShimReader,
     pub writer: ShimWriter,
-    /// Stand at the script's ends until it is there: a pipe that nobody reads
-    /// cannot be opened, one that nobody writes is at its end. To be dropped once
-    /// the script runs.
+    /// Hold the script's ends of the pipes until it runs: a pipe without a reader
+    /// cannot be opened, one without a writer is at its end. Drop them then.
     pub placeholders: (pipe::Receiver, pipe::Sender),
     pub dir: PathBuf,
 }
 
 impl Shim {
-    /// Makes a plugin of this file name, in a folder of its own under `dir`.
+    /// Makes a plugin of this file name, in a new folder under `dir`.
     fn create(dir: &Path, name: &str) -> Result<Shim> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
@@ -54,7 +53,7 @@ impl Shim {
             .prefix("")
             .tempdir_in(dir)
             .doing("create a folder in", dir)?
-            // It goes with the lab's folder.
+            // It is removed with the lab's folder.
             .keep();
         let (input, output) = (dir.join("in"), dir.join("out"));
         for pipe in [&input, &output] {
@@ -78,15 +77,15 @@ impl Shim {
     }
 }
 
-/// `cat` reads what the test writes and is the process that lightningd knows; a
-/// second one writes what lightningd sends. Each holds one pipe only, or it would
-/// keep the other from ever ending. A shell gives a process in the background an
-/// empty input, hence descriptor 5.
+/// One `cat` reads what the test writes and is the process that lightningd knows; a
+/// second one writes what lightningd sends. Each holds one pipe only, or it would keep
+/// the other from ending. A shell gives a background process an empty input, hence
+/// descriptor 5.
 fn script_text(input: &Path, output: &Path) -> String {
     let (input, output) = (input.display().to_string(), output.display().to_string());
     format!(
         "#!/bin/sh\n\
-         # Relays lightningd's messages to a process of the lab's, and its answers back.\n\
+         # Relays lightningd's messages to a process of the lab, and its answers back.\n\
          exec 3<{} 4>{} 5<&0\n\
          cat <&5 >&4 3<&- 5<&- &\n\
          exec cat <&3 3<&- 4>&- 5<&-\n",
@@ -95,7 +94,7 @@ fn script_text(input: &Path, output: &Path) -> String {
     )
 }
 
-/// A plugin to be served by this process: see [`Node::inline_plugin`].
+/// Describes a plugin that runs in this process: see [`Node::inline_plugin`].
 #[derive(Debug)]
 #[must_use = "nothing happens until `start`"]
 pub struct InlinePlugin<'a> {
@@ -105,10 +104,10 @@ pub struct InlinePlugin<'a> {
 }
 
 impl Node {
-    /// A plugin whose handlers run in this very process, where breakpoints,
-    /// shared state and `dbg!` work, attached to a real node.
+    /// A plugin whose handlers run in this process, where breakpoints, shared state and
+    /// `dbg!` work, attached to a real node.
     ///
-    /// `name` is what the node's log calls it. See [`InlinePlugin::start`].
+    /// `name` is its name in the node's log. See [`InlinePlugin::start`].
     pub fn inline_plugin(&self, name: impl Into<String>) -> InlinePlugin<'_> {
         InlinePlugin {
             node: self,
@@ -125,14 +124,14 @@ impl InlinePlugin<'_> {
         self
     }
 
-    /// Starts it: `plugin start`, while `serve` answers `getmanifest` and `init`
-    /// on the two streams. What `serve` answers with is returned; whatever it
-    /// spawned goes on serving until lightningd ends the plugin (the reader is at
-    /// its end then) or the writer is dropped.
+    /// Starts it: `plugin start`, while `serve` answers `getmanifest` and `init` on the
+    /// two streams. Returns the result of `serve`; what `serve` spawned continues until
+    /// lightningd ends the plugin (then the reader is at its end) or the writer is
+    /// dropped.
     ///
-    /// With cln-plugin, whose `Builder` takes any streams. The plugin must be
-    /// `dynamic`; its logging can be set up only once in a process, so off; and its
-    /// `join` must be waiting before the plugin ends, or it waits for ever.
+    /// cln-plugin's `Builder` takes any streams. The plugin must be `dynamic`; its
+    /// logging must be off, since it can be set up only once in a process; and its
+    /// `join` must be awaited before the plugin ends, or it waits for ever.
     ///
     /// ```no_run
     /// # async fn f(l1: &cln_lab::Node) -> anyhow::Result<()> {
@@ -156,7 +155,7 @@ impl InlinePlugin<'_> {
     /// ```
     ///
     /// # Errors
-    /// lightningd's, if it refuses the plugin; `serve` is dropped then.
+    /// lightningd's, if it refuses the plugin; then `serve` is dropped.
     pub async fn start<T, F>(self, serve: impl FnOnce(ShimReader, ShimWriter) -> F) -> Result<T>
     where
         F: Future<Output = T>,
@@ -187,7 +186,7 @@ impl InlinePlugin<'_> {
 }
 
 impl Node {
-    /// A plugin of the lab's own, not started yet.
+    /// One of the lab's own plugins, not started yet.
     pub(crate) fn shim(&self, name: &str) -> Result<Shim> {
         let shim = Shim::create(&self.dir().join("inline"), name)?;
         self.excused().add_ours(name);

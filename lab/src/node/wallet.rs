@@ -9,11 +9,11 @@ use super::{Capability, Node};
 use crate::bitcoin::Bitcoind;
 use crate::{Error, Probe, Result, eventually};
 
-/// How long a node may take to see a block: without `--dev-bitcoind-poll`,
-/// lightningd looks every 30 s.
+/// How long a node may take to see a block: without `--dev-bitcoind-poll`, lightningd
+/// looks every 30 s.
 const BLOCK: Duration = Duration::from_secs(60);
 
-/// An output of a node's own that it can spend.
+/// An output that a node can spend.
 #[derive(Debug, Clone)]
 pub(super) struct Coin {
     /// `txid:vout`, as `utxos` of fundchannel takes it.
@@ -22,7 +22,7 @@ pub(super) struct Coin {
 }
 
 impl Node {
-    /// The height of the chain as it knows it.
+    /// The height of the chain that it knows.
     pub async fn height(&self) -> Result<u64> {
         let info: Value = self.call("getinfo", json!({})).await?;
         info["blockheight"].as_u64().ok_or_else(|| Error::Answer {
@@ -31,7 +31,7 @@ impl Node {
         })
     }
 
-    /// Waits until it has reached this height; the height it is at then.
+    /// Waits until it has reached this height; the height it has then.
     pub async fn wait_height(&self, height: u64) -> Result<u64> {
         let what = format!("{} to be at block {height}", self.name());
         eventually(what, BLOCK, async || {
@@ -46,7 +46,7 @@ impl Node {
         .await
     }
 
-    /// Waits until it has seen bitcoind's last block; the height it is at then.
+    /// Waits until it has seen bitcoind's last block; the height it has then.
     pub async fn wait_block(&self) -> Result<u64> {
         let tip = self.bitcoind.height().await?;
         self.wait_height(tip).await
@@ -64,7 +64,7 @@ impl Node {
         fund(&self.bitcoind, &[(self, sat)]).await
     }
 
-    /// A new address of its own wallet (bech32, BIP 173).
+    /// A new address of its wallet (bech32, BIP 173).
     pub async fn new_address(&self) -> Result<String> {
         self.require(Capability::Wallet)?;
         let answer: Value = self
@@ -77,7 +77,7 @@ impl Node {
         })
     }
 
-    /// What its wallet can spend: confirmed and not reserved, in satoshi.
+    /// What its wallet can spend, in satoshi: confirmed and not reserved.
     pub async fn balance(&self) -> Result<u64> {
         Ok(self.coins().await?.iter().map(|coin| coin.sat).sum())
     }
@@ -100,8 +100,8 @@ impl Node {
     }
 }
 
-/// Sends coins to nodes, an output each, all in one transaction and one block,
-/// and waits until each can spend its own.
+/// Sends coins to nodes, an output each, all in one transaction and one block, and
+/// waits until each can spend its output.
 pub(crate) async fn fund(bitcoind: &Bitcoind, wanted: &[(&Node, u64)]) -> Result<String> {
     let outputs = try_join_all(
         wanted
@@ -130,8 +130,8 @@ pub(crate) async fn fund(bitcoind: &Bitcoind, wanted: &[(&Node, u64)]) -> Result
     Ok(txid)
 }
 
-/// An amount in millisatoshi as lightningd writes it: a number, or before v23.11
-/// in places a string such as `"1000msat"`. `None` for anything else.
+/// An amount in millisatoshi as lightningd writes it: a number, or, in some answers
+/// before v23.11, a string such as `"1000msat"`. `None` for anything else.
 ///
 /// ```
 /// use serde_json::json;

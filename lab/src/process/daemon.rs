@@ -1,4 +1,4 @@
-//! One child process that serves: bitcoind, lightningd, the embedded node.
+//! A child process that serves: bitcoind, lightningd or the embedded node.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -80,7 +80,7 @@ impl Daemon {
         self.pid
     }
 
-    /// How it ended; `None` while it runs.
+    /// Its exit status; `None` while it runs.
     pub fn status(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             match self.child.try_wait() {
@@ -120,7 +120,7 @@ impl Daemon {
         text
     }
 
-    /// Waits for it to end by itself.
+    /// Waits for it to end on its own.
     pub(crate) async fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         let what = format!("{} (pid {}) to end", self.name, self.pid);
         eventually(what, within, async || {
@@ -132,9 +132,8 @@ impl Daemon {
         .await
     }
 
-    /// Waits for it to end by itself (it was asked to), then ends it: SIGTERM,
-    /// and SIGKILL if that is not enough. Returns how it ended, once nothing of
-    /// its process group is left.
+    /// Waits for it to end, as it was asked to; if it does not, sends SIGTERM, and then
+    /// SIGKILL. Returns its exit status, once nothing of its process group is left.
     ///
     /// # Errors
     /// If anything of the group is still there after SIGKILL.
@@ -158,8 +157,7 @@ impl Daemon {
         Ok(status)
     }
 
-    /// Ends it and everything it started, at once and without a word, as a
-    /// power cut would.
+    /// Kills it and everything it started, as a power cut would.
     pub(crate) async fn kill(mut self) -> Result<ExitStatus> {
         self.signal_group(Signal::SIGKILL);
         let status = self.wait(GRACE).await?;
@@ -174,7 +172,7 @@ impl Daemon {
         }
     }
 
-    /// Once the leader has ended, nothing it started may go on.
+    /// Ends what the leader started and left behind.
     async fn end_group(&mut self) -> Result<()> {
         let what = format!("every process that {} started to end", self.name);
         let mut looks = 0;
@@ -183,8 +181,8 @@ impl Daemon {
             if !self.group_alive() {
                 return Ok(Probe::Ready(()));
             }
-            // Plugins see the end of their input and leave by themselves;
-            // those that do not are told.
+            // Plugins see the end of their input and end on their own; those that do
+            // not are killed.
             if looks > 20 {
                 self.signal_group(Signal::SIGKILL);
             }
@@ -217,8 +215,8 @@ impl Drop for Daemon {
             self.signal_group(Signal::SIGKILL);
             self.status = self.child.wait().ok();
         }
-        // Members that outlived the leader; the group's number stays taken for
-        // as long as there are any, so this cannot hit anybody else.
+        // Members that outlived the leader; as long as there are any, no other group can
+        // have this number.
         if self.group_alive() {
             self.signal_group(Signal::SIGKILL);
         }
@@ -226,7 +224,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A clean end: status 0, or the signal that we ourselves sent.
+/// A clean end: status 0, or the signal that the lab itself sends.
 pub(crate) fn ended_well(status: ExitStatus) -> bool {
     status.success() || status.signal() == Some(Signal::SIGTERM as i32)
 }
@@ -240,7 +238,7 @@ pub fn command_line(command: &Command) -> String {
         .join(" ")
 }
 
-/// `word` in single quotes if a shell would not take it as it is.
+/// `word`, in single quotes if a shell would change it.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

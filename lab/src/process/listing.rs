@@ -70,7 +70,7 @@ fn ps(arguments: &[&str]) -> Result<String> {
 
 /// True if there is a process of this id that has not ended. A zombie has.
 pub fn is_alive(pid: u32) -> bool {
-    let zombie = state_and_group(&format!("/proc/{pid}")).is_some_and(|(state, _)| state == "Z");
+    let zombie = state_and_group(format!("/proc/{pid}")).is_some_and(|(state, _)| state == "Z");
     !zombie && kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
 }
 

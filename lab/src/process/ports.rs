@@ -3,9 +3,9 @@
 //! Binding to port 0 and closing again leaves a window in which anyone may take
 //! the port. A lease holds the *UDP* port of the same number instead: daemons
 //! here speak TCP only, the kernel grants it to one process on the machine, and
-//! takes it back however that process ends. So two labs never meet, in one
-//! process or in many, and there are no lock files to go stale. Ports are taken
-//! below the range that the kernel hands out by itself.
+//! takes it back however that process ends. So two labs never get the same port, in
+//! one process or in many, and no lock file goes stale. Ports are taken from below
+//! the kernel's ephemeral range.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ const LOWEST: u16 = 20_000;
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    // Held, never used; `None` if another process holds it.
+    // Only held; `None` if another process holds it.
     _lease: Option<UdpSocket>,
 }
 
@@ -31,8 +31,8 @@ impl Port {
     pub fn lease() -> Result<Port> {
         let highest = highest();
         let span = u32::from(highest - LOWEST) + 1;
-        // Each process starts elsewhere, so that labs which start together do
-        // not try the same ports one after the other.
+        // Each process starts elsewhere, so that labs that start together do not try
+        // the same ports one after the other.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let start = std::process::id().wrapping_mul(7919);
         for _ in 0..span {
@@ -60,7 +60,7 @@ impl Port {
     }
 }
 
-/// Takes `number`; `None` if a lab has it, or anybody listens there.
+/// Takes `number`; `None` if a lab has it, or anything listens there.
 fn try_lease(number: u16) -> Option<Port> {
     let address = (Ipv4Addr::LOCALHOST, number);
     let lease = UdpSocket::bind(address).ok()?;
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_somebody_listens_on_is_passed_over() {
+    fn a_port_in_use_is_skipped() {
         let port = Port::lease().expect("a port");
         let number = port.number();
         drop(port);

@@ -103,7 +103,7 @@ impl Reaper {
     }
 
     /// The process group is gone and must not be killed: its number may be
-    /// somebody else's soon.
+    /// another group's soon.
     pub(crate) fn forget(&self, pid: u32) {
         self.send(&format!("-{pid}\n"));
     }

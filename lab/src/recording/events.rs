@@ -1,4 +1,4 @@
-//! What a plugin recorded: read from its file, awaited, asserted.
+//! Reads what a plugin recorded, waits for it, and checks it.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -18,11 +18,11 @@ use crate::{Error, Follower, Lab, Node, Notification, PATIENCE, Probe, Result};
 pub struct Event {
     /// Its topic: `connect`, `invoice_creation`, …
     pub topic: String,
-    /// What lightningd told, the object under the topic's name.
+    /// Its payload, the object under the topic's name.
     pub payload: Value,
-    /// Its sequence number, counting from 1; `None` where the recorder writes none.
+    /// Its sequence number, from 1; `None` if the recorder writes none.
     pub seq: Option<u64>,
-    /// When it was received, RFC 3339; `None` where the recorder writes none.
+    /// When it was received, RFC 3339; `None` if the recorder writes none.
     pub received_at: Option<String>,
     /// The plugin that sent it, for a custom notification.
     pub origin: Option<String>,
@@ -31,10 +31,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// Reads one line, of either form that recorders write: a JSON object with
-    /// `topic` and `payload`, as `eventlog` does, or the workshop's
-    /// `TOPIC notification: …`, where what follows is the message, its payload,
-    /// or for `disconnect` the bare id.
+    /// Parses a line of either form that recorders write: a JSON object with `topic`
+    /// and `payload`, as `eventlog` does, or the workshop's `TOPIC notification: …`,
+    /// followed by the message, its payload, or for `disconnect` the bare id.
     ///
     /// # Errors
     /// [`Error::Answer`] if it has neither form.
@@ -78,9 +77,11 @@ impl Event {
         })
     }
 
-    /// The payload as a type, one of `cln_rpc::notifications` say. Those are
-    /// strict and follow one version of lightningd; [`Event::payload`] has
-    /// everything.
+    /// The payload as a type, for example one of `cln_rpc::notifications`. Those are
+    /// strict and follow one version of lightningd; [`Event::payload`] has everything.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] if it is not of this type.
     pub fn typed<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(self.payload.clone()).map_err(|e| Error::Answer {
             from: format!("recorded line `{}`", self.line),
@@ -89,7 +90,7 @@ impl Event {
     }
 }
 
-/// The payload in a message as received. What is no message is the payload already.
+/// The payload of a message as it was received. Anything else is a payload already.
 fn payload_in(topic: &str, mut value: Value) -> Value {
     if value.get("method").is_none() || value.get("params").is_none() {
         return value;
@@ -97,12 +98,14 @@ fn payload_in(topic: &str, mut value: Value) -> Value {
     payload_of(topic, value["params"].take())
 }
 
-/// A recorder's file, read as it grows. It starts at the file's beginning, so
-/// nothing that was recorded before is missed ([`Events::from_now`] leaves it
-/// out); each `expect…` goes on from where the one before it ended.
+/// A recorder's file, read as it grows, across rotations. It starts at the file's
+/// beginning, so nothing that was recorded before is missed ([`Events::from_now`]
+/// leaves it out); each `expect…` continues where the one before it ended.
 ///
-/// One that belongs to a node ([`Node::events`], a [`crate::Tap`]) stops waiting
-/// as soon as the node or a plugin of it dies.
+/// A line that cannot be parsed is an error once; the lines after it are not lost.
+///
+/// If it belongs to a node ([`Node::events`], a [`crate::Tap`]), a wait ends as soon as
+/// the node or one of its plugins dies.
 #[derive(Debug)]
 pub struct Events {
     file: Follower,
@@ -115,15 +118,15 @@ pub struct Events {
 }
 
 impl Lab {
-    /// What `eventlog` records on the node of this name, where it records unless
-    /// told otherwise. For another recorder's file see [`Node::events`].
+    /// What `eventlog` records on the node of this name, in its default file. For
+    /// another file see [`Node::events`].
     pub fn events(&self, node: &str) -> Result<Events> {
         Ok(self.node(node)?.events("eventlog.jsonl"))
     }
 }
 
 impl Node {
-    /// What a plugin of this node records in this file, relative to
+    /// What a plugin of this node records in `file`, a path relative to
     /// [`Node::network_dir`], where plugins run.
     pub fn events(&self, file: impl AsRef<Path>) -> Events {
         let mut events = Events::open(self.network_dir().join(file));
@@ -150,7 +153,8 @@ impl Events {
         Ok(self)
     }
 
-    /// Sets how long to wait for what is expected: [`PATIENCE`] by default.
+    /// Sets how long to wait for what is expected: [`PATIENCE`] by default. Scaled by
+    /// [`crate::timeout_factor`].
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Events {
         self.patience = patience;
@@ -162,13 +166,13 @@ impl Events {
         self.file.path()
     }
 
-    /// What has been recorded and not been taken yet, without waiting.
+    /// What has been recorded and not taken yet, without waiting.
     pub fn pending(&mut self) -> Result<Vec<Event>> {
         self.read()?;
         Ok(self.pending.iter().cloned().collect())
     }
 
-    /// Takes what has been recorded up to now: what comes next starts after it.
+    /// Takes everything recorded up to now.
     pub fn skip_to_now(&mut self) -> Result<()> {
         self.read()?;
         self.pending.clear();
@@ -181,18 +185,22 @@ impl Events {
             .await
     }
 
-    /// Waits for a notification of this topic; what was recorded before it is passed over.
+    /// Waits for a notification of this topic; those before it are skipped.
     ///
     /// # Errors
-    /// [`Error::TimedOut`], which lists what was recorded instead.
+    /// [`Error::TimedOut`], which lists what was recorded instead; [`Error::Died`] or
+    /// [`Error::PluginDied`].
     pub async fn expect(&mut self, topic: &str) -> Result<Event> {
         let awaited = format!("a `{topic}` notification");
         self.find(awaited, Some(topic), |event| event.topic == topic)
             .await
     }
 
-    /// Waits for a notification of this topic for which `test` holds; what was recorded
-    /// before it is passed over. `what` says in an error what was looked for.
+    /// Waits for a notification of this topic for which `test` holds; those before it are
+    /// skipped. `what` describes it in errors.
+    ///
+    /// # Errors
+    /// As [`Events::expect`].
     pub async fn expect_where(
         &mut self,
         topic: &str,
@@ -206,9 +214,9 @@ impl Events {
         .await
     }
 
-    /// Waits for a notification of this type; what was recorded before it is
-    /// passed over. The types of `cln_rpc::notifications` are strict and follow
-    /// one version of lightningd: where that is in the way, use [`Events::expect`].
+    /// Waits for a notification of this type; those before it are skipped. The types of
+    /// `cln_rpc::notifications` are strict and follow one version of lightningd: where
+    /// that is in the way, use [`Events::expect`].
     ///
     /// ```no_run
     /// # async fn f(events: &mut cln_lab::Events) -> cln_lab::Result<()> {
@@ -220,16 +228,16 @@ impl Events {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Answer`] if what was recorded is not of this type.
+    /// As [`Events::expect`]; [`Error::Answer`] if the payload is not of this type.
     pub async fn expect_typed<T: Notification>(&mut self) -> Result<T> {
         self.expect(T::TOPIC).await?.typed()
     }
 
-    /// Waits this long, scaled by [`crate::timeout_factor`], for what must not
-    /// come: a notification of this topic that was not taken yet. Others stay.
+    /// Checks that no notification of this topic, besides those taken, comes for this
+    /// long, scaled by [`crate::timeout_factor`]. Others stay to be taken.
     ///
-    /// Where something else is known to come later, expect that in its place, and
-    /// look at what was passed over: it is faster, and certain.
+    /// If something else is known to come later, it is faster and more certain to expect
+    /// that with [`Events::expect_in_order`].
     ///
     /// # Errors
     /// [`Error::Answer`] as soon as there is one.
@@ -253,8 +261,8 @@ impl Events {
         }
     }
 
-    /// Waits for events of these topics, one after the other with no other event
-    /// between them, as the very next ones.
+    /// Waits for the next events, and checks that they are of these topics in this
+    /// order, with no other event before or between them.
     ///
     /// # Errors
     /// [`Error::Answer`] as soon as another topic comes; [`Error::TimedOut`].
@@ -322,7 +330,7 @@ impl Events {
         }
     }
 
-    /// What there is instead of what was awaited: those of the same topic first.
+    /// What was recorded instead: first events of the same topic.
     fn near_misses(&self, topic: Option<&str>) -> String {
         const SHOWN: usize = 10;
         let mut text = if !self.path().exists() {

@@ -1,4 +1,4 @@
-//! What plugins were sent, and what they recorded of it.
+//! The notifications that plugins receive, and what they record of them.
 
 pub(crate) mod events;
 pub(crate) mod follower;

@@ -3,8 +3,8 @@
 use cln_rpc::notifications::*;
 use serde::de::DeserializeOwned;
 
-/// A notification's payload as a type that knows its topic: all of
-/// `cln_rpc::notifications`, and what a test adds.
+/// A notification's payload as a type that knows its topic: every type in
+/// `cln_rpc::notifications`, and those a test adds.
 ///
 /// ```
 /// #[derive(serde::Deserialize)]

@@ -1,4 +1,4 @@
-//! Everything that lightningd tells its plugins, without a plugin of one's own.
+//! Records every notification that lightningd sends, without a plugin of the test's.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -14,11 +14,11 @@ use crate::node::{ShimReader, ShimWriter};
 use crate::wire::{MessageReader, answer, payload_of, send};
 use crate::{Events, Lab, Node, Result, Version};
 
-/// What a node's plugins are told, recorded by the lab itself: for the author of a
-/// plugin in any language, who wants to assert what lightningd sent.
+/// The notifications that a node's plugins receive, recorded by the lab itself, for
+/// tests of what lightningd sent.
 ///
-/// It is a plugin of the lab's own, served in this process; it records until the
-/// node ends. It reads as [`Events`]:
+/// The tap is a plugin whose handlers run in this process; it records until the node
+/// ends. It is read as [`Events`]:
 ///
 /// ```no_run
 /// # async fn f() -> cln_lab::Result<()> {
@@ -56,11 +56,11 @@ impl Lab {
 }
 
 impl Node {
-    /// Records from now on every notification that this version of lightningd
-    /// sends, but for `log`, which repeats every line of the node's log.
+    /// Records from now on every notification that this version of lightningd sends,
+    /// except `log`, which repeats every line of the node's log.
     ///
-    /// The tap lives on this task's runtime: a test that blocks its only thread
-    /// for long keeps the node from stopping.
+    /// The tap runs on this task's runtime: a test that blocks its only thread for long
+    /// keeps the node from stopping.
     ///
     /// # Errors
     /// lightningd's, if it refuses the tap.
@@ -73,11 +73,14 @@ impl Node {
         self.tap_topics(&topics).await
     }
 
-    /// Records the notifications of these topics: `log` as well, and those that
+    /// Records the notifications of these topics, which may be `log` and those that
     /// other plugins send.
     ///
-    /// Each is asked for by name: `*` and a name would bring some twice, and
-    /// before v23.08 there is no `*`.
+    /// `*` is not among them: with a name beside it some would come twice, and before
+    /// v23.08 lightningd does not know it.
+    ///
+    /// # Errors
+    /// lightningd's, if it refuses the tap.
     pub async fn tap_topics(&self, topics: &[&str]) -> Result<Tap> {
         let shim = self.shim("tap")?;
         let path = shim.dir.join("events.jsonl");
@@ -89,7 +92,7 @@ impl Node {
             "dynamic": true,
             "nonnumericids": true,
         });
-        // It ends with lightningd's side of the pipe.
+        // It ends when lightningd closes its side of the pipe.
         tokio::spawn(serve(shim.reader, shim.writer, manifest, record));
         self.plugin_start(&shim.plugin).await?;
         drop(shim.placeholders);
@@ -99,8 +102,8 @@ impl Node {
     }
 }
 
-/// Plays the plugin until lightningd closes its side, or says `shutdown`: a plugin
-/// that has asked for that topic must then end by itself.
+/// Plays the plugin until lightningd closes its side, or sends `shutdown`: a plugin
+/// that subscribes to that topic must then end on its own.
 async fn serve(reader: ShimReader, mut writer: ShimWriter, manifest: Value, mut record: Record) {
     let mut messages = MessageReader::new(reader);
     loop {
@@ -167,9 +170,8 @@ impl Record {
     }
 }
 
-/// Which plugin sent it, if one did, and what it tells. A plugin's notification
-/// has its sender beside `params` from v25.09 on; before, `params` were `origin`
-/// and `payload`.
+/// The plugin that sent a notification, if one did, and the payload. From v25.09 on,
+/// `origin` stands beside `params`; before, `params` were `origin` and `payload`.
 fn origin_and_payload(topic: &str, mut message: Value) -> (Option<Value>, Value) {
     let mut params = message["params"].take();
     if message["origin"].is_string() {

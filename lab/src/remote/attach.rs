@@ -51,7 +51,7 @@ impl Lab {
         Ok(Lab::attached(nodes, bitcoind, &dir))
     }
 
-    /// Writes what [`Lab::attach`] reads; again whenever a process has changed.
+    /// Writes what [`Lab::attach`] reads; called again when a process has changed.
     pub(crate) async fn describe(&self) -> Result<()> {
         let mut nodes = Vec::new();
         for node in self.nodes() {

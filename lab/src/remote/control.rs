@@ -42,7 +42,7 @@ pub async fn down(dir: &Path) -> Result<()> {
     outcome.map(drop)
 }
 
-/// The socket on which a held lab takes requests.
+/// The socket on which the holder of a lab takes requests.
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,

@@ -1,4 +1,4 @@
-//! What a lab's folder says of the lab: `lab.json`.
+//! The description of a lab in its folder: `lab.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -16,13 +16,13 @@ const FILE: &str = "lab.json";
 pub(crate) struct Description {
     /// The process that holds it.
     pub pid: u32,
-    /// Whether its folder is to stay after its end.
+    /// Whether its folder stays after its end.
     pub keep: bool,
     pub bitcoind: DescribedBitcoind,
     pub nodes: Vec<DescribedNode>,
 }
 
-/// Its bitcoind. The password is in its own configuration.
+/// Its bitcoind. The password is in bitcoind's configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DescribedBitcoind {
     pub program: PathBuf,

@@ -1,4 +1,4 @@
-//! Labs and nodes that another process holds.
+//! Labs that another process holds: found by name, used, ended.
 
 pub(crate) mod attach;
 pub mod control;

@@ -1,9 +1,9 @@
 //! Labs that stay up, by name.
 //!
-//! Each has a file `NAME.lab` in a folder that only the user can reach. The
-//! process that holds the lab holds a lock on the file for its life, and the
-//! kernel lets go of it however that process ends: a file that nobody has locked
-//! is what `kill -9` left, and is cleaned up by whoever sees it next.
+//! Each has a file `NAME.lab` in a folder that only the user can reach. The process
+//! that holds the lab keeps the file locked, and the kernel releases the lock however
+//! that process ends: a file without a lock is left from a `kill -9`, and the next
+//! process that sees it cleans up.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
@@ -22,15 +22,15 @@ use crate::process::listing::{is_alive, runs_in};
 use crate::remote::description::Description;
 use crate::{Error, Lab, Probe, Result, eventually};
 
-/// What a lab is called if nobody says.
+/// The name of a lab that is given none.
 pub const DEFAULT: &str = "default";
 
-/// How long another process's look at a file may keep us from locking it.
+/// How long another process that only looks at a file may hold its lock.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long what a killed lab left may take to be gone.
+/// How long the remains of a killed lab may take to disappear.
 const LEFTOVERS: Duration = Duration::from_secs(10);
 
-/// A lab that is up, or on its way.
+/// A lab that is up or starting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// Its name.
@@ -50,19 +50,19 @@ pub struct Up {
     pub since: u64,
 }
 
-/// What a lab left whose process was killed; it has been cleaned up.
+/// A lab whose process was killed; what it left has been cleaned up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
     /// The lab's name.
     pub name: String,
     /// The process that held it; `None` if the lab was still starting.
     pub pid: Option<u32>,
-    /// Processes of the lab's that were still running and were killed.
+    /// Processes of the lab that were still running and were killed.
     pub killed: Vec<u32>,
 }
 
-/// All labs of this user that are up or starting, by name; and those that were
-/// found dead and have been cleaned up.
+/// All labs of this user that are up or starting, in the order of their names; and
+/// those that were found dead and have been cleaned up.
 ///
 /// # Errors
 /// If the folder cannot be read, or is not safe to use.
@@ -110,8 +110,8 @@ async fn look(dir: &Path, name: &str) -> Result<Look> {
         None if !path.exists() => Ok(Look::Gone),
         None => Ok(Look::Held(read(&path)?)),
         Some(locked) => {
-            // Nobody has it: what is there was left by a dead process, perhaps
-            // half-way through.
+            // No process has it: what is there was left by a dead one, perhaps half
+            // written.
             let up = read(&path).unwrap_or_default();
             let mut claim = Claim::new(dir, name, locked);
             let stale = clean(name, up).await;
@@ -131,20 +131,20 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes a name for a lab to be.
+    /// Takes a name for a new lab.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the name makes no sense or a lab of this name is up.
+    /// [`Error::Usage`] if the name is invalid or a lab of this name is up.
     pub async fn take(name: &str) -> Result<(Claim, Option<Stale>)> {
         check_name(name)?;
         let dir = dir();
         create_private(&dir)?;
         let path = path_of(&dir, name);
-        // Somebody who merely looks has the lock for a moment, too.
+        // A process that only looks has the lock for a moment, too.
         let locked = eventually(format!("a lock on {}", path.display()), LOOK, async || {
             let file = match open(&path, true) {
                 Ok(file) => file,
-                // The last lab's end removes the folder.
+                // The end of the last lab removes the folder.
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                     create_private(&dir)?;
                     return Ok(Probe::NotYet(e.to_string()));
@@ -194,12 +194,12 @@ impl Claim {
         &self.name
     }
 
-    /// A file beside the name's for what the holder has to say; it goes with the name.
+    /// A file for the holder's output; it is removed with the name.
     pub fn log_path(&self) -> PathBuf {
         log_path_of(&self.dir, &self.name)
     }
 
-    /// The lab is up: from now on others find it.
+    /// The lab is up: others find it from now on.
     pub fn publish(&mut self, lab: &Lab) -> Result<()> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let up = Up {
@@ -223,8 +223,8 @@ impl Claim {
             .doing("write", &path)
     }
 
-    /// Gives the name back. The file goes while it is still locked, so that
-    /// nobody's new one is hit.
+    /// Gives the name back. The file is removed while it is still locked, so that it
+    /// cannot be another process's new one.
     fn release(&mut self) {
         if self.file.is_none() {
             return;
@@ -243,8 +243,8 @@ impl Drop for Claim {
     }
 }
 
-/// Ends what a killed lab left. The reaper does it at once; but it may have been
-/// killed, too, or still be at it.
+/// Ends what a killed lab left. Its reaper does that at once, but may have been killed,
+/// too, or not be done yet.
 async fn clean(name: &str, up: Option<Up>) -> Result<Stale> {
     let mut killed = Vec::new();
     if let Some(up) = &up
@@ -260,7 +260,7 @@ async fn clean(name: &str, up: Option<Up>) -> Result<Stale> {
             }
         }
         let what = format!(
-            "what is left of lab `{name}` in {} to be gone",
+            "the remains of lab `{name}` in {} to disappear",
             up.dir.display()
         );
         eventually(what, LEFTOVERS, async || {
@@ -315,8 +315,8 @@ fn create_private(dir: &Path) -> Result<()> {
     }
 }
 
-/// The temporary folder is everybody's: what is in a folder that others can write
-/// to is not to be believed.
+/// All users can write to the temporary folder: a folder in it that others can write to
+/// is not trustworthy.
 fn check_private(dir: &Path) -> Result<()> {
     let metadata = dir.symlink_metadata().doing("look at", dir)?;
     if metadata.is_dir() && metadata.uid() == getuid().as_raw() && metadata.mode() & 0o077 == 0 {
@@ -328,7 +328,7 @@ fn check_private(dir: &Path) -> Result<()> {
     )))
 }
 
-/// Refuses what cannot be a lab's name.
+/// Checks the name of a lab.
 ///
 /// # Errors
 /// [`Error::Usage`] unless it is 1 to 64 letters, digits, `-` and `_`.
@@ -350,7 +350,7 @@ fn open(path: &Path, create: bool) -> std::io::Result<File> {
         .open(path)
 }
 
-/// Locks an open file if nobody else has, and if `path` still means this file.
+/// Locks an open file if no other process has, and if `path` still means this file.
 fn lock(file: File, path: &Path) -> Result<Option<Flock<File>>> {
     let locked = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(locked) => locked,
@@ -362,7 +362,7 @@ fn lock(file: File, path: &Path) -> Result<Option<Flock<File>>> {
     Ok(same.then_some(locked))
 }
 
-/// What the holder wrote; `None` if nothing yet.
+/// What the holder wrote; `None` if there is nothing yet.
 fn read(path: &Path) -> Result<Option<Up>> {
     match std::fs::read(path) {
         Ok(bytes) if bytes.is_empty() => Ok(None),
