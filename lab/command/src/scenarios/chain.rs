@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, amount, holds, in_order, same, text};
 use super::scenario::Scenario;
-use super::stage::{Stage, amount, holds, in_order, same, text};
 use cln_lab::{CHANNEL_SAT, Error, Event, Node, OpenChannel, Probe, Result, eventually, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, holds, in_order, same, text};
 use super::scenario::Scenario;
-use super::stage::{Stage, holds, in_order, same, text};
 use cln_lab::{CHANNEL_SAT, Result};
 
 const DUAL_FUND: &[(&str, Option<&str>)] = &[("experimental-dual-fund", None)];

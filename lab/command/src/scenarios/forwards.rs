@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, amount, holds, in_order, same};
 use super::scenario::Scenario;
-use super::stage::{Stage, amount, holds, in_order, same};
 use cln_lab::{Error, Event, Invoice, Node, Result, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, amount, hash_of, holds, in_order, same, text};
 use super::scenario::Scenario;
-use super::stage::{Stage, amount, hash_of, holds, in_order, same, text};
 use cln_lab::{CHANNEL_SAT, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

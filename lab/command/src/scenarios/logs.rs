@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, holds, in_order, same};
 use super::plugins::start_weather;
 use super::scenario::Scenario;
-use super::stage::{Stage, holds, in_order, same};
 use cln_lab::{Event, Node, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

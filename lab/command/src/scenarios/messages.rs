@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, holds, same, text};
 use super::scenario::Scenario;
-use super::stage::{Stage, holds, same, text};
 use cln_lab::{Node, Probe, Result, eventually};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(

@@ -9,7 +9,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `scenario.rs` | what a scenario is, and what comes of it |
-//! | `stage.rs` | where it is played: a lab with recorders, and what is asked of them |
+//! | `fixture.rs` | where it is played: a lab with recorders, and what is asked of them |
 //! | `oracle.rs` | what lightningd itself says it sent |
 //! | `probe.rs` | which topics a running lightningd knows |
 //! | `document.rs` | the table as a page |
@@ -19,6 +19,7 @@ mod chain;
 mod channels;
 mod document;
 mod dual_fund;
+mod fixture;
 mod forwards;
 mod invoices;
 mod logs;
@@ -28,14 +29,13 @@ mod peers;
 mod plugins;
 mod probe;
 mod scenario;
-mod stage;
 
 mod oracle;
 
 pub use document::markdown;
+pub use fixture::Stage;
 pub use probe::known;
 pub use scenario::{Recorded, Report, Scenario};
-pub use stage::Stage;
 
 /// Every scenario, by subject.
 pub const SCENARIOS: &[&[Scenario]] = &[

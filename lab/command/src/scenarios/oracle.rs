@@ -159,7 +159,7 @@ pub(super) fn compare(node: &str, sent: &[Sent], recorded: &[Event]) -> Result<u
 
 /// True for what tells of the recorder's own start, the first it is ever sent.
 fn is_own_start(event: &Event) -> bool {
-    event.topic == "plugin_started" && event.payload["plugin_name"] == super::stage::RECORDER
+    event.topic == "plugin_started" && event.payload["plugin_name"] == super::fixture::RECORDER
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, amount, holds, in_order, same, text};
 use super::scenario::Scenario;
-use super::stage::{Stage, amount, holds, in_order, same, text};
 use cln_lab::{CHANNEL_SAT, Channel, Error, Invoice, Node, Result, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[

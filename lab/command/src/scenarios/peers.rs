@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::fixture::{Stage, holds, in_order, same, text};
 use super::scenario::Scenario;
-use super::stage::{Stage, holds, in_order, same, text};
 use cln_lab::Result;
 
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use super::fixture::{RECORDER, Stage, holds, in_order, same};
 use super::scenario::Scenario;
-use super::stage::{RECORDER, Stage, holds, in_order, same};
 use cln_lab::IoContext;
 use cln_lab::write_executable;
 use cln_lab::{Error, Event, Node, Plugin, Probe, Result, eventually};

@@ -2,7 +2,7 @@
 
 use futures_util::future::LocalBoxFuture;
 
-use super::stage::{Stage, version_of};
+use super::fixture::{Stage, version_of};
 use cln_lab::{Event, NodeKind, Result};
 use cln_topics::{Release, Topic};
 

@@ -9,7 +9,7 @@ mod part_one;
 mod part_two;
 mod report;
 mod screen;
-mod stage;
+mod walkthrough;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -18,9 +18,9 @@ use cln_lab::{Error, Keep, Lab, NodeKind, Result, binaries};
 
 pub use report::{Check, Report, StepReport};
 pub use screen::Screen;
-pub use stage::{Observer, Quiet};
+pub use walkthrough::{Observer, Quiet};
 
-use stage::Stage;
+use walkthrough::Stage;
 
 /// How the walkthrough is to run.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::stage::{Stage, Step};
+use super::walkthrough::{Stage, Step};
 use super::{Options, Tools, two_nodes};
 use cln_lab::quoted;
 use cln_lab::write_executable;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Tools;
 use super::part_one::{connect, disconnect, start_command, start_plugin};
-use super::stage::Stage;
+use super::walkthrough::Stage;
 use crate::hash_of;
 use cln_lab::IoContext;
 use cln_lab::write_executable;

@@ -6,7 +6,7 @@ use console::style;
 use serde_json::Value;
 
 use super::report::{Report, StepReport};
-use super::stage::Observer;
+use super::walkthrough::Observer;
 
 /// Prints each step as it happens: the command, its answer with long lists
 /// folded, what was recorded, and what was checked.
