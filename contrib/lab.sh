@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The workshop's words, on top of the command `lab`. To be sourced, by bash or zsh:
+# The workshop's shell commands, built on the command `lab`. For bash and zsh:
 #
 #   source contrib/lab.sh
 #   start_ln 3                              three nodes: l1, l2, l3
@@ -7,11 +7,11 @@
 #   connect 1 2
 #   fund_nodes                              channels, in a row
 #   l1-cli getinfo; l1-log -f; bt-cli getblockcount
-#   stop_ln                                 nothing is left
+#   stop_ln                                 stops everything; nothing is left
 #
 # LAB_NAME chooses another lab than `default`, LAB another `lab` than the one
-# built here. Nothing outside of the lab's own folder is read or written, no
-# ~/.bitcoin and no ~/.lightning.
+# built here. Only the lab's own folder is read or written: ~/.bitcoin and
+# ~/.lightning are not touched.
 
 # The `lab` to use: $LAB, else what was built here, else the one on the PATH.
 _lab_find() {
@@ -32,7 +32,7 @@ _lab_find() {
     elif command -v lab >/dev/null; then
         LAB=$(command -v lab)
     else
-        echo "lab: not found; build it with \`cargo build\` in $LAB, or name it in LAB" >&2
+        echo "lab: not found; build it with \`cargo build\` in $LAB, or set LAB to its path" >&2
         unset LAB
         return 1
     fi
@@ -45,11 +45,11 @@ start_ln() {
         echo 'usage: start_ln [NODES]' >&2
         return 2
     fi
-    # Given back by stop_ln.
+    # Restored by stop_ln.
     _lab_given=${LAB_NAME:-}
     _lab_name=${LAB_NAME:-default}
     if "$LAB" status --name "$_lab_name" >/dev/null 2>&1; then
-        echo "lab $_lab_name is up already"
+        echo "lab $_lab_name is already up"
     else
         "$LAB" up --detach --name "$_lab_name" --nodes "${1:-2}" || return
     fi
@@ -62,7 +62,7 @@ start_ln() {
     printf '\tbt-cli, connect, fund_nodes, stop_ln\n'
 }
 
-# Channels from each node to the next; with arguments, between those alone.
+# Channels from each node to the next; with arguments, only between those.
 fund_nodes() {
     if [ "$#" -eq 0 ]; then
         "$LAB" channel --line
@@ -86,7 +86,7 @@ stop_ln() {
     [ -z "${_lab_given:-}" ] || LAB_NAME=$_lab_given
 }
 
-# A lab leaves nothing, so after stop_ln there is nothing left to remove.
+# A lab leaves nothing behind, so there is nothing to remove after stop_ln.
 destroy_ln() {
     if "$LAB" status --name "${LAB_NAME:-default}" >/dev/null 2>&1; then
         stop_ln
@@ -111,5 +111,5 @@ echo 'Useful commands:'
 echo '  start_ln 3: start three nodes, l1, l2, l3'
 echo '  connect 1 2: connect l1 and l2'
 echo '  fund_nodes: connect all nodes with channels, in a row'
-echo '  stop_ln: shut everything down; nothing is left'
-echo '  destroy_ln: the same, and no error if nothing is up'
+echo '  stop_ln: stop everything; nothing is left'
+echo '  destroy_ln: the same, without an error if nothing is up'

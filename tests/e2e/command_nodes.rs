@@ -354,6 +354,8 @@ async fn broken_pipe(cast: Cast) -> Outcome {
         &["logs", "l1"][..],
         &["cli", "l1", "help"],
         &["status", "--json"],
+        &["doctor"],
+        &["topics"],
     ] {
         let mut child = sandbox.spawn(args)?;
         // Closed before anything was read.
@@ -364,7 +366,13 @@ async fn broken_pipe(cast: Cast) -> Outcome {
             "{args:?}: {said:?}"
         );
     }
-    down(&sandbox)
+    down(&sandbox)?;
+    // Nor is a closed terminal: there is a note to print, as nothing is up.
+    let mut child = sandbox.spawn(&["down"])?;
+    drop(child.stderr.take());
+    let status = child.wait()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 async fn payment(cast: Cast) -> Outcome {

@@ -95,7 +95,7 @@ async fn words(shell: &str, cast: Cast) -> Outcome {
     for expected in [
         "  start_ln 3: start three nodes, l1, l2, l3\n",
         "\tl1-cli, l1-log,\n\tl2-cli, l2-log,\n\tl3-cli, l3-log,\n",
-        "lab default is up already\n",
+        "lab default is already up\n",
         "   \"direction\": \"out\",\n",
         "peers[0].connected=true\n",
         "\n101\n",

@@ -1,14 +1,14 @@
 //! What the command `lab` plays: the workshop, and a scenario for each topic.
 //!
-//! The subcommands are the executable's own, in `subcommands/`; what is here the tests
-//! play, too. All of it uses `cln_lab`'s public API only.
+//! The tests play both, too; the subcommands belong to the executable. All of it uses only
+//! the public API of `cln_lab`.
 //!
 //! # Layout
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`workshop`] | the scripted walkthrough: steps, checks, and what is shown |
-//! | [`scenarios`] | for each topic what makes a node send it, and what must be recorded then |
+//! | [`scenarios`] | for each topic what triggers it, and what must be recorded then |
 //! | `subcommands/` | the command, one file a subcommand |
 
 pub mod scenarios;

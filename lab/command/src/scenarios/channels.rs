@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::checks::{amount, holds, in_order, same, text};
+use super::fixture::Fixture;
 use super::scenario::Scenario;
-use super::stage::{Stage, amount, holds, in_order, same, text};
 use cln_lab::{CHANNEL_SAT, Channel, Event, Node, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -11,60 +12,60 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "channel_opened",
         &["channel_state_changed", "channel_opened"],
         2,
-        "l1 opens a channel to l2; only l2 is told that it was opened",
-        |stage| Box::pin(opened(stage)),
+        "l1 opens a channel to l2; only l2 receives `channel_opened`",
+        |fixture| Box::pin(opened(fixture)),
     ),
     Scenario::new(
         "channel_state_changed_open",
         &["channel_state_changed"],
         2,
         "a channel opens: CHANNELD_AWAITING_LOCKIN, then CHANNELD_NORMAL, on both sides",
-        |stage| Box::pin(open(stage)),
+        |fixture| Box::pin(open(fixture)),
     ),
     Scenario::new(
         "channel_state_changed_mutual_close",
         &["channel_state_changed"],
         2,
-        "l1 and l2 close a channel together; after 100 blocks it is CLOSED",
-        |stage| Box::pin(mutual_close(stage)),
+        "l1 and l2 close a channel cooperatively; after 100 blocks it is CLOSED",
+        |fixture| Box::pin(mutual_close(fixture)),
     ),
     Scenario::new(
         "channel_state_changed_unilateral_close",
         &["channel_state_changed"],
         2,
-        "l1 closes a channel while l2 is down; l2 finds out from the chain",
-        |stage| Box::pin(unilateral_close(stage)),
+        "l1 closes a channel while l2 is down; l2 learns of it from the chain",
+        |fixture| Box::pin(unilateral_close(fixture)),
     ),
 ];
 
-async fn opened(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn opened(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
-    let told = stage.only(l2, "channel_opened").await?;
-    same(&told, "id", l1.id())?;
-    amount(&told, "funding_msat", channel.sat * 1000)?;
-    same(&told, "funding_txid", channel.funding_txid.as_str())?;
-    same(&told, "channel_ready", false)?;
-    let changes = stage.all(l2, "channel_state_changed").await?;
+    let event = fixture.only(l2, "channel_opened").await?;
+    same(&event, "id", l1.id())?;
+    amount(&event, "funding_msat", channel.sat * 1000)?;
+    same(&event, "funding_txid", channel.funding_txid.as_str())?;
+    same(&event, "channel_ready", false)?;
+    let changes = fixture.all(l2, "channel_state_changed").await?;
     holds(changes.len() == 2, || format!("{changes:?}"))?;
-    in_order(&[&changes[0], &told, &changes[1]])?;
-    stage.none(l1, "channel_opened").await
+    in_order(&[&changes[0], &event, &changes[1]])?;
+    fixture.none(l1, "channel_opened").await
 }
 
-/// Waits until a node was told of this state; all it was told of states by then.
-async fn changes_until(stage: &Stage, node: &Node, state: &str) -> Result<Vec<Event>> {
-    stage
+/// Waits until a node's channel is in this state; every change up to then.
+async fn changes_until(fixture: &Fixture, node: &Node, state: &str) -> Result<Vec<Event>> {
+    fixture
         .first_where(node, "channel_state_changed", &format!("to {state}"), |p| {
             p["new_state"] == state
         })
         .await?;
-    stage.all(node, "channel_state_changed").await
+    fixture.all(node, "channel_state_changed").await
 }
 
-/// Each change is of this channel, begins where the one before ended, and
+/// Each change is of this channel and starts where the one before ended, and
 /// `states` are those that it went through.
 fn went_through(
-    (stage, peer, channel): (&Stage, &Node, &Channel),
+    (fixture, peer, channel): (&Fixture, &Node, &Channel),
     changes: &[Event],
     states: &[&str],
 ) -> Result<()> {
@@ -77,7 +78,7 @@ fn went_through(
     for change in changes {
         match before {
             Some(before) => same(change, "old_state", before)?,
-            None if stage.at_least(25, 5) => {
+            None if fixture.at_least(25, 5) => {
                 holds(change.payload.get("old_state").is_none(), || {
                     change.line.clone()
                 })?;
@@ -101,12 +102,12 @@ fn went_through(
 
 const OPEN: [&str; 2] = ["CHANNELD_AWAITING_LOCKIN", "CHANNELD_NORMAL"];
 
-async fn open(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn open(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     for (node, peer, opener) in [(l1, l2, true), (l2, l1, false)] {
-        let changes = changes_until(stage, node, "CHANNELD_NORMAL").await?;
-        went_through((stage, peer, &channel), &changes, &OPEN)?;
+        let changes = changes_until(fixture, node, "CHANNELD_NORMAL").await?;
+        went_through((fixture, peer, &channel), &changes, &OPEN)?;
         same(&changes[0], "cause", if opener { "user" } else { "remote" })?;
         same(&changes[0], "message", "new channel opened")?;
         same(
@@ -135,8 +136,8 @@ async fn as_listed(node: &Node, peer: &Node, changes: &[Event]) -> Result<()> {
     Ok(())
 }
 
-async fn mutual_close(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn mutual_close(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     l1.close(l2).await?;
     let mut states = OPEN.to_vec();
@@ -148,23 +149,23 @@ async fn mutual_close(stage: &Stage) -> Result<()> {
         "ONCHAIN",
     ]);
     for (node, peer, cause) in [(l1, l2, "user"), (l2, l1, "remote")] {
-        let changes = changes_until(stage, node, "ONCHAIN").await?;
-        went_through((stage, peer, &channel), &changes, &states)?;
+        let changes = changes_until(fixture, node, "ONCHAIN").await?;
+        went_through((fixture, peer, &channel), &changes, &states)?;
         same(&changes[2], "cause", cause)?;
     }
-    if !stage.at_least(25, 12) {
+    if !fixture.at_least(25, 12) {
         return Ok(());
     }
-    // A hundred blocks later nothing can be undone. For one node they are enough.
+    // A hundred blocks later nothing can be undone. One node suffices for them.
     l2.stop().await?;
-    stage.lab().mine(100).await?;
-    let changes = changes_until(stage, l1, "CLOSED").await?;
+    fixture.lab().mine(100).await?;
+    let changes = changes_until(fixture, l1, "CLOSED").await?;
     states.push("CLOSED");
-    went_through((stage, l2, &channel), &changes, &states)
+    went_through((fixture, l2, &channel), &changes, &states)
 }
 
-async fn unilateral_close(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn unilateral_close(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     l2.stop().await?;
     let closed: Value = l1
@@ -175,10 +176,10 @@ async fn unilateral_close(stage: &Stage) -> Result<()> {
         .await?;
     holds(closed["type"] == "unilateral", || closed.to_string())?;
     let txid = text(&closed, "txids/0").or_else(|_| text(&closed, "txid"))?;
-    stage.lab().bitcoind().mine_until_confirmed(txid).await?;
-    let ours = changes_until(stage, l1, "ONCHAIN").await?;
+    fixture.lab().bitcoind().mine_until_confirmed(txid).await?;
+    let ours = changes_until(fixture, l1, "ONCHAIN").await?;
     l2.start().await?;
-    let theirs = changes_until(stage, l2, "ONCHAIN").await?;
+    let theirs = changes_until(fixture, l2, "ONCHAIN").await?;
 
     let then = |states: &[&'static str]| [&OPEN[..], states].concat();
     let states = then(&[
@@ -187,20 +188,20 @@ async fn unilateral_close(stage: &Stage) -> Result<()> {
         "FUNDING_SPEND_SEEN",
         "ONCHAIN",
     ]);
-    went_through((stage, l2, &channel), &ours, &states)?;
+    went_through((fixture, l2, &channel), &ours, &states)?;
     for change in &ours[2..] {
         same(change, "cause", "user")?;
     }
     let states = then(&["AWAITING_UNILATERAL", "FUNDING_SPEND_SEEN", "ONCHAIN"]);
-    went_through((stage, l1, &channel), &theirs, &states)?;
+    went_through((fixture, l1, &channel), &theirs, &states)?;
     same(&theirs[2], "cause", "onchain")?;
-    if !stage.at_least(25, 9) {
-        // It does not say yet by what.
+    if !fixture.at_least(25, 9) {
+        // The transaction is not named yet.
         return same(&theirs[2], "message", "Funding transaction spent");
     }
     holds(text(&theirs[2].payload, "message")?.contains(txid), || {
         format!(
-            "what spent the funding transaction, {txid}: {}",
+            "expected {txid}, which spent the funding output: {}",
             theirs[2].line
         )
     })

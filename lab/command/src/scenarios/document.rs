@@ -11,10 +11,10 @@ pub fn markdown() -> String {
         "# lightningd's notifications\n\
          \n\
          Every topic that Core Lightning and the plugins shipped with it send, up to v26.06.\n\
-         Written by `make topics`. Each is made and checked on real nodes:\n\
+         Written by `make topics`. Each is triggered and checked on real nodes:\n\
          `lab topics --run TOPIC` plays its scenarios and shows the messages.\n\
          \n\
-         | topic | since | sender | tells |\n\
+         | topic | since | sender | sent when |\n\
          |---|---|---|---|\n",
     );
     for topic in TOPICS {
@@ -29,9 +29,9 @@ pub fn markdown() -> String {
     }
     page.push_str(
         "\n\
-         A plugin subscribes by naming topics in its manifest's `subscriptions`; `*` (v23.08) stands\n\
-         for all but `log`, those of other plugins included. A payload is `params.TOPIC`; before\n\
-         v23.08 `connect`, `disconnect`, `block_added` and `shutdown` had theirs in `params` itself.\n\
+         A plugin subscribes by naming topics in its manifest's `subscriptions`; `*` (v23.08) means\n\
+         all but `log`, including those of other plugins. A payload is `params.TOPIC`; before\n\
+         v23.08 `connect`, `disconnect`, `block_added` and `shutdown` had it in `params` itself.\n\
          Amounts are in millisatoshi: a number, or before v23.11 in places a string, `\"1000msat\"`.\n\
          \n\
          Below, `name?` is not in every payload, and `(name)` is there only while\n\
@@ -44,8 +44,8 @@ pub fn markdown() -> String {
         "\n\
          ## A plugin's own topics\n\
          \n\
-         A plugin names its topics in its manifest's `notifications`. Other plugins get them with the\n\
-         sender's name in `origin`, and `params` byte for byte as they were sent.\n\
+         A plugin names its topics in its manifest's `notifications`. Other plugins receive them with\n\
+         the sender's name in `origin`, and `params` byte for byte as they were sent.\n\
          \n",
     );
     for scenario in scenarios().filter(|scenario| scenario.name == "custom") {
@@ -55,18 +55,22 @@ pub fn markdown() -> String {
 }
 
 fn section(page: &mut String, topic: &Topic) {
-    let _ = writeln!(page, "\n## {}\n\nTells: {}.\n", topic.name, topic.summary);
+    let _ = writeln!(
+        page,
+        "\n## {}\n\nSent when {}.\n",
+        topic.name, topic.summary
+    );
     let fields: Vec<String> = topic
         .fields
         .iter()
         .map(|field| format!("`{field}`"))
         .collect();
-    match fields.is_empty() {
-        true => page.push_str("Payload: empty.\n\n"),
-        false => {
-            let _ = writeln!(page, "Payload: {}.\n", fields.join(", "));
-        }
-    }
+    let fields = if fields.is_empty() {
+        "empty".to_owned()
+    } else {
+        fields.join(", ")
+    };
+    let _ = writeln!(page, "Payload: {fields}.\n");
     for scenario in scenarios_of(topic.name) {
         let _ = writeln!(page, "- `{}`: {}.", scenario.name, scenario.does);
     }

@@ -3,8 +3,9 @@
 
 use serde_json::{Value, json};
 
+use super::checks::{holds, in_order, same, text};
+use super::fixture::Fixture;
 use super::scenario::Scenario;
-use super::stage::{Stage, holds, in_order, same, text};
 use cln_lab::{CHANNEL_SAT, Result};
 
 const DUAL_FUND: &[(&str, Option<&str>)] = &[("experimental-dual-fund", None)];
@@ -18,68 +19,70 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             "channel_opened",
         ],
         2,
-        "l1 opens a dual-funded channel to l2; both are told of the other's signatures",
-        |stage| Box::pin(peer_sigs(stage)),
+        "l1 opens a dual-funded channel to l2; both are notified of the signatures",
+        |fixture| Box::pin(peer_sigs(fixture)),
     )
     .options(DUAL_FUND),
     Scenario::new(
         "channel_open_failed",
         &["channel_open_failed"],
         2,
-        "l1 begins a dual-funded channel and gives it up; both are told",
-        |stage| Box::pin(open_failed(stage)),
+        "l1 starts to open a dual-funded channel and aborts; both are notified",
+        |fixture| Box::pin(open_failed(fixture)),
     )
     .options(DUAL_FUND),
 ];
 
-async fn peer_sigs(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn peer_sigs(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     for node in [l1, l2] {
-        let sigs = stage.only(node, "openchannel_peer_sigs").await?;
+        let sigs = fixture.only(node, "openchannel_peer_sigs").await?;
         same(&sigs, "channel_id", channel.channel_id.as_str())?;
-        // What was signed is the very transaction that funds the channel.
+        // The signed transaction is the one that funds the channel.
         let mut psbt = text(&sigs.payload, "signed_psbt")?.to_owned();
-        if stage.at_least(23, 8) {
-            // bitcoind reads version 0 alone (BIP 174, BIP 370).
+        if fixture.at_least(23, 8) {
+            // bitcoind reads only version 0 (BIP 174, BIP 370).
             let params = json!({"psbt": psbt, "version": 0});
             let answer: Value = node.call("setpsbtversion", params).await?;
             psbt = text(&answer, "psbt")?.to_owned();
         }
-        let decoded: Value = stage
+        let decoded: Value = fixture
             .lab()
             .bitcoind()
             .call("decodepsbt", vec![json!(psbt)])
             .await?;
         let txid = text(&decoded, "tx/txid")?;
         holds(txid == channel.funding_txid, || {
-            format!("{} was funded, {txid} was signed", channel.funding_txid)
+            format!("funded by {}, but {txid} was signed", channel.funding_txid)
         })?;
-        let changes = stage.all(node, "channel_state_changed").await?;
+        let changes = fixture.all(node, "channel_state_changed").await?;
         let awaiting = changes
             .iter()
             .find(|c| c.payload["new_state"] == "DUALOPEND_AWAITING_LOCKIN");
         let Some(awaiting) = awaiting else {
-            return holds(false, || format!("never awaited lockin: {changes:?}"));
+            return holds(false, || {
+                format!("no DUALOPEND_AWAITING_LOCKIN: {changes:?}")
+            });
         };
         if node.name() == "l2" {
-            let opened = stage.only(node, "channel_opened").await?;
+            let opened = fixture.only(node, "channel_opened").await?;
             in_order(&[awaiting, &opened, &sigs])?;
         } else {
             in_order(&[&sigs, awaiting])?;
         }
     }
-    stage.none(l1, "channel_opened").await?;
+    fixture.none(l1, "channel_opened").await?;
     for node in [l1, l2] {
-        stage.none(node, "channel_open_failed").await?;
+        fixture.none(node, "channel_open_failed").await?;
     }
     Ok(())
 }
 
-async fn open_failed(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn open_failed(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     l1.fund(CHANNEL_SAT * 2).await?;
-    stage.lab().wait_block().await?;
+    fixture.lab().wait_block().await?;
     l1.connect(l2).await?;
     let funds: Value = l1
         .call(
@@ -87,31 +90,31 @@ async fn open_failed(stage: &Stage) -> Result<()> {
             json!({"satoshi": CHANNEL_SAT, "feerate": "1000perkw", "startweight": 1000}),
         )
         .await?;
-    let begun: Value = l1
+    let started: Value = l1
         .call(
             "openchannel_init",
             json!({"id": l2.id(), "amount": CHANNEL_SAT, "initialpsbt": text(&funds, "psbt")?}),
         )
         .await?;
-    let channel_id = text(&begun, "channel_id")?;
+    let channel_id = text(&started, "channel_id")?;
     l1.call::<Value>("openchannel_abort", json!({"channel_id": channel_id}))
         .await?;
-    let ours = stage.only(l1, "channel_open_failed").await?;
+    let ours = fixture.only(l1, "channel_open_failed").await?;
     same(&ours, "channel_id", channel_id)?;
-    let theirs = stage.only(l2, "channel_open_failed").await?;
+    let theirs = fixture.only(l2, "channel_open_failed").await?;
     let id = text(&theirs.payload, "channel_id")?;
     holds(id.len() == 64, || theirs.line.clone())?;
     for (node, failed) in [(l1, &ours), (l2, &theirs)] {
-        if stage.at_least(25, 12) {
-            let closed = stage
+        if fixture.at_least(25, 12) {
+            let closed = fixture
                 .first_where(node, "channel_state_changed", "to CLOSED", |payload| {
                     payload["new_state"] == "CLOSED"
                 })
                 .await?;
             in_order(&[failed, &closed])?;
         }
-        stage.none(node, "openchannel_peer_sigs").await?;
-        stage.none(node, "channel_opened").await?;
+        fixture.none(node, "openchannel_peer_sigs").await?;
+        fixture.none(node, "channel_opened").await?;
     }
     Ok(())
 }

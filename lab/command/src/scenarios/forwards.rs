@@ -1,9 +1,10 @@
-//! Payments on their way through a node: `forward_event` in its four statuses.
+//! Payments forwarded by a node: `forward_event` in its four statuses.
 
 use serde_json::{Value, json};
 
+use super::checks::{amount, holds, in_order, same, unexpected};
+use super::fixture::Fixture;
 use super::scenario::Scenario;
-use super::stage::{Stage, amount, holds, in_order, same};
 use cln_lab::{Error, Event, Invoice, Node, Result, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -11,32 +12,31 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "forward_event_offered_and_settled",
         &["forward_event"],
         3,
-        "l1 pays l3 through l2: offered, then settled, at l2 alone",
-        |stage| Box::pin(settled(stage)),
+        "l1 pays l3 through l2: offered, then settled, at l2 only",
+        |fixture| Box::pin(settled(fixture)),
     ),
     Scenario::new(
         "forward_event_failed_and_local_failed",
         &["forward_event"],
         3,
         "l3 refuses a payment that l2 forwards: offered, then failed; \
-         then l2 is asked to forward along a channel that is not: local_failed",
-        |stage| Box::pin(failed(stage)),
+         then l2 is asked to forward over a channel that does not exist: local_failed",
+        |fixture| Box::pin(failed(fixture)),
     ),
 ];
 
-/// What a forwarded payment is to be at l3, in millisatoshi.
+/// The amount of a forwarded payment at l3, in millisatoshi.
 const MSAT: u64 = 1_000_000;
-/// What is sent for it: more than l2 asks.
+/// The amount sent for it: more than the fee that l2 asks for.
 const SENT: u64 = 1_010_000;
 
-async fn settled(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
-    let l3 = stage.lab().node("l3")?;
-    let channels = stage.lab().line_graph().await?;
+async fn settled(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
+    let l3 = fixture.lab().node("l3")?;
+    let channels = fixture.lab().line_graph().await?;
     let invoice = l3.invoice("1000sat", "inv", "pizza").await?;
     let paid = l1.pay(&invoice.bolt11).await?;
-    let told = two(stage, l2).await?;
-    let [offered, settled] = &told;
+    let [offered, settled] = &two(fixture, l2).await?;
     in_order(&[offered, settled])?;
     for (event, status) in [(offered, "offered"), (settled, "settled")] {
         same(event, "status", status)?;
@@ -48,30 +48,30 @@ async fn settled(stage: &Stage) -> Result<()> {
         amount(event, "fee_msat", paid.amount_sent_msat - paid.amount_msat)?;
     }
     as_listed(l2, settled).await?;
-    if stage.at_least(26, 4) {
+    if fixture.at_least(26, 4) {
         same(settled, "preimage", paid.preimage.as_str())?;
     }
     for node in [l1, l3] {
-        stage.none(node, "forward_event").await?;
+        fixture.none(node, "forward_event").await?;
     }
     Ok(())
 }
 
-async fn failed(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
-    let l3 = stage.lab().node("l3")?;
-    let channels = stage.lab().line_graph().await?;
+async fn failed(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
+    let l3 = fixture.lab().node("l3")?;
+    let channels = fixture.lab().line_graph().await?;
     let invoice = l3.invoice("1000sat", "inv", "pizza").await?;
     let params = json!({"label": "inv", "status": "unpaid"});
     l3.call::<Value>("delinvoice", params).await?;
 
     send(
-        stage,
+        fixture,
         [&channels[0].short_channel_id, &channels[1].short_channel_id],
         &invoice,
     )
     .await?;
-    let [offered, failed] = two(stage, l2).await?;
+    let [offered, failed] = two(fixture, l2).await?;
     for (event, status) in [(&offered, "offered"), (&failed, "failed")] {
         same(event, "status", status)?;
         same(event, "payment_hash", invoice.payment_hash.as_str())?;
@@ -82,15 +82,15 @@ async fn failed(stage: &Stage) -> Result<()> {
     }
     as_listed(l2, &failed).await?;
 
-    // No block is that high, so no channel is there.
+    // No block has that height, so there is no such channel.
     send(
-        stage,
+        fixture,
         [&channels[0].short_channel_id, "999999x9x9"],
         &invoice,
     )
     .await?;
-    let local = stage
-        .first_where(l2, "forward_event", "that failed here", |payload| {
+    let local = fixture
+        .first_where(l2, "forward_event", "with status local_failed", |payload| {
             payload["status"] == "local_failed"
         })
         .await?;
@@ -101,29 +101,34 @@ async fn failed(stage: &Stage) -> Result<()> {
     // unknown_next_peer, BOLT 4: PERM|10.
     same(&local, "failcode", 0x400a)?;
     same(&local, "failreason", "WIRE_UNKNOWN_NEXT_PEER")?;
-    let all = stage.all(l2, "forward_event").await?;
-    holds(all.len() == 3, || format!("told {all:?}"))?;
+    let all = fixture.all(l2, "forward_event").await?;
+    holds(all.len() == 3, || format!("expected three: {all:?}"))?;
     for node in [l1, l3] {
-        stage.none(node, "forward_event").await?;
+        fixture.none(node, "forward_event").await?;
     }
     Ok(())
 }
 
-/// The two that a node was told of one forward.
-async fn two(stage: &Stage, node: &Node) -> Result<[Event; 2]> {
-    stage
-        .first_where(node, "forward_event", "that is over", |payload| {
-            payload["status"] != "offered"
-        })
+/// The two notifications of one forward.
+async fn two(fixture: &Fixture, node: &Node) -> Result<[Event; 2]> {
+    fixture
+        .first_where(
+            node,
+            "forward_event",
+            "with another status than offered",
+            |payload| payload["status"] != "offered",
+        )
         .await?;
-    let told = stage.all(node, "forward_event").await?;
-    <[Event; 2]>::try_from(told).map_err(|told| Error::Answer {
-        from: node.name().to_owned(),
-        why: format!("two of `forward_event` were expected, not {told:?}"),
+    let events = fixture.all(node, "forward_event").await?;
+    <[Event; 2]>::try_from(events).map_err(|events| {
+        unexpected(
+            node.name(),
+            format!("expected two of `forward_event`: {events:?}"),
+        )
     })
 }
 
-/// `listforwards` has the same.
+/// The notification is the same as in `listforwards`.
 async fn as_listed(node: &Node, event: &Event) -> Result<()> {
     let answer: Value = node.call("listforwards", json!({})).await?;
     let listed = &answer["forwards"][0];
@@ -131,19 +136,19 @@ async fn as_listed(node: &Node, event: &Event) -> Result<()> {
         same(event, name, listed[name].clone())?;
     }
     for name in ["in_msat", "out_msat", "fee_msat"] {
-        let listed = msat(&listed[name]).ok_or_else(|| Error::Answer {
-            from: format!("{}: listforwards", node.name()),
-            why: answer.to_string(),
-        })?;
-        amount(event, name, listed)?;
+        let amount = msat(&listed[name]);
+        holds(
+            amount.is_some() && msat(&event.payload[name]) == amount,
+            || format!("`{name}` differs from {listed}: {}", event.line),
+        )?;
     }
     Ok(())
 }
 
-/// Sends along these two channels what must fail.
-async fn send(stage: &Stage, scids: [&str; 2], invoice: &Invoice) -> Result<()> {
-    let (l1, l2) = stage.pair();
-    let l3 = stage.lab().node("l3")?;
+/// Sends a payment over these two channels, which must fail.
+async fn send(fixture: &Fixture, scids: [&str; 2], invoice: &Invoice) -> Result<()> {
+    let (l1, l2) = fixture.pair();
+    let l3 = fixture.lab().node("l3")?;
     let hop = |node: &Node, scid: &str, msat: u64, delay: u32| json!({"id": node.id(), "channel": scid, "delay": delay, "amount_msat": msat, "msatoshi": msat});
     let params = json!({
         "route": [hop(l2, scids[0], SENT, 60), hop(l3, scids[1], MSAT, 9)],
@@ -156,6 +161,8 @@ async fn send(stage: &Stage, scids: [&str; 2], invoice: &Invoice) -> Result<()> 
     match l1.call::<Value>("waitsendpay", over).await {
         Err(Error::Rpc { .. }) => Ok(()),
         Err(other) => Err(other),
-        Ok(answer) => holds(false, || format!("it arrived: {answer}")),
+        Ok(answer) => holds(false, || {
+            format!("expected a failure, the payment arrived: {answer}")
+        }),
     }
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::checks::{holds, in_order, same};
+use super::fixture::Fixture;
 use super::plugins::start_weather;
 use super::scenario::Scenario;
-use super::stage::{Stage, holds, in_order, same};
 use cln_lab::{Event, Node, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -12,31 +13,31 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "warning",
         &["warning"],
         2,
-        "a plugin of l1's writes to the log: of the level warn and error is told",
-        |stage| Box::pin(warning(stage)),
+        "a plugin on l1 logs at every level; only `warn` and `error` cause a notification",
+        |fixture| Box::pin(warning(fixture)),
     )
     .embedded(),
     Scenario::new(
         "log",
         &["log"],
         1,
-        "a plugin writes to the log: every level is told, from debug to broken",
-        |stage| Box::pin(log(stage)),
+        "a plugin on l1 logs at every level; each line causes a notification, from debug to broken",
+        |fixture| Box::pin(log(fixture)),
     )
     .embedded(),
 ];
 
-/// What came of our plugin's lines in the log.
-async fn remarks(stage: &Stage, node: &Node, topic: &str) -> Result<Vec<Event>> {
-    let mut told = stage.all(node, topic).await?;
-    told.retain(|event| {
-        event.payload["source"] == "plugin-weather.sh" && !is_of_lightningd(&event.payload)
+/// The notifications of the lines that our plugin logged.
+async fn remarks(fixture: &Fixture, node: &Node, topic: &str) -> Result<Vec<Event>> {
+    let mut events = fixture.all(node, topic).await?;
+    events.retain(|event| {
+        event.payload["source"] == "plugin-weather.sh" && !is_from_lightningd(&event.payload)
     });
-    Ok(told)
+    Ok(events)
 }
 
-/// What lightningd itself writes about a plugin has that plugin as its source.
-fn is_of_lightningd(payload: &Value) -> bool {
+/// A line that lightningd writes about a plugin has that plugin as its source.
+fn is_from_lightningd(payload: &Value) -> bool {
     let line = payload["log"].as_str().unwrap_or_default();
     !LINES.iter().any(|(_, text)| *text == line)
 }
@@ -49,40 +50,40 @@ const LINES: [(&str, &str); 4] = [
     ("broken", "hail"),
 ];
 
-async fn warning(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
-    start_weather(stage, l1).await?;
+async fn warning(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
+    start_weather(fixture, l1).await?;
     l1.call::<Value>("remark", json!({})).await?;
-    let told = remarks(stage, l1, "warning").await?;
-    let [first, second] = &told[..] else {
-        return holds(false, || format!("two were written: {told:?}"));
+    let events = remarks(fixture, l1, "warning").await?;
+    let [first, second] = &events[..] else {
+        return holds(false, || format!("expected two: {events:?}"));
     };
     same(first, "level", "warn")?;
     same(first, "log", "a storm is near")?;
     same(second, "level", "error")?;
     same(second, "log", "hail")?;
     in_order(&[first, second])?;
-    as_written(l1, &told)?;
-    let elsewhere = remarks(stage, l2, "warning").await?;
+    as_written(l1, &events)?;
+    let elsewhere = remarks(fixture, l2, "warning").await?;
     holds(elsewhere.is_empty(), || format!("l2: {elsewhere:?}"))
 }
 
-async fn log(stage: &Stage) -> Result<()> {
-    let l1 = stage.lab().l1();
-    start_weather(stage, l1).await?;
+async fn log(fixture: &Fixture) -> Result<()> {
+    let l1 = fixture.lab().l1();
+    start_weather(fixture, l1).await?;
     l1.call::<Value>("remark", json!({})).await?;
-    let told = remarks(stage, l1, "log").await?;
-    let lines: Vec<(&str, &str)> = told
+    let events = remarks(fixture, l1, "log").await?;
+    let lines: Vec<(&str, &str)> = events
         .iter()
         .filter_map(|e| Some((e.payload["level"].as_str()?, e.payload["log"].as_str()?)))
         .collect();
     holds(lines == LINES, || format!("{lines:?}"))?;
-    as_written(l1, &told)
+    as_written(l1, &events)
 }
 
 /// The log file has the same lines, with the same times.
-fn as_written(node: &Node, told: &[Event]) -> Result<()> {
-    for event in told {
+fn as_written(node: &Node, events: &[Event]) -> Result<()> {
+    for event in events {
         let member = |name: &str| event.payload[name].as_str().unwrap_or_default();
         let lines = node.log().lines_with(member("log"))?;
         let time = member("timestamp");

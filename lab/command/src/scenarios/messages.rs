@@ -4,23 +4,24 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::checks::{holds, same, text};
+use super::fixture::Fixture;
 use super::scenario::Scenario;
-use super::stage::{Stage, holds, same, text};
 use cln_lab::{Node, Probe, Result, eventually};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario::new(
     "onionmessage_forward_fail",
     &["onionmessage_forward_fail"],
     3,
-    "l1 asks l3, which is down, for an invoice by way of l2: l2 is told",
-    |stage| Box::pin(forward_fail(stage)),
+    "l1 asks l3, which is down, for an invoice through l2: only l2 is notified",
+    |fixture| Box::pin(forward_fail(fixture)),
 )];
 
-async fn forward_fail(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
-    let l3 = stage.lab().node("l3")?;
-    stage.lab().line_graph().await?;
-    // A way for onion messages leads over nodes that are known to take them.
+async fn forward_fail(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
+    let l3 = fixture.lab().node("l3")?;
+    fixture.lab().line_graph().await?;
+    // Onion messages are routed through nodes known to take them.
     for node in [l2, l3] {
         announced(l1, node).await?;
     }
@@ -35,30 +36,31 @@ async fn forward_fail(stage: &Stage) -> Result<()> {
     });
     let answer = l1.call::<Value>("fetchinvoice", params).await;
     holds(answer.is_err(), || format!("l3 is down: {answer:?}"))?;
-    let told = stage.first(l2, "onionmessage_forward_fail").await?;
-    same(&told, "source", l1.id())?;
-    if told.payload.get("next_node_id").is_some() {
-        same(&told, "next_node_id", l3.id())?;
+    let event = fixture.first(l2, "onionmessage_forward_fail").await?;
+    same(&event, "source", l1.id())?;
+    if event.payload.get("next_node_id").is_some() {
+        same(&event, "next_node_id", l3.id())?;
     } else {
-        text(&told.payload, "next_short_channel_id_dir")?;
+        text(&event.payload, "next_short_channel_id_dir")?;
     }
     for name in ["incoming", "outgoing", "path_key"] {
-        let hex = text(&told.payload, name)?;
+        let hex = text(&event.payload, name)?;
         let is_hex = hex.chars().all(|c| c.is_ascii_hexdigit());
-        holds(!hex.is_empty() && is_hex, || told.line.clone())?;
+        holds(!hex.is_empty() && is_hex, || event.line.clone())?;
     }
-    stage.none(l1, "onionmessage_forward_fail").await
+    fixture.none(l1, "onionmessage_forward_fail").await
 }
 
-/// Waits until a node has another's announcement (BOLT 7).
+/// Waits until a node has the announcement of another (BOLT 7).
 async fn announced(node: &Node, other: &Node) -> Result<()> {
     const GOSSIP: Duration = Duration::from_secs(60);
-    let what = format!("{} to know what {} can do", node.name(), other.name());
+    let what = format!("{} to know the features of {}", node.name(), other.name());
     eventually(what, GOSSIP, async || {
         let answer: Value = node.call("listnodes", json!({"id": other.id()})).await?;
-        Ok(match answer["nodes"][0]["features"].is_string() {
-            true => Probe::Ready(()),
-            false => Probe::NotYet(answer.to_string()),
+        Ok(if answer["nodes"][0]["features"].is_string() {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(answer.to_string())
         })
     })
     .await

@@ -1,41 +1,40 @@
-//! A scenario for each topic: what makes a node send it, and what must be recorded
-//! then.
+//! A scenario for each topic: what triggers it, and what must be recorded then.
 //!
-//! [`cln_topics::TOPICS`] says what there is. [`SCENARIOS`] is what can be played:
-//! by the tests, and by `lab topics --run`, which shows the messages.
+//! [`cln_topics::TOPICS`] lists the topics. [`SCENARIOS`] are played by the tests, and by
+//! `lab topics --run`, which shows the messages.
 //!
 //! # Layout
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `scenario.rs` | what a scenario is, and what comes of it |
-//! | `stage.rs` | where it is played: a lab with recorders, and what is asked of them |
-//! | `oracle.rs` | what lightningd itself says it sent |
+//! | `scenario.rs` | what a scenario is, and how it is played |
+//! | `fixture.rs` | where it is played: a lab with a recorder on each node |
+//! | `checks.rs` | what it checks |
+//! | `oracle.rs` | what lightningd saved as sent |
 //! | `probe.rs` | which topics a running lightningd knows |
 //! | `document.rs` | the table as a page |
 //! | `peers.rs`, `invoices.rs`, … | the scenarios, a file a subject |
 
 mod chain;
 mod channels;
+mod checks;
 mod document;
 mod dual_fund;
+mod fixture;
 mod forwards;
 mod invoices;
 mod logs;
 mod messages;
+mod oracle;
 mod payments;
 mod peers;
 mod plugins;
 mod probe;
 mod scenario;
-mod stage;
-
-mod oracle;
 
 pub use document::markdown;
 pub use probe::known;
-pub use scenario::{Recorded, Report, Scenario};
-pub use stage::Stage;
+pub use scenario::{Recording, Scenario};
 
 /// Every scenario, by subject.
 pub const SCENARIOS: &[&[Scenario]] = &[
@@ -56,7 +55,7 @@ pub fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     SCENARIOS.iter().copied().flatten()
 }
 
-/// The scenarios that make and check a topic.
+/// The scenarios that trigger and check a topic.
 pub fn scenarios_of(topic: &str) -> impl Iterator<Item = &'static Scenario> {
     scenarios().filter(move |scenario| scenario.topics.contains(&topic))
 }

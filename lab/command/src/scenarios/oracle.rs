@@ -1,17 +1,21 @@
-//! What lightningd itself says it told its plugins.
+//! The notifications that lightningd saves as sent: the reference for a recorder.
 //!
 //! `--dev-save-plugin-io=DIR` (v25.09) makes lightningd put every notification it
-//! sends to whoever subscribed into a file of its own in `DIR`, named
+//! sends to all subscribers into a file of its own in `DIR`, named
 //! `notification_out-TOPIC-PID-START-NUMBER`, the number counting up. `shutdown`
-//! and `deprecated_oneshot` go to one plugin alone, and are not among them.
+//! and `deprecated_oneshot` go to one plugin only, and are not among them.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use cln_lab::IoContext;
-use cln_lab::{Error, Event, Result, Version};
+use cln_lab::{Error, Event, IoContext, Result, Version};
+
+use super::checks::unexpected;
+
+/// The plugin that records.
+pub(super) const RECORDER: &str = "eventlog";
 
 /// The option, without its dashes.
 pub(super) const OPTION: &str = "dev-save-plugin-io";
@@ -19,10 +23,10 @@ pub(super) const OPTION: &str = "dev-save-plugin-io";
 /// Its value: the network directory, in which lightningd runs.
 pub(super) const FOLDER: &str = ".";
 
-/// Topics that lightningd sends to one plugin alone, past what is saved.
+/// Topics that lightningd sends to one plugin only, and does not save.
 const TO_ONE: [&str; 2] = ["shutdown", "deprecated_oneshot"];
 
-/// True if this lightningd can be asked.
+/// True if this lightningd has the option.
 pub(super) fn available(version: &Version) -> bool {
     version.at_least(25, 9)
 }
@@ -37,7 +41,7 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// What a recorder made of it.
+    /// From the line that a recorder wrote.
     fn recorded(event: &Event) -> Result<Sent> {
         #[derive(Deserialize)]
         struct Line<'a> {
@@ -53,6 +57,7 @@ impl Sent {
         })
     }
 
+    /// From a file that lightningd wrote.
     fn read(message: &str) -> Result<Sent> {
         #[derive(Deserialize)]
         struct Message<'a> {
@@ -79,14 +84,11 @@ impl Sent {
 }
 
 fn unreadable(message: &str, error: &serde_json::Error) -> Error {
-    Error::Answer {
-        from: format!("notification `{message}`"),
-        why: error.to_string(),
-    }
+    unexpected(format!("notification `{message}`"), error.to_string())
 }
 
 /// What lightningd saved in a folder, in the order it was sent. Every start of
-/// the node has its own numbers; starts are told apart by their times.
+/// the node has its own numbers; the time distinguishes the starts.
 pub(super) fn saved(folder: &Path) -> Result<Vec<Sent>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).doing("list", folder)? {
@@ -115,11 +117,11 @@ pub(super) fn saved(folder: &Path) -> Result<Vec<Sent>> {
     Ok(sent)
 }
 
-/// Holds what was recorded against what was sent: from a start of the recorder on
-/// it must be the same, message for message. How many there were.
+/// Compares what was recorded with what was sent: from a start of the recorder on
+/// it must be the same, message for message. Returns how many there were.
 ///
-/// `sent` may go on after the last that was recorded: a caller who has seen a
-/// notification recorded that came last knows that everything before is there.
+/// `sent` may continue after the last that was recorded: a caller that has seen the
+/// last notification recorded knows that everything before is there.
 ///
 /// # Errors
 /// [`Error::Answer`] with the first difference.
@@ -131,9 +133,9 @@ pub(super) fn compare(node: &str, sent: &[Sent], recorded: &[Event]) -> Result<u
         .collect::<Result<_>>()?;
     let with_log = recorded.iter().any(|(event, _)| event.topic == "log");
     let mut sent = sent.iter().filter(|sent| with_log || sent.topic != "log");
-    let bad = |why: String| Error::Answer {
-        from: format!("{node}: what eventlog recorded beside what lightningd sent"),
-        why,
+    let bad = |why: String| {
+        let from = format!("{node}: what eventlog recorded, compared with what lightningd sent");
+        unexpected(from, why)
     };
     match recorded.first() {
         None => return Err(bad("nothing was recorded".to_owned())),
@@ -145,21 +147,24 @@ pub(super) fn compare(node: &str, sent: &[Sent], recorded: &[Event]) -> Result<u
         Some(_) => {}
     }
     for (n, (ours, start)) in recorded.iter().enumerate() {
-        let theirs = match start {
-            // What was sent before the recorder was up it could not see.
-            true => sent.find(|theirs| *theirs == ours),
-            false => sent.next(),
+        let theirs = if *start {
+            // The recorder was not up for what was sent before.
+            sent.find(|theirs| *theirs == ours)
+        } else {
+            sent.next()
         };
         if theirs != Some(ours) {
-            return Err(bad(format!("number {n}: {ours:?}, sent was {theirs:?}")));
+            return Err(bad(format!(
+                "number {n}: recorded {ours:?}, sent {theirs:?}"
+            )));
         }
     }
     Ok(recorded.len())
 }
 
-/// True for what tells of the recorder's own start, the first it is ever sent.
+/// True for the notification of the recorder's own start, the first it receives.
 fn is_own_start(event: &Event) -> bool {
-    event.topic == "plugin_started" && event.payload["plugin_name"] == super::stage::RECORDER
+    event.topic == "plugin_started" && event.payload["plugin_name"] == RECORDER
 }
 
 #[cfg(test)]
@@ -206,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_swapped_or_added_is_told() {
+    fn missing_swapped_and_added_messages_are_found() {
         let extra = ("c", 3);
         for events in [&[B][..], &[B, A], &[A, B, extra], &[A, ("b", 5)]] {
             assert!(compare_with(events).is_err(), "{events:?}");

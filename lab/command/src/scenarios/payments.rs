@@ -1,10 +1,11 @@
-//! Payments, at the payer: `sendpay_success`, `sendpay_failure`, and what the
-//! plugins that find routes tell.
+//! Payments, at the payer: `sendpay_success`, `sendpay_failure`, and the topics of
+//! the plugins that find routes.
 
 use serde_json::{Value, json};
 
+use super::checks::{amount, holds, in_order, same, text, unexpected};
+use super::fixture::Fixture;
 use super::scenario::Scenario;
-use super::stage::{Stage, amount, holds, in_order, same, text};
 use cln_lab::{CHANNEL_SAT, Channel, Error, Invoice, Node, Result, msat};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -12,55 +13,55 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "sendpay_success",
         &["sendpay_success"],
         2,
-        "l1 sends a payment to l2 along a route of its own; only l1 is told",
-        |stage| Box::pin(sendpay_success(stage)),
+        "l1 sends a payment to l2 along a route it chose; only l1 is notified",
+        |fixture| Box::pin(sendpay_success(fixture)),
     ),
     Scenario::new(
         "sendpay_failure",
         &["sendpay_failure"],
         2,
-        "l1 sends a payment for an invoice that l2 has deleted: code 203, at l1 alone; then \
-         one that l2 cannot send on: code 204",
-        |stage| Box::pin(sendpay_failure(stage)),
+        "l1 pays an invoice that l2 has deleted: code 203, at l1 only; then \
+         it sends a payment that l2 cannot forward: code 204",
+        |fixture| Box::pin(sendpay_failure(fixture)),
     ),
     Scenario::new(
         "pay_part_start",
         &["pay_part_start", "sendpay_success", "pay_part_end"],
         2,
-        "l1 pays l2 with `xpay`: a part begins, arrives, ends",
-        |stage| Box::pin(xpay(stage)),
+        "l1 pays l2 with `xpay`: a part starts, arrives, ends",
+        |fixture| Box::pin(xpay(fixture)),
     ),
     Scenario::new(
         "pay_part_end",
         &["pay_part_start", "pay_part_end"],
         2,
         "l1 pays an invoice that l2 has deleted with `xpay`: the part ends in failure",
-        |stage| Box::pin(xpay_fails(stage)),
+        |fixture| Box::pin(xpay_fails(fixture)),
     ),
     Scenario::new(
         "pay_success",
         &["pay_success"],
         2,
         "l1 pays l2 with the plugin `pay`",
-        |stage| Box::pin(pay_success(stage)),
+        |fixture| Box::pin(pay_success(fixture)),
     ),
     Scenario::new(
         "pay_failure",
         &["pay_failure"],
         2,
         "l1 pays an invoice that l2 has deleted with the plugin `pay`",
-        |stage| Box::pin(pay_failure(stage)),
+        |fixture| Box::pin(pay_failure(fixture)),
     ),
     Scenario::new(
         "channel_hint_update",
         &["channel_hint_update"],
         2,
         "l1 pays with the plugin `pay`, which learns what its channel can carry",
-        |stage| Box::pin(channel_hint_update(stage)),
+        |fixture| Box::pin(channel_hint_update(fixture)),
     ),
 ];
 
-/// Sends a payment over the one channel; `waitsendpay` tells how it went.
+/// Sends a payment over the one channel, and returns what `waitsendpay` answers.
 async fn send(l1: &Node, l2: &Node, channel: &Channel, invoice: &Invoice) -> Result<Value> {
     send_along(l1, &[(l2.id(), &channel.short_channel_id)], invoice).await
 }
@@ -92,50 +93,50 @@ async fn send_along(l1: &Node, hops: &[(&str, &str)], invoice: &Invoice) -> Resu
         .await
 }
 
-async fn sendpay_success(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn sendpay_success(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     let invoice = l2.invoice("1000sat", "inv", "pizza").await?;
     let answer = send(l1, l2, &channel, &invoice).await?;
-    let told = stage.only(l1, "sendpay_success").await?;
-    same_members(&told.payload, &answer)?;
-    same(&told, "payment_hash", invoice.payment_hash.as_str())?;
-    same(&told, "status", "complete")?;
-    same(&told, "destination", l2.id())?;
-    amount(&told, "amount_msat", 1_000_000)?;
-    amount(&told, "amount_sent_msat", 1_000_000)?;
+    let event = fixture.only(l1, "sendpay_success").await?;
+    same_members(&event.payload, &answer)?;
+    same(&event, "payment_hash", invoice.payment_hash.as_str())?;
+    same(&event, "status", "complete")?;
+    same(&event, "destination", l2.id())?;
+    amount(&event, "amount_msat", 1_000_000)?;
+    amount(&event, "amount_sent_msat", 1_000_000)?;
     let invoices: Value = l2.call("listinvoices", json!({"label": "inv"})).await?;
     same(
-        &told,
+        &event,
         "payment_preimage",
         text(&invoices, "invoices/0/payment_preimage")?,
     )?;
-    stage.none(l1, "sendpay_failure").await?;
-    stage.none(l2, "sendpay_success").await
+    fixture.none(l1, "sendpay_failure").await?;
+    fixture.none(l2, "sendpay_success").await
 }
 
-/// What `waitsendpay` answers and what is told are the same object.
-fn same_members(told: &Value, answer: &Value) -> Result<()> {
+/// The notification has every member of what `waitsendpay` answers.
+fn same_members(payload: &Value, answer: &Value) -> Result<()> {
     let members = answer.as_object().into_iter().flatten();
     for (name, value) in members.filter(|(name, _)| !name.starts_with("warning")) {
-        holds(&told[name] == value, || {
-            format!("`{name}` was answered as {value}, told as {}", told[name])
+        holds(&payload[name] == value, || {
+            format!("`{name}`: answered {value}, notified {}", payload[name])
         })?;
     }
     Ok(())
 }
 
-async fn sendpay_failure(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn sendpay_failure(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     let invoice = deleted(l2).await?;
     let answer = send(l1, l2, &channel, &invoice).await;
     let (code, message, data) = refused(answer)?;
-    let told = stage.only(l1, "sendpay_failure").await?;
-    same(&told, "code", code)?;
-    same(&told, "code", 203)?;
-    same(&told, "message", message)?;
-    // The answer comes when the payment is over, the notification before.
+    let event = fixture.only(l1, "sendpay_failure").await?;
+    same(&event, "code", code)?;
+    same(&event, "code", 203)?;
+    same(&event, "message", message)?;
+    // The answer comes when the payment has ended, the notification before.
     for name in [
         "payment_hash",
         "id",
@@ -143,42 +144,42 @@ async fn sendpay_failure(stage: &Stage) -> Result<()> {
         "failcodename",
         "raw_message",
     ] {
-        same(&told, &format!("data/{name}"), data[name].clone())?;
+        same(&event, &format!("data/{name}"), data[name].clone())?;
     }
-    same(&told, "data/payment_hash", invoice.payment_hash.as_str())?;
-    same(&told, "data/erring_node", l2.id())?;
+    same(&event, "data/payment_hash", invoice.payment_hash.as_str())?;
+    same(&event, "data/erring_node", l2.id())?;
     same(
-        &told,
+        &event,
         "data/failcodename",
         "WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS",
     )?;
-    amount(&told, "data/amount_msat", 1_000_000)?;
+    amount(&event, "data/amount_msat", 1_000_000)?;
 
-    // On its way this time: no channel of l2's has that number.
+    // This time it fails on its way: l2 has no channel of that id.
     let invoice = l2.invoice("1000sat", "beyond", "pizza").await?;
     let beyond = [(l2.id(), &channel.short_channel_id[..]), (l1.id(), "9x9x9")];
     let (code, message, data) = refused(send_along(l1, &beyond, &invoice).await)?;
     let hash = &invoice.payment_hash;
-    let told = stage
+    let event = fixture
         .first_where(l1, "sendpay_failure", "of the second", |payload| {
             payload["data"]["payment_hash"] == hash.as_str()
         })
         .await?;
-    same(&told, "code", code)?;
-    same(&told, "code", 204)?;
-    same(&told, "message", message)?;
-    same(&told, "data/erring_node", data["erring_node"].clone())?;
-    same(&told, "data/erring_node", l2.id())?;
-    same(&told, "data/erring_index", 1)?;
-    same(&told, "data/failcodename", "WIRE_UNKNOWN_NEXT_PEER")?;
-    let failures = stage.all(l1, "sendpay_failure").await?;
+    same(&event, "code", code)?;
+    same(&event, "code", 204)?;
+    same(&event, "message", message)?;
+    same(&event, "data/erring_node", data["erring_node"].clone())?;
+    same(&event, "data/erring_node", l2.id())?;
+    same(&event, "data/erring_index", 1)?;
+    same(&event, "data/failcodename", "WIRE_UNKNOWN_NEXT_PEER")?;
+    let failures = fixture.all(l1, "sendpay_failure").await?;
     holds(failures.len() == 2, || format!("{failures:?}"))?;
-    stage.none(l1, "sendpay_success").await?;
-    stage.none(l2, "sendpay_failure").await?;
-    stage.none(l2, "invoice_payment").await
+    fixture.none(l1, "sendpay_success").await?;
+    fixture.none(l2, "sendpay_failure").await?;
+    fixture.none(l2, "invoice_payment").await
 }
 
-/// An invoice of l2's that it knows no more.
+/// An invoice that l2 has deleted.
 async fn deleted(l2: &Node) -> Result<Invoice> {
     let invoice = l2.invoice("1000sat", "deleted", "pizza").await?;
     let params = json!({"label": "deleted", "status": "unpaid"});
@@ -196,23 +197,20 @@ fn refused(answer: Result<Value>) -> Result<(i32, String, Value)> {
             ..
         }) => Ok((code, message, data.map_or(Value::Null, |data| *data))),
         Err(other) => Err(other),
-        Ok(answer) => Err(Error::Answer {
-            from: "a payment that must fail".to_owned(),
-            why: answer.to_string(),
-        }),
+        Ok(answer) => Err(unexpected("a payment that must fail", answer.to_string())),
     }
 }
 
-async fn xpay(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn xpay(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     let invoice = l2.invoice("1000sat", "inv", "pizza").await?;
     let paid: Value = l1
         .call("xpay", json!({"invstring": invoice.bolt11}))
         .await?;
-    let start = stage.only(l1, "pay_part_start").await?;
-    let sent = stage.only(l1, "sendpay_success").await?;
-    let end = stage.only(l1, "pay_part_end").await?;
+    let start = fixture.only(l1, "pay_part_start").await?;
+    let sent = fixture.only(l1, "sendpay_success").await?;
+    let end = fixture.only(l1, "pay_part_end").await?;
     in_order(&[&start, &sent, &end])?;
     for event in [&start, &sent, &end] {
         same(event, "payment_hash", invoice.payment_hash.as_str())?;
@@ -235,24 +233,26 @@ async fn xpay(stage: &Stage) -> Result<()> {
     same(&end, "status", "success")?;
     for event in [&start, &end] {
         holds(event.origin.as_deref() == Some("cln-xpay"), || {
-            format!("its origin: {}", event.line)
+            format!("expected another origin: {}", event.line)
         })?;
     }
     for topic in ["pay_part_start", "pay_part_end"] {
-        stage.none(l2, topic).await?;
+        fixture.none(l2, topic).await?;
     }
     Ok(())
 }
 
-async fn xpay_fails(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn xpay_fails(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     l1.open_channel(l2, CHANNEL_SAT).await?;
     let invoice = deleted(l2).await?;
     let answer = l1.call("xpay", json!({"invstring": invoice.bolt11})).await;
     let (code, ..) = refused(answer)?;
-    holds(code == 203, || format!("the payee refused, code {code}"))?;
-    let start = stage.only(l1, "pay_part_start").await?;
-    let end = stage.only(l1, "pay_part_end").await?;
+    holds(code == 203, || {
+        format!("expected 203, the error from the payee, not {code}")
+    })?;
+    let start = fixture.only(l1, "pay_part_start").await?;
+    let end = fixture.only(l1, "pay_part_end").await?;
     in_order(&[&start, &end])?;
     for name in ["payment_hash", "groupid", "partid"] {
         same(&end, name, start.payload[name].clone())?;
@@ -262,13 +262,13 @@ async fn xpay_fails(stage: &Stage) -> Result<()> {
     same(&end, "failed_node_id", l2.id())?;
     // incorrect_or_unknown_payment_details, BOLT 4: PERM|15.
     same(&end, "error_code", 0x400f)?;
-    stage.none(l1, "sendpay_success").await
+    fixture.none(l1, "sendpay_success").await
 }
 
-/// Pays by the plugin `pay`, of which `xpay` takes the name otherwise.
-async fn old_pay(stage: &Stage, invoice: &Invoice) -> Result<Value> {
-    let l1 = stage.lab().l1();
-    if stage.at_least(24, 11) {
+/// Pays with the plugin `pay`; by default `xpay` handles the method of that name.
+async fn old_pay(fixture: &Fixture, invoice: &Invoice) -> Result<Value> {
+    let l1 = fixture.lab().l1();
+    if fixture.at_least(24, 11) {
         let params = json!({"config": "xpay-handle-pay", "val": false});
         l1.call::<Value>("setconfig", params).await?;
     }
@@ -276,56 +276,58 @@ async fn old_pay(stage: &Stage, invoice: &Invoice) -> Result<Value> {
     l1.call("pay", json!({"bolt11": invoice.bolt11})).await
 }
 
-async fn pay_success(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn pay_success(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     l1.open_channel(l2, CHANNEL_SAT).await?;
     let invoice = l2.invoice("1000sat", "inv", "pizza").await?;
-    let paid = old_pay(stage, &invoice).await?;
-    let told = stage.only(l1, "pay_success").await?;
-    same(&told, "payment_hash", text(&paid, "payment_hash")?)?;
-    same(&told, "payment_hash", invoice.payment_hash.as_str())?;
-    same(&told, "bolt11", invoice.bolt11.as_str())?;
-    holds(told.origin.as_deref() == Some("pay"), || {
-        format!("its origin: {}", told.line)
+    let paid = old_pay(fixture, &invoice).await?;
+    let event = fixture.only(l1, "pay_success").await?;
+    same(&event, "payment_hash", text(&paid, "payment_hash")?)?;
+    same(&event, "payment_hash", invoice.payment_hash.as_str())?;
+    same(&event, "bolt11", invoice.bolt11.as_str())?;
+    holds(event.origin.as_deref() == Some("pay"), || {
+        format!("expected another origin: {}", event.line)
     })?;
-    stage.none(l1, "pay_failure").await?;
-    stage.none(l2, "pay_success").await
+    fixture.none(l1, "pay_failure").await?;
+    fixture.none(l2, "pay_success").await
 }
 
-async fn pay_failure(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn pay_failure(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     l1.open_channel(l2, CHANNEL_SAT).await?;
     let invoice = deleted(l2).await?;
-    let (code, ..) = refused(old_pay(stage, &invoice).await)?;
-    holds(code == 203, || format!("the payee refused, code {code}"))?;
-    let told = stage.only(l1, "pay_failure").await?;
-    same(&told, "payment_hash", invoice.payment_hash.as_str())?;
-    same(&told, "bolt11", invoice.bolt11.as_str())?;
-    let said = text(&told.payload, "error/message")?;
+    let (code, ..) = refused(old_pay(fixture, &invoice).await)?;
+    holds(code == 203, || {
+        format!("expected 203, the error from the payee, not {code}")
+    })?;
+    let event = fixture.only(l1, "pay_failure").await?;
+    same(&event, "payment_hash", invoice.payment_hash.as_str())?;
+    same(&event, "bolt11", invoice.bolt11.as_str())?;
+    let message = text(&event.payload, "error/message")?;
     holds(
-        said.contains("WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS"),
-        || format!("what the payee said: {}", told.line),
+        message.contains("WIRE_INCORRECT_OR_UNKNOWN_PAYMENT_DETAILS"),
+        || format!("expected the error from the payee: {}", event.line),
     )?;
-    stage.none(l1, "pay_success").await?;
-    stage.none(l2, "pay_failure").await
+    fixture.none(l1, "pay_success").await?;
+    fixture.none(l2, "pay_failure").await
 }
 
-async fn channel_hint_update(stage: &Stage) -> Result<()> {
-    let (l1, l2) = stage.pair();
+async fn channel_hint_update(fixture: &Fixture) -> Result<()> {
+    let (l1, l2) = fixture.pair();
     let channel = l1.open_channel(l2, CHANNEL_SAT).await?;
     let mut channels = l1.channels_with(l2).await?;
     let spendable = channels.pop().and_then(|c| msat(&c["spendable_msat"]));
     let invoice = l2.invoice("1000sat", "inv", "pizza").await?;
-    old_pay(stage, &invoice).await?;
-    let told = stage.first(l1, "channel_hint_update").await?;
+    old_pay(fixture, &invoice).await?;
+    let event = fixture.first(l1, "channel_hint_update").await?;
     let direction = if l1.id() < l2.id() { 0 } else { 1 };
     let scid = format!("{}/{direction}", channel.short_channel_id);
-    same(&told, "scid", scid)?;
-    same(&told, "enabled", true)?;
-    amount(&told, "total_capacity_msat", channel.sat * 1000)?;
-    let estimated = msat(&told.payload["estimated_capacity_msat"]);
+    same(&event, "scid", scid)?;
+    same(&event, "enabled", true)?;
+    amount(&event, "total_capacity_msat", channel.sat * 1000)?;
+    let estimated = msat(&event.payload["estimated_capacity_msat"]);
     holds(estimated.is_some() && estimated == spendable, || {
-        format!("the channel can carry {spendable:?} msat: {}", told.line)
+        format!("the channel can carry {spendable:?} msat: {}", event.line)
     })?;
-    stage.none(l2, "channel_hint_update").await
+    fixture.none(l2, "channel_hint_update").await
 }

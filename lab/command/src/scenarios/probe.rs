@@ -1,9 +1,9 @@
 //! Which topics a running lightningd knows.
 //!
-//! No method tells. But lightningd writes into its log about every subscription of
-//! a plugin's to a topic that neither itself nor any plugin announced. So a plugin
-//! subscribes to every word that is in the executables, and what lightningd does
-//! not complain of is what it knows: a topic's name is a string of its program.
+//! No method lists them. But lightningd logs every subscription to a topic that
+//! neither itself nor any plugin has announced. So a plugin subscribes to every word
+//! in the executables, since a topic's name is a string of its program, and the words
+//! that lightningd does not complain about are the topics it knows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,33 +11,32 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use cln_lab::IoContext;
-use cln_lab::write_executable;
-use cln_lab::{Error, Lab, Plugin, Result};
+use cln_lab::{IoContext, Lab, Plugin, Result, write_executable};
 use cln_topics::TOPICS;
 
-/// No topic: lightningd must complain of it, or it never complains.
+use super::checks::unexpected;
+
+/// Not a topic: lightningd must complain about it, or it never complains.
 const NOT_A_TOPIC: &str = "not_a_topic_of_anyones";
 
 /// How many subscriptions a probe has: a plugin must be up within a minute, and
 /// lightningd v23.02 takes milliseconds for each complaint.
 const AT_ONCE: usize = 4000;
 
-/// How long names of topics are; they are of lower case letters and `_`.
+/// How long names of topics are; they consist of lower case letters and `_`.
 const LENGTH: std::ops::RangeInclusive<usize> = 3..=40;
 
-/// The topics that the first node of a lab knows: lightningd's own, and those that
-/// its plugins have announced. It takes a plugin some seconds to ask, which is
-/// stopped then; the node's log is long afterwards.
+/// The topics that the first node of a lab knows: its own, and those that its
+/// plugins have announced. It takes some seconds, and leaves a long log.
 ///
 /// # Errors
-/// If the executables cannot be read, or the node has no words for a topic that it
-/// does not know, as the embedded node.
+/// If the executables cannot be read, or the node does not complain about unknown
+/// topics, like the embedded node.
 pub async fn known(lab: &Lab) -> Result<BTreeSet<String>> {
     let node = lab.l1();
     let mut words: BTreeSet<String> = TOPICS.iter().map(|topic| topic.name.to_owned()).collect();
     words.insert(NOT_A_TOPIC.to_owned());
-    // What was named to us may be a script around it.
+    // The program may be a script that runs it.
     let running = node.pid().await.map(|pid| format!("/proc/{pid}/exe"));
     let running = running.map(PathBuf::from).filter(|path| path.exists());
     words_of(running.as_deref().unwrap_or(node.program()), &mut words)?;
@@ -61,19 +60,19 @@ pub async fn known(lab: &Lab) -> Result<BTreeSet<String>> {
         }
     }
     if words.contains(NOT_A_TOPIC) {
-        return Err(Error::Answer {
-            from: format!("{}'s log", node.name()),
-            why: format!("no line `topic '{NOT_A_TOPIC}' {UNKNOWN}`"),
-        });
+        return Err(unexpected(
+            format!("{}: log", node.name()),
+            format!("no line `topic '{NOT_A_TOPIC}' {UNKNOWN}`"),
+        ));
     }
     Ok(words)
 }
 
-/// What lightningd says of a subscription to nothing.
+/// What lightningd logs about a subscription to an unknown topic.
 const UNKNOWN: &str = "is not a known notification topic";
 
-/// Puts into `words` what is in a program's strings and could be a topic. A linker
-/// keeps a string that is another's end only once: `connect` is in `disconnect`.
+/// Adds to `words` those of a program's strings that could be a topic. A linker stores
+/// a string that is the end of another only once: `connect` is in `disconnect`.
 fn words_of(program: &Path, words: &mut BTreeSet<String>) -> Result<()> {
     let bytes = fs::read(program).doing("read", program)?;
     let strings = data_of(&bytes).into_iter();
@@ -94,9 +93,9 @@ fn words_of(program: &Path, words: &mut BTreeSet<String>) -> Result<()> {
     Ok(())
 }
 
-/// What a program has loaded that is not code: in an ELF file for 64 bits the
-/// sections of the type PROGBITS that are allocated and not executable (elf(5)).
-/// Of any other file all of it. It keeps symbols' names out.
+/// The data that a program loads, which excludes the names of symbols: in an ELF file
+/// for 64 bits the sections of type PROGBITS that are allocated and not executable
+/// (elf(5)); of any other file, all of it.
 fn data_of(program: &[u8]) -> Vec<&[u8]> {
     const PROGBITS: u64 = 1;
     const ALLOCATED: u64 = 2;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# A plugin whose manifest is in the file beside it, and which does nothing; but as
-# it takes `shutdown`, it has to end then.
+# A plugin that does nothing. Its manifest is in the file beside it; it subscribes
+# to `shutdown`, so it has to end then.
 while read -r line; do
     id=$(printf '%s\n' "$line" | sed -n 's/.*"id" *: *\("[^"]*"\|[0-9]*\).*/\1/p')
     case $line in

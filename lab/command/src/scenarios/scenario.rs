@@ -1,32 +1,32 @@
-//! A scenario: what makes lightningd send a topic, and what must be recorded then.
+//! A scenario: what triggers a topic, and what must be recorded then.
 
 use futures_util::future::LocalBoxFuture;
 
-use super::stage::{Stage, version_of};
+use super::fixture::{Fixture, version_of};
 use cln_lab::{Event, NodeKind, Result};
 use cln_topics::{Release, Topic};
 
-/// Something to do with nodes, and what they must be told of it.
+/// Something to do with nodes, and the notifications they must receive.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
-    /// Its name: the topic it is for, or begins with that.
+    /// The topic it is for, or a name that starts with that.
     pub name: &'static str,
-    /// The topics whose messages it makes and checks.
+    /// The topics that it triggers and checks.
     pub topics: &'static [&'static str],
     /// What is done.
     pub does: &'static str,
-    /// How many nodes it takes.
+    /// How many nodes it needs.
     pub nodes: usize,
-    /// Options of lightningd's that every node has.
+    /// Options of every node, without their dashes.
     pub options: &'static [(&'static str, Option<&'static str>)],
     /// Whether the embedded node can play it.
     pub embedded: bool,
-    /// The first release that can, where its topics alone do not say.
+    /// The first release that can play it, if later than that of its topics.
     pub since: Release,
     pub(super) run: Run,
 }
 
-pub(super) type Run = for<'a> fn(&'a Stage) -> LocalBoxFuture<'a, Result<()>>;
+pub(super) type Run = for<'a> fn(&'a Fixture) -> LocalBoxFuture<'a, Result<()>>;
 
 impl Scenario {
     pub(super) const fn new(
@@ -48,19 +48,16 @@ impl Scenario {
         }
     }
 
-    /// The embedded node can play it, too.
     pub(super) const fn embedded(mut self) -> Scenario {
         self.embedded = true;
         self
     }
 
-    /// Only from this release on.
     pub(super) const fn since(mut self, major: u16, minor: u16) -> Scenario {
         self.since = Release(major, minor);
         self
     }
 
-    /// Each node has these options.
     pub(super) const fn options(
         mut self,
         options: &'static [(&'static str, Option<&'static str>)],
@@ -75,7 +72,7 @@ impl Scenario {
     /// If lightningd is wanted and not found.
     pub async fn skipped_because(&self, kind: NodeKind) -> Result<Option<String>> {
         let Some(version) = version_of(kind).await? else {
-            let reason = "the embedded node cannot";
+            let reason = "the embedded node cannot play it";
             return Ok((!self.embedded).then(|| reason.to_owned()));
         };
         let topics = self.topics.iter().filter_map(|name| Topic::find(name));
@@ -84,60 +81,51 @@ impl Scenario {
             .filter_map(|topic| topic.until)
             .find(|until| version.release() >= *until);
         if let Some(until) = gone {
-            return Ok(Some(format!("until {until}, lightningd is {version}")));
+            return Ok(Some(format!(
+                "needs lightningd before {until}, this is {version}"
+            )));
         }
         let since = topics.map(|topic| topic.since).chain([self.since]).max();
         let since = since.unwrap_or(self.since);
         let old = version.release() < since;
-        Ok(old.then(|| format!("from {since} on, lightningd is {version}")))
+        Ok(old.then(|| format!("needs lightningd {since} or later, this is {version}")))
     }
 
-    /// Plays it on nodes of this kind. What was recorded is checked by then, and
-    /// its lab is gone.
+    /// Plays it on nodes of this kind, from its lab's start to its end. What was
+    /// recorded is compared with the table and with what lightningd saved as sent.
     ///
     /// # Errors
-    /// The first thing that is not as it should be.
-    pub async fn play(&self, kind: NodeKind) -> Result<Report> {
-        Stage::play(self, kind).await
-    }
-}
-
-/// What the nodes of a scenario were told.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// The scenario's name.
-    pub scenario: &'static str,
-    /// The scenario's topics.
-    pub topics: &'static [&'static str],
-    /// Everything that was recorded, in the order it came.
-    pub recorded: Vec<Recorded>,
-    /// How many messages were held against what lightningd says it sent: see
-    /// `--dev-save-plugin-io`; 0 where it has no such option.
-    pub compared: usize,
-}
-
-/// One notification that a node was told.
-#[derive(Debug, Clone)]
-pub struct Recorded {
-    /// The node.
-    pub node: String,
-    /// The notification.
-    pub event: Event,
-}
-
-impl Report {
-    pub(super) fn new(scenario: &Scenario) -> Report {
-        Report {
-            scenario: scenario.name,
-            topics: scenario.topics,
-            recorded: Vec::new(),
-            compared: 0,
+    /// The first check that fails.
+    pub async fn play(&self, kind: NodeKind) -> Result<Recording> {
+        let fixture = Fixture::start(kind, self.nodes, self.topics, self.options).await?;
+        let lab = fixture.lab();
+        lab.while_alive((self.run)(&fixture)).await?;
+        let mut recording = Recording::default();
+        for node in lab.nodes() {
+            let (mut events, compared) = fixture.compared(node).await?;
+            events.retain(|event| self.topics.contains(&event.topic.as_str()));
+            let of_node = events
+                .into_iter()
+                .map(|event| (node.name().to_owned(), event));
+            recording.events.extend(of_node);
+            recording.compared += compared;
         }
+        // In the order of arrival: the nodes share a clock.
+        recording
+            .events
+            .sort_by(|(_, a), (_, b)| a.received_at.cmp(&b.received_at));
+        fixture.stop().await?;
+        Ok(recording)
     }
+}
 
-    /// What was recorded of the scenario's own topics.
-    pub fn told(&self) -> impl Iterator<Item = &Recorded> {
-        let own = |recorded: &&Recorded| self.topics.contains(&recorded.event.topic.as_str());
-        self.recorded.iter().filter(own)
-    }
+/// What the nodes of a scenario recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Recording {
+    /// Every notification of the scenario's topics, with the node that received it,
+    /// in the order of arrival.
+    pub events: Vec<(String, Event)>,
+    /// How many messages, of any topic, were compared with what lightningd saved as
+    /// sent (`--dev-save-plugin-io`); 0 where it has no such option.
+    pub compared: usize,
 }

@@ -1,8 +1,8 @@
 #!/bin/sh
-# A plugin in a page of shell: it has a topic and two methods of its own.
+# A plugin in shell, with its own topic and two methods.
 #   weather  sends a notification of its topic `weather`
 #   remark   writes a line of each level into the node's log
-# A message ends with an empty line; each of lightningd's begins with its id.
+# A message ends with an empty line; each from lightningd starts with its id.
 
 answer() {
     printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n\n' "$id" "$1"

@@ -18,7 +18,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// As bitcoin-cli takes them
+    /// Arguments of bitcoin-cli
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -28,7 +28,7 @@ pub struct Args {
     args: Vec<OsString>,
 }
 
-/// Becomes bitcoin-cli, so the exit status is its own.
+/// Becomes bitcoin-cli, so that the exit status is that of bitcoin-cli.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lab = args.target.lab().await?;
     let bitcoind = lab.bitcoind();

@@ -13,17 +13,17 @@ use super::{json_text, out};
 #[command(after_help = "\
 Examples:
   lab channel 1 2             a channel of a million satoshi from l1 to l2
-  lab channel l2 l3 250000    another, smaller
+  lab channel l2 l3 250000    a smaller one
   lab channel --line          from each node to the next, all at once
 
-Connects the two, funds the first and mines where it must.")]
+Connects the two, funds the first and mines, as far as needed.")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// The node that opens it, and has all of it at first
+    /// The node that opens it, and owns its whole balance at first
     #[arg(required_unless_present = "line")]
     from: Option<String>,
-    /// The node it goes to
+    /// The other node
     #[arg(required_unless_present = "line")]
     to: Option<String>,
     /// Its capacity, in satoshi

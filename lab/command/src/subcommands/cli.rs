@@ -24,8 +24,8 @@ Examples:
 
 Parameters are taken as lightning-cli takes them: numbers, true, false, null, {…}, […] and \"…\" are
 JSON, everything else is a string; if the first has a = in it, all are KEY=VALUE. Put `--` before
-parameters that begin with a dash. The answer goes to standard output; so does an error of the
-node's, with exit status 1.")]
+parameters that start with a dash. The answer goes to standard output; so does an error from
+the node, with exit status 1.")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
@@ -45,7 +45,7 @@ pub struct Args {
     /// Print the answer as the node sent it
     #[arg(short = 'R', long, group = "layout")]
     raw: bool,
-    /// Print the answer as indented JSON, even that of `help`
+    /// Print the answer as indented JSON, even for `help`
     #[arg(short = 'J', long, group = "layout")]
     json: bool,
     /// Print the answer as lines of KEY=VALUE
@@ -54,10 +54,10 @@ pub struct Args {
     /// Print the answer for people
     #[arg(short = 'H', long, group = "layout")]
     human_readable: bool,
-    /// Have the node leave out of its answer what is not in this JSON template
+    /// Have the node return only those members that are in this JSON template
     #[arg(short = 'l', long, value_name = "JSON")]
     filter: Option<String>,
-    /// Show the node's messages on the way from this level on
+    /// Show the node's messages from this level on while the method runs
     #[arg(short = 'N', long, value_name = "LEVEL", default_value = "info")]
     notifications: Level,
 }
@@ -137,7 +137,7 @@ fn shown(result: &RawValue, explicit: Option<Layout>, listing: bool) -> String {
         None if json.get(HINT).and_then(Json::text) == Some("simple") => Layout::Human,
         None => Layout::Pretty,
     };
-    // The hint is for us, unless somebody wants to see everything.
+    // The hint is for us, unless a layout was asked for that shows everything.
     if (explicit.is_none() || layout == Layout::Human)
         && let Json::Object(members) = &mut json
     {
@@ -209,7 +209,7 @@ fn params(input: Input, params: &[String]) -> anyhow::Result<String> {
     })
 }
 
-/// TargetNode parameter as JSON.
+/// One parameter as JSON.
 fn value(param: &str) -> anyhow::Result<String> {
     let between = |open, close| param.starts_with(open) && param.ends_with(close);
     let composed = between('{', '}') || between('[', ']') || (param.len() > 1 && between('"', '"'));
@@ -222,7 +222,7 @@ fn value(param: &str) -> anyhow::Result<String> {
         };
     }
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // `007` may well be hexadecimal; `127.0.0.1` is no number.
+    // `007` may well be hexadecimal; `127.0.0.1` is not a number.
     let number = match param.split_once('.') {
         Some((whole, fraction)) => digits(whole) && digits(fraction),
         None => digits(param),
@@ -249,7 +249,7 @@ pub struct Request<'a> {
     pub filter: Option<String>,
 }
 
-/// What the node sends: an answer, or a message on the way.
+/// What the node sends: an answer, or a message before it.
 #[derive(Debug, Deserialize)]
 struct Received<'a> {
     #[serde(borrow)]

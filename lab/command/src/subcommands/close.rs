@@ -10,11 +10,11 @@ use super::{json_text, out};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    mut_arg("from", |arg| arg.help("The node that closes it")),
-    mut_arg("to", |arg| arg.help("The node at its other end")),
+    mut_arg("from", |arg| arg.help("The node that closes the channel")),
+    mut_arg("to", |arg| arg.help("Its peer in the channel")),
     after_help = "\
 Examples:
-  lab close 1 2    close the channel between l1 and l2, together"
+  lab close 1 2    close the channel between l1 and l2 cooperatively"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     let (a, b) = (from.name(), to.name());
-    let progress = Progress::start(format!("closing the channel of {a} and {b}"));
+    let progress = Progress::start(format!("closing the channel between {a} and {b}"));
     let txid = from.close(to).await?;
     drop(progress);
     out::line(json_text::pretty(&json!({"txid": txid})))?;

@@ -14,11 +14,10 @@ Examples:
   lab completions zsh > \"${fpath[1]}/_lab\"
   lab completions fish > ~/.config/fish/completions/lab.fish")]
 pub struct Args {
-    /// Target shell
+    /// The shell
     shell: Shell,
 }
 
-/// Prints a script that completes the command line of `lab`.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "lab", &mut script);

@@ -22,7 +22,7 @@ pub struct Args {
     two: TargetNodes,
 }
 
-/// Returns when both sides have the other as a peer.
+/// Returns when each is a peer of the other.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);

@@ -7,6 +7,8 @@ use cln_lab::binaries;
 use console::style;
 use serde_json::{Value, json};
 
+use super::out;
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -16,24 +18,24 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Print one line: what the nodes of a lab are here
+    /// Print one line: which nodes a lab has here
     #[arg(long, conflicts_with = "json")]
     nodes: bool,
 }
 
-/// TargetNode program that was looked for.
+/// A program that was looked for.
 struct Finding {
     name: &'static str,
     /// Whether labs need it.
     needed: bool,
-    /// Where it is and its version; or why not, and what to do.
+    /// Its path and version; or why there is none, and what to do.
     found: Result<(PathBuf, String), String>,
 }
 
 /// Exit status 0 if a lab can run here.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.nodes {
-        println!("{}", nodes().await);
+        out::line(nodes().await)?;
         return Ok(ExitCode::SUCCESS);
     }
     let findings = look().await;
@@ -43,33 +45,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.json {
         let programs: Vec<Value> = findings.iter().map(Finding::json).collect();
         let system = binaries::system();
-        println!(
-            "{:#}",
-            json!({"ready": ready, "system": system, "programs": programs})
-        );
+        let report = json!({"ready": ready, "system": system, "programs": programs});
+        out::line(format_args!("{report:#}"))?;
     } else {
-        println!("{}", binaries::system());
-        for finding in &findings {
-            finding.print();
-        }
-        println!("{}", nodes().await);
-        println!(
-            "{}",
-            if ready {
-                "a lab can run here"
-            } else {
-                "a lab cannot run here yet"
-            }
-        );
+        out::line(binaries::system())?;
+        findings.iter().try_for_each(Finding::print)?;
+        out::line(nodes().await)?;
+        out::line(if ready {
+            "a lab can run here"
+        } else {
+            "a lab cannot run here yet"
+        })?;
     }
-    Ok(if ready {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(!ready)))
 }
 
-/// What the nodes of a lab are here.
+/// Which nodes a lab has here.
 async fn nodes() -> String {
     let ask = async |path: cln_lab::Result<PathBuf>| binaries::implementation(&path?).await;
     match (
@@ -112,55 +103,43 @@ async fn look() -> Vec<Finding> {
         ("FROM_SCRATCH", "from_scratch"),
         ("FAILING_HANDLER", "failing_handler"),
     ] {
-        let found = binaries::built(variable, name);
-        let found = found
-            .map(|path| (path, String::new()))
-            .map_err(|error| error.to_string());
         findings.push(Finding {
             name,
             needed: false,
-            found,
+            found: binaries::built(variable, name)
+                .map(|path| (path, String::new()))
+                .map_err(|error| error.to_string()),
         });
     }
     findings
 }
 
 async fn look_at(name: &'static str, needed: bool, path: cln_lab::Result<PathBuf>) -> Finding {
-    let found = match path {
-        Ok(path) => match binaries::version_line(&path).await {
-            Ok(version) => Ok((path, version)),
-            Err(error) => Err(error.to_string()),
-        },
-        Err(error) => Err(error.to_string()),
+    let found = async {
+        let path = path?;
+        let version = binaries::version_line(&path).await?;
+        Ok((path, version))
     };
     Finding {
         name,
         needed,
-        found,
+        found: found
+            .await
+            .map_err(|error: cln_lab::Error| error.to_string()),
     }
 }
 
 impl Finding {
-    fn print(&self) {
-        match &self.found {
+    fn print(&self) -> std::io::Result<()> {
+        let (mark, text) = match &self.found {
             Ok((path, version)) => {
-                let path = path.display();
-                println!(
-                    "{} {:<15} {path}  {}",
-                    style("✓").green(),
-                    self.name,
-                    style(version).dim()
-                );
+                let text = format!("{}  {}", path.display(), style(version).dim());
+                (style("✓").green(), text)
             }
-            Err(why) => {
-                let mark = if self.needed {
-                    style("✗").red().bold()
-                } else {
-                    style("-").yellow()
-                };
-                println!("{mark} {:<15} {why}", self.name);
-            }
-        }
+            Err(why) if self.needed => (style("✗").red().bold(), why.clone()),
+            Err(why) => (style("-").yellow(), why.clone()),
+        };
+        out::line(format_args!("{mark} {:<15} {text}", self.name))
     }
 
     fn json(&self) -> Value {

@@ -11,9 +11,9 @@ use super::target::{Target, labs};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  lab down                 end the lab; nothing of it is left
+  lab down                 end the lab; nothing is left of it
   lab down --name other    end the lab of that name
-  lab down --all           end every lab of yours")]
+  lab down --all           end all your labs")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
@@ -22,7 +22,7 @@ pub struct Args {
     all: bool,
 }
 
-/// Exit status 0 if nothing is up any more and nothing was wrong.
+/// Exit status 0 if nothing is up any more and nothing went wrong.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let targets: Vec<Target> = if args.all {
         let names = labs().await?.into_iter().map(|lab| lab.name);
@@ -33,7 +33,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         vec![args.target]
     };
     if targets.is_empty() {
-        eprintln!("no lab is up");
+        out::note("no lab is up");
     }
     let mut failed = None;
     for target in targets {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use cln_lab::{Lab, Node};
+use cln_lab::{Lab, Node, quoted};
 
 use super::out;
 use super::target::{Found, Target};
@@ -12,20 +12,20 @@ use super::target::{Found, Target};
 #[command(after_help = "\
 Examples:
   eval \"$(lab env)\"            then: l1-cli getinfo, l1-log -f, bt-cli getblockcount, connect 1 2
-  eval \"$(lab env --unset)\"    forget them again
+  eval \"$(lab env --unset)\"    remove them again
 
-In bash and zsh. Besides the words there are variables: LAB_NAME; LAB_NODES, the nodes' names; for
+For bash and zsh. Besides the functions there are variables: LAB_NAME; LAB_NODES, the nodes' names; for
 each node L1_ID, L1_PORT, L1_DIR (its --lightning-dir) and L1_RPC (its socket); BITCOIN_DIR,
 bitcoind's data directory.")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// Print what takes it all back
+    /// Print code that undoes it all
     #[arg(long)]
     unset: bool,
 }
 
-/// Prints shell code: the workshop's words as functions, and variables.
+/// Prints shell code: the workshop's commands as functions, and variables.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let found = args.target.find().await?;
     let lab = Lab::attach(&found.dir)?;
@@ -41,7 +41,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn set(found: &Found, lab: &Lab) -> anyhow::Result<String> {
     let program = std::env::current_exe()?;
     let mut code = String::new();
-    // An alias of the same name would come first.
+    // An alias of the same name would take precedence.
     let words = words(lab).join(" ");
     writeln!(code, "unalias {words} 2>/dev/null || true")?;
     for (name, value) in [("LAB", program.display().to_string())]
@@ -82,7 +82,6 @@ fn unset(lab: &Lab) -> String {
     )
 }
 
-/// Every word that is defined.
 fn words(lab: &Lab) -> Vec<String> {
     let of_node = |node: &Node| {
         [
@@ -94,10 +93,10 @@ fn words(lab: &Lab) -> Vec<String> {
     lab.nodes().iter().flat_map(of_node).chain(words).collect()
 }
 
-/// The workshop's words, besides those of each node.
+/// The workshop's commands, besides those of each node.
 const WORDS: [(&str, &str); 2] = [("bt-cli", "bitcoin-cli"), ("connect", "connect")];
 
-/// What names the lab to `lab` itself.
+/// The variable by which `lab` finds the lab.
 fn identity(found: &Found) -> (&'static str, String) {
     match &found.name {
         Some(name) => ("LAB_NAME", name.clone()),
@@ -120,7 +119,7 @@ fn of_lab(lab: &Lab) -> [(&'static str, String); 2] {
     ]
 }
 
-/// What there is to know of a node: `L1_ID` and so on.
+/// The variables of a node: `L1_ID` and so on.
 fn of_node(node: &Node) -> [(String, String); 4] {
     let prefix = node.name().to_uppercase().replace('-', "_");
     [
@@ -132,9 +131,4 @@ fn of_node(node: &Node) -> [(String, String); 4] {
             node.rpc_path().display().to_string(),
         ),
     ]
-}
-
-/// In single quotes, whatever is in it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -5,12 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use cln_lab::{Event, Lab, Node, Plugin, binaries};
+use cln_lab::{Event, Follower, Lab, Node, Plugin, binaries};
 use serde_json::{Value, json};
 
 use super::out;
 use super::target::{Target, node};
-use cln_lab::Follower;
 
 /// How often to look for new events.
 const LOOK: Duration = Duration::from_millis(50);
@@ -19,24 +18,24 @@ const LOOK: Duration = Duration::from_millis(50);
 #[command(after_help = "\
 Examples:
   lab events l1                         what eventlog recorded
-  lab events l1 -f                      that, and what comes, until Ctrl-C
+  lab events l1 -f                      that, and new events until Ctrl-C
   lab events l1 -f --topic connect,disconnect
   lab events l1 -f --topic connect | head -n 1     wait for one
   lab events l1 --file my-plugin.txt    another recorder's file, in the node's network directory
 
-Where eventlog is not running on the node, -f starts it: what comes from then on is recorded.")]
+If eventlog is not running on the node, -f starts it: events are recorded from then on.")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
     /// The node: l1, or 1 for short
     node: String,
-    /// Go on with what comes
+    /// Continue with new events
     #[arg(short, long)]
     follow: bool,
     /// Only these topics
     #[arg(short, long = "topic", value_name = "TOPIC", value_delimiter = ',')]
     topics: Vec<String>,
-    /// The recorder's file, if it is not eventlog's
+    /// The recorder's file, if it is not that of eventlog
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -50,7 +49,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         None => recorded(node, args.follow).await?,
     };
     if !args.follow && !path.exists() {
-        anyhow::bail!("{} does not exist: nothing was recorded", path.display());
+        anyhow::bail!(
+            "{} does not exist: nothing has been recorded",
+            path.display()
+        );
     }
     let mut events = Follower::new(path);
     loop {
@@ -67,13 +69,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// A line that cannot be read as an event is nobody's topic.
+/// A line that cannot be read as an event has no topic.
 fn is_wanted(line: &str, topics: &[String]) -> bool {
     topics.is_empty() || Event::parse(line).is_ok_and(|event| topics.contains(&event.topic))
 }
 
-/// eventlog's file on this node. If it is not running there, it is started, or
-/// `start` is false and there is nothing to show.
+/// eventlog's file on this node. If it is neither running nor has recorded anything,
+/// `start` decides whether it is started.
 async fn recorded(node: &Node, start: bool) -> anyhow::Result<PathBuf> {
     const USUAL: &str = "eventlog.jsonl";
     let usual = node.network_dir().join(USUAL);
@@ -97,7 +99,7 @@ async fn recorded(node: &Node, start: bool) -> anyhow::Result<PathBuf> {
     node.plugin_start(&plugin)
         .await
         .with_context(|| format!("start eventlog on {}", node.name()))?;
-    eprintln!("note: started eventlog on {}", node.name());
+    out::note(format_args!("note: started eventlog on {}", node.name()));
     Ok(usual)
 }
 

@@ -5,21 +5,19 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
-use cln_lab::Lab;
 use cln_lab::control::Control;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use super::env::variables;
-use super::held;
-use super::progress::Progress;
-use super::signals::Signals;
+use super::held::Held;
+use super::signals::{Interrupted, Signals};
 use super::spec::Spec;
 
 /// The lab could not be started, or ended badly although the command went well.
 const LAB_FAILED: u8 = 125;
-/// The command cannot be run, or is not there: as shells have it.
+/// The command cannot be run, or is not found: the codes that shells use.
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
@@ -30,14 +28,16 @@ Examples:
   lab exec --nodes 3 --channels -- ./pay-over-three.sh
   lab exec --plugin ./my-plugin.py -- sh -c 'lab connect 1 2 && lab logs l1 | grep my-plugin'
 
-The command finds the lab as `lab cli` and the others do, by LAB_DIR, and `lab` itself on its PATH.
-It also has LAB_NODES, the nodes' names, for each node L1_ID, L1_PORT, L1_DIR (its --lightning-dir)
-and L1_RPC (its socket), and BITCOIN_DIR, bitcoind's data directory. Exit status: the command's, 128 + N if signal N killed it; 125 if the lab failed, 126
-if the command cannot be run, 127 if it is not there.")]
+The command finds the lab by LAB_DIR, as `lab cli` and the others do, and `lab` itself on its PATH.
+It also has LAB_NODES, the nodes' names; for each node L1_ID, L1_PORT, L1_DIR (its --lightning-dir)
+and L1_RPC (its socket); and BITCOIN_DIR, bitcoind's data directory.
+
+Exit status: the command's, 128 + N if signal N killed it; 125 if the lab failed, 126 if the
+command cannot be run, 127 if it is not found.")]
 pub struct Args {
     #[command(flatten)]
     spec: Spec,
-    /// The command
+    /// The command to run
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -48,51 +48,37 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new()?;
-    let progress = Progress::start(format!("starting bitcoind and {} nodes", args.spec.nodes));
-    let lab = match held::start(&args.spec, &mut signals).await {
-        Ok(Ok(lab)) => lab,
-        Ok(Err(number)) => return Ok(ExitCode::from(128 + number)),
-        Err(error) => {
-            drop(progress);
-            super::fail(&error.into());
-            return Ok(ExitCode::from(LAB_FAILED));
-        }
+    let mut held = match Held::start(&args.spec, None, Signals::new()?).await {
+        Err(error) if !error.is::<Interrupted>() => return Ok(failed(&error, LAB_FAILED)),
+        started => started?,
     };
-    drop(progress);
-    let status = play(&lab, &args.command, &mut signals).await;
-    let progress = Progress::start("stopping");
-    let stopped = held::end(lab, &mut signals).await;
-    drop(progress);
-    let code = match status {
+    let played = play(&mut held, &args.command).await;
+    let stopped = held.stop().await;
+    let code = match played {
         Ok(status) => code(status),
         Err(error) => {
             super::fail(&error);
-            let kind = error
-                .downcast_ref::<std::io::Error>()
-                .map(std::io::Error::kind);
-            match kind {
+            match error.downcast_ref::<std::io::Error>().map(|e| e.kind()) {
                 Some(std::io::ErrorKind::NotFound) => NOT_FOUND,
                 Some(_) => CANNOT_RUN,
                 None => LAB_FAILED,
             }
         }
     };
-    match stopped {
-        Err(error) => {
-            super::fail(&error.into());
-            Ok(ExitCode::from(if code == 0 { LAB_FAILED } else { code }))
-        }
-        Ok(()) => Ok(ExitCode::from(code)),
-    }
+    Ok(match stopped {
+        Ok(()) => ExitCode::from(code),
+        Err(error) => failed(&error.into(), if code == 0 { LAB_FAILED } else { code }),
+    })
 }
 
-/// Runs the command and serves the lab until it has ended.
-async fn play(
-    lab: &Lab,
-    command: &[OsString],
-    signals: &mut Signals,
-) -> anyhow::Result<ExitStatus> {
+fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
+    super::fail(error);
+    ExitCode::from(code)
+}
+
+/// Runs the command and serves the lab until the command has ended.
+async fn play(held: &mut Held, command: &[OsString]) -> anyhow::Result<ExitStatus> {
+    let Held { lab, signals, .. } = held;
     let control = Control::open(lab)?;
     let [program, args @ ..] = command else {
         anyhow::bail!("no command");
@@ -114,9 +100,9 @@ async fn play(
     loop {
         tokio::select! {
             status = child.wait() => return Ok(status?),
-            // Ctrl-C has reached the command by itself, from the terminal; what
-            // becomes of it decides how this ends.
-            number = signals.next() => pass_on(&child, number),
+            // The terminal has sent Ctrl-C to the command, too; how that ends decides
+            // how this ends.
+            Interrupted(number) = signals.next() => forward(&child, number),
             down = control.serve(lab) => {
                 down?.refuse("this lab ends with the command that `lab exec` runs").await;
             }
@@ -124,8 +110,8 @@ async fn play(
     }
 }
 
-/// What was sent to us alone is the command's, too.
-fn pass_on(child: &Child, number: u8) {
+/// Sends a signal that only we received to the command.
+fn forward(child: &Child, number: u8) {
     if let (Some(pid), Ok(signal)) = (child.id(), Signal::try_from(i32::from(number)))
         && signal != Signal::SIGINT
     {
@@ -140,7 +126,7 @@ fn code(status: ExitStatus) -> u8 {
     }
 }
 
-/// The PATH on which `lab` is this very program; `None` if it is already.
+/// A PATH on which `lab` is this program; `None` if it is already.
 fn path_with(this: &Path) -> Option<OsString> {
     let found = which::which("lab")
         .ok()

@@ -16,7 +16,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// Nodes: all of them if none is named
+    /// Nodes; without any, all
     #[arg(value_name = "NODE")]
     nodes: Vec<String>,
     /// How much for each, in satoshi
@@ -48,7 +48,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Mines until the wallet has what is to be sent: each block frees another 50 BTC.
+/// Mines until the wallet has enough: each block frees another 50 BTC.
 async fn ensure_coins(bitcoind: &Bitcoind, sat: u64, count: usize) -> anyhow::Result<()> {
     const FEES: f64 = 0.01;
     let wanted = sat as f64 * count as f64 / 1e8 + FEES;
@@ -60,8 +60,8 @@ async fn ensure_coins(bitcoind: &Bitcoind, sat: u64, count: usize) -> anyhow::Re
         }
         anyhow::ensure!(
             has > had,
-            "{wanted} BTC are to be sent, the wallet has {has}, and mining brings no more: the \
-             subsidy is used up; start another lab"
+            "{wanted} BTC are needed, the wallet has {has}, and mining adds no more: the subsidy \
+             is used up; start another lab"
         );
         had = has;
         bitcoind.mine(1).await?;

@@ -1,92 +1,114 @@
-//! Holds a lab: starts it, lets others find it, serves their requests, ends it.
+//! A lab held for others: started, served until its end is asked for, ended.
 
 use std::collections::HashSet;
-use std::future::Future;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use cln_lab::control::{Control, Down};
 use cln_lab::registry::Claim;
-use cln_lab::{Error, Lab, Result};
+use cln_lab::{Error, Lab};
 
-use super::signals::Signals;
+use super::out;
+use super::progress::Progress;
+use super::signals::{Interrupted, Signals};
 use super::spec::Spec;
 
 /// How often to look whether a daemon has died.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Why a lab is to end.
-pub enum End {
-    /// A signal, by its number.
-    Signal(u8),
-    /// Somebody's `lab down`.
+pub struct Held {
+    pub lab: Lab,
+    /// Its name, if others may find it by one.
+    claim: Option<Claim>,
+    pub signals: Signals,
+}
+
+/// Why a lab ends.
+enum End {
+    Interrupted(Interrupted),
     Down(Down),
 }
 
-/// Starts a lab. `None` if a signal came first: nothing of it is left then.
-///
-/// # Errors
-/// The lab's own.
-pub async fn start(spec: &Spec, signals: &mut Signals) -> Result<std::result::Result<Lab, u8>> {
-    let started = async {
-        let lab = spec.builder().start().await?;
-        if spec.channels {
-            lab.while_alive(lab.line_graph()).await?;
+impl Held {
+    /// Starts a lab. If a signal comes first, that is the error, and nothing is left.
+    pub async fn start(
+        spec: &Spec,
+        claim: Option<Claim>,
+        mut signals: Signals,
+    ) -> anyhow::Result<Held> {
+        let _progress = Progress::start(spec.starting());
+        let started = async {
+            let lab = spec.builder().start().await?;
+            if spec.channels {
+                lab.while_alive(lab.line_graph()).await?;
+            }
+            Ok::<_, Error>(lab)
+        };
+        let lab = tokio::select! {
+            lab = started => lab?,
+            interrupted = signals.next() => return Err(interrupted.into()),
+        };
+        Ok(Held {
+            lab,
+            claim,
+            signals,
+        })
+    }
+
+    /// Lets others find the lab, calls `ready`, and serves them until a signal or a
+    /// `lab down`; then ends the lab. Exit status 0 after `lab down`.
+    pub async fn serve(
+        mut self,
+        ready: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
+    ) -> anyhow::Result<ExitCode> {
+        let end = self.until_end(ready).await;
+        let stopped = self.stop().await;
+        match end? {
+            End::Interrupted(interrupted) => {
+                stopped?;
+                Err(interrupted.into())
+            }
+            End::Down(down) => {
+                down.answer(&stopped).await;
+                Ok(stopped.map(|()| ExitCode::SUCCESS)?)
+            }
         }
-        Ok(lab)
-    };
-    tokio::select! {
-        lab = started => lab.map(Ok),
-        number = signals.next() => Ok(Err(number)),
+    }
+
+    async fn until_end(
+        &mut self,
+        ready: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
+    ) -> anyhow::Result<End> {
+        let control = Control::open(&self.lab)?;
+        if let Some(claim) = &mut self.claim {
+            claim.publish(&self.lab)?;
+        }
+        ready(&self.lab).await?;
+        Ok(tokio::select! {
+            interrupted = self.signals.next() => End::Interrupted(interrupted),
+            down = control.serve(&self.lab) => End::Down(down?),
+            () = watch(&self.lab) => unreachable!("watches for ever"),
+        })
+    }
+
+    /// Ends the lab in good order, or at once if another signal comes; then its name
+    /// is free.
+    pub async fn stop(mut self) -> cln_lab::Result<()> {
+        let _progress = Progress::start("stopping");
+        let stop = async {
+            self.lab.end_by_hand().await?;
+            self.lab.stop().await
+        };
+        tokio::select! {
+            outcome = stop => outcome,
+            Interrupted(number) = self.signals.next() => Err(Error::Usage(format!(
+                "killed what was still running: signal {number} came while the lab was stopping"
+            ))),
+        }
     }
 }
 
-/// Lets others find the lab under this name, says so through `ready`, and serves
-/// them until a signal or a `lab down`.
-///
-/// # Errors
-/// If the lab cannot be made known, or `ready` fails.
-pub async fn serve(
-    lab: &Lab,
-    claim: &mut Claim,
-    signals: &mut Signals,
-    ready: impl AsyncFnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<End> {
-    let control = Control::open(lab)?;
-    claim.publish(lab)?;
-    ready().await?;
-    let end = tokio::select! {
-        number = signals.next() => End::Signal(number),
-        down = control.serve(lab) => End::Down(down?),
-        () = watch(lab) => unreachable!("watches for ever"),
-    };
-    Ok(end)
-}
-
-/// Ends the lab in good order; at once, and without order, if another signal comes.
-///
-/// # Errors
-/// What [`Lab::stop`] found wrong.
-pub async fn end(lab: Lab, signals: &mut Signals) -> Result<()> {
-    let stop = async {
-        lab.end_by_hand().await?;
-        lab.stop().await
-    };
-    unless_signalled(stop, signals).await
-}
-
-async fn unless_signalled(
-    stop: impl Future<Output = Result<()>>,
-    signals: &mut Signals,
-) -> Result<()> {
-    tokio::select! {
-        outcome = stop => outcome,
-        number = signals.next() => Err(Error::Usage(format!(
-            "killed what was still running: signal {number} came while the lab was being ended"
-        ))),
-    }
-}
-
-/// Says on standard error which daemons died; the lab goes on with the others.
+/// Reports on standard error which daemons died; the lab continues with the others.
 async fn watch(lab: &Lab) {
     let mut dead = HashSet::new();
     loop {
@@ -111,10 +133,10 @@ async fn watch(lab: &Lab) {
 
 fn note_death(error: &Error) {
     match error {
-        // As after `stop` by hand: nothing is wrong.
+        // As after `l1-cli stop`: nothing is wrong.
         Error::Died { name, status, .. } if status.success() => {
-            eprintln!("note: {name} has ended by itself, {status}");
+            out::note(format_args!("note: {name} has stopped, {status}"));
         }
-        other => eprintln!("warning: {other}"),
+        other => out::note(format_args!("warning: {other}")),
     }
 }

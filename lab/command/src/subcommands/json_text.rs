@@ -122,7 +122,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// `key=value` a line, nothing quoted; what is alone in its object goes
+    /// `key=value` a line, nothing quoted; the only member of an object is printed
     /// without its key.
     pub fn human(&self) -> String {
         let mut out = String::new();
@@ -180,17 +180,17 @@ impl<'a> Json<'a> {
     }
 }
 
-/// A value of ours in the layout that the nodes' answers have.
+/// A value of ours, in the layout of the answers from nodes.
 pub fn pretty(value: &serde_json::Value) -> String {
     Json::read(&mut value.to_string().as_str()).pretty()
 }
 
-/// Passes over `bytes` bytes and the white space after them.
+/// Skips `bytes` bytes and the white space after them.
 fn skip(rest: &mut &str, bytes: usize) {
     *rest = rest.get(bytes..).unwrap_or_default().trim_ascii_start();
 }
 
-/// Passes over a comma, if there is one.
+/// Skips a comma, if there is one.
 fn next(rest: &mut &str) {
     skip(rest, 0);
     if rest.starts_with(',') {

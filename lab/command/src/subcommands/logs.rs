@@ -4,12 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cln_lab::Lab;
+use cln_lab::{Follower, Lab};
 use console::style;
 
 use super::out;
 use super::target::{Target, node};
-use cln_lab::Follower;
 
 /// How often to look for new lines.
 const LOOK: Duration = Duration::from_millis(50);
@@ -18,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[command(after_help = "\
 Examples:
   lab logs l1                   all of it
-  lab logs l1 -f                all of it, and what comes, until Ctrl-C
+  lab logs l1 -f                all of it, and new lines until Ctrl-C
   lab logs l1 l2 bitcoind -f    several at once, each line with its daemon's name
   lab logs l1 -n 20             the last 20 lines")]
 pub struct Args {
@@ -27,10 +26,10 @@ pub struct Args {
     /// Nodes, or `bitcoind`
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<String>,
-    /// Go on with what comes
+    /// Continue with new lines
     #[arg(short, long)]
     follow: bool,
-    /// Begin with the last N lines
+    /// Start with the last N lines
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<usize>,
 }
@@ -45,7 +44,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let several = logs.len() > 1;
     let mut skip = args.lines;
     loop {
-        // Before the last look at the files: what a daemon says at its end is in them.
+        // Before the last look at the files: they have what a daemon logs at its end.
         let ended = !args.follow || Lab::attach(lab.dir()).is_err();
         let mut lines = Vec::new();
         for (name, log, time) in &mut logs {
@@ -54,7 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 new.extend(log.rest());
             }
             for line in new {
-                // A line without a time of its own goes with the one before it.
+                // A line without a time belongs to the one before it.
                 if let Some(own) = time_of(&line) {
                     own.clone_into(time);
                 }
@@ -82,7 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The time at a line's beginning, `2026-01-31T12:00:00.123` or without the
+/// The time at a line's start, `2026-01-31T12:00:00.123` or without the
 /// fraction, both without `Z`: alike up to the second.
 fn time_of(line: &str) -> Option<&str> {
     let time = line.split(' ').next()?.strip_suffix('Z')?;

@@ -19,12 +19,12 @@ pub struct Args {
     blocks: u64,
 }
 
-/// Prints the new height once every node that runs has reached it.
+/// Prints the new height once every running node has reached it.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lab = args.target.lab().await?;
     lab.bitcoind().mine(args.blocks).await?;
     let height = lab.bitcoind().height().await?;
-    let progress = Progress::start(format!("waiting for the nodes to be at block {height}"));
+    let progress = Progress::start(format!("waiting for the nodes to reach block {height}"));
     for node in lab.nodes() {
         if node.pid().await.is_some() {
             node.wait_height(height).await?;

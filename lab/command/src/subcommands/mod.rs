@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use signals::Signals;
+use signals::{Interrupted, Signals};
 
 /// Core Lightning nodes on regtest, for people who write plugins.
 #[derive(Debug, Parser)]
@@ -45,16 +45,16 @@ use signals::Signals;
     max_term_width = 100,
     after_help = "\
 Examples:
-  lab workshop                            see it all happen, once
+  lab workshop                            see the whole workshop played
   lab up                                  two nodes until Ctrl-C; then, in another terminal:
   lab cli l1 plugin start $PWD/plugin.py
   lab connect 1 2
   lab events l1 -f
-  lab exec -- pytest                      a fresh lab around one command
+  lab exec -- pytest                      run one command with a fresh lab
 
-Environment: LAB_NAME and LAB_DIR choose a lab, LAB_NODE=auto|lightningd|embedded what nodes are,
-LIGHTNINGD and BITCOIND name programs, LAB_KEEP=always|failed|never what becomes of a lab's folder,
-LAB_TIMEOUT_FACTOR stretches every deadline, NO_COLOR takes the colours away."
+Environment: LAB_NAME and LAB_DIR choose a lab; LAB_NODE=auto|lightningd|embedded chooses the nodes;
+LIGHTNINGD and BITCOIND name programs; LAB_KEEP=always|failed|never decides whether a lab's folder
+stays; LAB_TIMEOUT_FACTOR multiplies every deadline; NO_COLOR turns colours off."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -73,9 +73,9 @@ enum Command {
     Status(status::Args),
     /// Print shell code that defines l1-cli, l1-log, bt-cli, connect, …
     Env(env::Args),
-    /// Run one command with a fresh lab around it
+    /// Run one command with a fresh lab
     Exec(exec::Args),
-    /// Call a method of a node, as lightning-cli does
+    /// Call a method of a node, like lightning-cli
     Cli(cli::Args),
     /// Run bitcoin-cli on the lab's bitcoind
     BitcoinCli(bitcoin_cli::Args),
@@ -83,7 +83,7 @@ enum Command {
     Connect(connect::Args),
     /// End a connection
     Disconnect(disconnect::Args),
-    /// Give nodes coins
+    /// Send coins to nodes
     Fund(fund::Args),
     /// Open a channel from one node to another
     Channel(channel::Args),
@@ -103,16 +103,16 @@ enum Command {
     Start(start::Args),
     /// Stop a node and start it again
     Restart(restart::Args),
-    /// Show lightningd's notifications: the table, and the messages as nodes send them
+    /// List lightningd's notifications, or trigger them on real nodes and show the messages
     Topics(topics::Args),
-    /// Say which programs were found, their versions, and what to do about what is missing
+    /// Show which programs are found, their versions, and what to do about missing ones
     Doctor(doctor::Args),
     /// Print a script that completes `lab` in a shell
     Completions(completions::Args),
 }
 
-/// Runs the command that the arguments name. Exit status 0 if it did what was
-/// asked, 1 if not, 2 if the arguments make no sense, 128 + N on signal N.
+/// Exit status 0 if the command did what was asked, 1 if not, 2 if the arguments make
+/// no sense, 128 + N on signal N.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -124,17 +124,17 @@ pub fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         if let Command::Up(_) | Command::Exec(_) = cli.command {
-            // These end their lab in good order when a signal comes.
+            // These handle signals themselves, and end their lab in good order.
             return run(cli.command).await;
         }
         let mut signals = Signals::new()?;
         tokio::select! {
             done = run(cli.command) => done,
-            // Leaving drops what runs: a lab ends its daemons then.
-            number = signals.next() => Ok(ExitCode::from(128 + number)),
+            // Leaving drops the future: a lab ends its daemons then.
+            interrupted = signals.next() => Err(interrupted.into()),
         }
     });
-    // A thread may still be reading from a process that goes on.
+    // A thread may still be reading from a process that stays.
     runtime.shutdown_background();
     outcome.unwrap_or_else(|error| fail(&error))
 }
@@ -167,7 +167,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The arguments make no sense, which only shows once they are looked at closely.
+/// The arguments make no sense, which only a closer look shows.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
@@ -176,17 +176,19 @@ fn usage(text: impl Into<String>) -> anyhow::Error {
     Usage(text.into()).into()
 }
 
-/// Says what went wrong, and with which exit status that ends.
+/// Prints what went wrong; returns the exit status for it.
 fn fail(error: &anyhow::Error) -> ExitCode {
     if out::is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!(
-        "{} {error:#}",
-        console::style("error:").red().bold().for_stderr()
-    );
-    match error.is::<Usage>() {
-        true => ExitCode::from(2),
-        false => ExitCode::FAILURE,
+    if let Some(Interrupted(number)) = error.downcast_ref() {
+        return ExitCode::from(128 + number);
+    }
+    let mark = console::style("error:").red().bold().for_stderr();
+    out::note(format_args!("{mark} {error:#}"));
+    if error.is::<Usage>() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
     }
 }

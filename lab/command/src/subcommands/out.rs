@@ -1,27 +1,30 @@
-//! Standard output.
+//! Standard output and error, without a panic if the reader is gone.
 
 use std::io::Write;
 use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Prints a line. A reader that went away (`| head`) is an error that ends the
-/// command in silence, not a panic.
+/// Prints a line. If the reader has gone (`| head`), the error ends the command silently.
 pub fn line(text: impl std::fmt::Display) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
 }
 
-/// Prints bytes as they are.
+/// Prints a line on standard error, if it can be written: the terminal may be closed.
+pub fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
 }
 
-/// True once nobody reads standard output any more, as after `| head -n 1`: what
-/// waits for more to print need not wait.
+/// True once nobody reads standard output any more, as after `| head -n 1`: there is
+/// no need to wait for more to print.
 pub fn is_closed() -> bool {
     let stdout = std::io::stdout();
     let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
@@ -30,7 +33,7 @@ pub fn is_closed() -> bool {
     polled.is_ok() && fds[0].revents().is_some_and(|seen| seen.intersects(gone))
 }
 
-/// True for the error of a reader that went away.
+/// True for the error of a reader that has gone.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause

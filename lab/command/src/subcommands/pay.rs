@@ -26,10 +26,10 @@ pub struct Args {
     amount: String,
 }
 
-/// Prints what was paid once it has arrived.
+/// Prints the payment once it has arrived.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.amount == "any" {
-        return Err(usage("AMOUNT `any`: say how much is to be paid"));
+        return Err(usage("AMOUNT `any`: use an amount such as 1000sat"));
     }
     let lab = args.target.lab().await?;
     let (from, to) = (node(&lab, &args.from)?, node(&lab, &args.to)?);

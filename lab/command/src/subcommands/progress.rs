@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A spinner on standard error, gone when dropped. Where standard error is no
-/// terminal there is nothing to be seen.
+/// A spinner on standard error, gone when dropped. Nothing is shown where standard
+/// error is not a terminal.
 pub struct Progress(ProgressBar);
 
 impl Progress {
     pub fn start(text: impl Into<String>) -> Progress {
         let bar = ProgressBar::new_spinner().with_message(text.into());
-        // `NO_COLOR` is seen to by the template's renderer.
+        // The template honours `NO_COLOR`.
         if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {msg} {elapsed:.dim}") {
             bar.set_style(style);
         }

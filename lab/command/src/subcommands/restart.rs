@@ -9,7 +9,7 @@ use super::target::{TargetNode, node};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  lab restart l1    stop l1 and start it again, with the plugins it began with")]
+  lab restart l1    stop l1 and start it again, with its plugins from the first start")]
 pub struct Args {
     #[command(flatten)]
     one: TargetNode,

@@ -3,9 +3,13 @@
 use nix::libc::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ctrl-C, SIGTERM and SIGHUP. From its making on they no longer end the process
-/// by themselves.
+/// Ctrl-C, SIGTERM and SIGHUP. Once this exists they no longer end the process.
 pub struct Signals(Vec<(Signal, u8)>);
+
+/// A signal came, by its number: the exit status is 128 more.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by signal {0}")]
+pub struct Interrupted(pub u8);
 
 impl Signals {
     pub fn new() -> std::io::Result<Signals> {
@@ -17,12 +21,11 @@ impl Signals {
             .map(Signals)
     }
 
-    /// The number of the next one.
-    pub async fn next(&mut self) -> u8 {
+    pub async fn next(&mut self) -> Interrupted {
         let waits = self.0.iter_mut().map(|(stream, number)| {
             Box::pin(async move {
                 stream.recv().await;
-                *number
+                Interrupted(*number)
             })
         });
         futures_util::future::select_all(waits).await.0

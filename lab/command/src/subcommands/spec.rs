@@ -1,4 +1,4 @@
-//! What a lab is to be, on the command line.
+//! The options that describe a lab.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -8,10 +8,9 @@ use cln_lab::{Keep, Lab, LabBuilder, NodeKind, Plugin, binaries};
 /// A lab has at most this many nodes.
 const MOST: u16 = 500;
 
-/// `--node`.
 #[derive(Debug, clap::Args)]
 pub struct Kind {
-    /// What the nodes are: `auto` is lightningd where it is found, else the embedded node
+    /// Which nodes: `auto` is lightningd if it is found, else the embedded node
     #[arg(
         long,
         value_name = "auto|lightningd|embedded",
@@ -27,8 +26,8 @@ pub struct Spec {
     #[arg(long, short, value_name = "N", default_value_t = 2,
         value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
     pub nodes: u16,
-    /// Start this plugin with every node, with its options; can be given more than once.
-    /// `eventlog` alone is this project's own recorder
+    /// Start this plugin with every node, with its options; can be repeated.
+    /// `eventlog` without a path is the recorder of this project
     #[arg(long, short, value_name = "PATH[,OPTION=VALUE]…")]
     plugin: Vec<PluginArg>,
     /// Open a channel from each node to the next
@@ -36,12 +35,18 @@ pub struct Spec {
     pub channels: bool,
     #[command(flatten)]
     kind: Kind,
-    /// Leave the lab's folder there at the end
+    /// Keep the lab's folder at the end
     #[arg(long)]
     pub keep: bool,
 }
 
 impl Spec {
+    /// What is done while it starts.
+    pub fn starting(&self) -> String {
+        let channels = if self.channels { ", then channels" } else { "" };
+        format!("starting bitcoind and {} nodes{channels}", self.nodes)
+    }
+
     pub fn builder(&self) -> LabBuilder {
         let keep = if self.keep { Keep::Always } else { Keep::Never };
         let lab = Lab::builder()
@@ -55,8 +60,8 @@ impl Spec {
     }
 }
 
-/// `PATH[,OPTION=VALUE]…`. A piece without `=` belongs to the value before it, so
-/// that a value may be a list: `eventlog,eventlog-topics=connect,disconnect`.
+/// `PATH[,OPTION=VALUE]…`. A part without `=` belongs to the value before it, so
+/// that a value can be a list: `eventlog,eventlog-topics=connect,disconnect`.
 #[derive(Debug, Clone)]
 struct PluginArg(Plugin);
 
@@ -90,7 +95,7 @@ impl FromStr for PluginArg {
     }
 }
 
-/// A plugin's executable: a path, or the name of a program of this project's.
+/// A plugin's executable: a path, or the name of a program of this project.
 fn find(path: &str) -> Result<Plugin, String> {
     let given = Path::new(path);
     if path.is_empty() {
@@ -110,7 +115,7 @@ fn find(path: &str) -> Result<Plugin, String> {
     use std::os::unix::fs::PermissionsExt;
     if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
         return Err(format!(
-            "{} is not an executable file: `chmod +x` it, and let its first line say what runs it \
+            "{} is not an executable file: run `chmod +x` on it, and let its first line name its interpreter \
              (`#!/usr/bin/env python3`)",
             found.display()
         ));

@@ -9,7 +9,7 @@ use super::target::{TargetNode, node};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  lab start l1    start l1 again after `lab stop l1`, with the plugins it began with")]
+  lab start l1    start l1 again after `lab stop l1`, with its plugins from the first start")]
 pub struct Args {
     #[command(flatten)]
     one: TargetNode,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::out;
 use super::target::{Target, labs};
 
-/// How long a daemon may take to answer before it is shown without.
+/// How long a daemon may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if found.is_empty() {
             found.push(Named {
                 name: one.dir.display().to_string(),
-                // Who holds it, and since when, is known by name only.
+                // Its holder and its start are known only for a named lab.
                 up: Some(Up {
                     dir: one.dir,
                     pid: 0,
@@ -52,18 +52,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.json {
         out::line(format_args!("{:#}", json!({"labs": seen})))?;
     } else if seen.is_empty() {
-        out::line("no lab is up: run `lab up`, or `lab up --detach` to have the terminal back")?;
+        out::line("no lab is up: run `lab up`, or `lab up --detach` to get the terminal back")?;
     } else {
         seen.iter().try_for_each(print)?;
     }
-    Ok(if seen.is_empty() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(ExitCode::from(u8::from(seen.is_empty())))
 }
 
-/// What is up, with what each daemon answers now.
 async fn look(lab: &Named) -> Value {
     let Some(up) = &lab.up else {
         return json!({"name": lab.name, "state": "starting"});
@@ -109,10 +104,7 @@ async fn look(lab: &Named) -> Value {
 
 async fn look_at_node(node: &Node) -> Value {
     let info = tokio::time::timeout(scaled(ANSWER), node.call::<Value>("getinfo", json!({}))).await;
-    let info = match info {
-        Ok(Ok(info)) => info,
-        _ => Value::Null,
-    };
+    let info = info.ok().and_then(Result::ok).unwrap_or_default();
     json!({
         "name": node.name(),
         "running": !info.is_null(),

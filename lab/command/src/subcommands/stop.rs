@@ -9,9 +9,9 @@ use super::target::{TargetNode, node};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  lab stop l1            as `lab cli l1 stop`, and wait until nothing of it runs
+  lab stop l1            as `lab cli l1 stop`, but wait until it and its plugins have ended
   lab stop --kill9 l1    kill it and its plugins at once, as a power cut would
-  lab down               to end the whole lab")]
+  lab down               end the whole lab")]
 pub struct Args {
     #[command(flatten)]
     one: TargetNode,
@@ -20,7 +20,7 @@ pub struct Args {
     kill9: bool,
 }
 
-/// Returns when nothing of the node runs any more; `lab start` starts it again.
+/// Returns when the node and its plugins have ended; `lab start` starts it again.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lab = args.one.target.lab().await?;
     let node = node(&lab, &args.one.node)?;

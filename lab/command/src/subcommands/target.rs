@@ -7,9 +7,9 @@ use cln_lab::registry::{self, Named, Stale};
 use cln_lab::{Lab, Node, Probe, eventually};
 
 use super::progress::Progress;
-use super::usage;
+use super::{out, usage};
 
-/// How long to wait for a lab that is being started.
+/// How long to wait for a lab that is starting.
 const START: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default, clap::Args)]
@@ -31,7 +31,7 @@ pub struct TargetNode {
     pub node: String,
 }
 
-/// Which two nodes of which lab; each command says what they are to it.
+/// Which two nodes of which lab; each command documents the two.
 #[derive(Debug, clap::Args)]
 pub struct TargetNodes {
     #[command(flatten)]
@@ -42,13 +42,12 @@ pub struct TargetNodes {
 
 /// A lab that is up.
 pub struct Found {
-    /// `None` for one that was given by its folder.
+    /// `None` if it was chosen by its folder.
     pub name: Option<String>,
     pub dir: PathBuf,
 }
 
 impl Found {
-    /// As a person would call it.
     pub fn label(&self) -> String {
         match &self.name {
             Some(name) => format!("lab `{name}`"),
@@ -58,7 +57,6 @@ impl Found {
 }
 
 impl Target {
-    /// The lab of this name.
     pub fn named(name: String) -> Target {
         Target {
             name: Some(name),
@@ -99,12 +97,12 @@ impl Target {
                 )
             }
             Some(name) => anyhow::bail!(
-                "no lab named `{name}` is up: run `lab up --name {name}`, or choose one of those that are: {}",
+                "no lab named `{name}` is up: run `lab up --name {name}`, or choose one that is: {}",
                 names.join(", ")
             ),
             None => match names.as_slice() {
                 [] => anyhow::bail!(
-                    "no lab is up: run `lab up`, or `lab up --detach` to have the terminal back"
+                    "no lab is up: run `lab up`, or `lab up --detach` to get the terminal back"
                 ),
                 [only] => (*only).to_owned(),
                 several if several.contains(&registry::DEFAULT) => registry::DEFAULT.to_owned(),
@@ -121,13 +119,12 @@ impl Target {
         })
     }
 
-    /// The same, to be used.
     pub async fn lab(&self) -> anyhow::Result<Lab> {
         Ok(Lab::attach(self.find().await?.dir)?)
     }
 }
 
-/// Waits for a lab that is being started.
+/// Waits for a lab that is starting.
 async fn when_up(name: &str) -> anyhow::Result<PathBuf> {
     let mut progress = None;
     let dir = eventually(format!("lab `{name}` to be up"), START, async || {
@@ -137,7 +134,7 @@ async fn when_up(name: &str) -> anyhow::Result<PathBuf> {
             Some(_) => {
                 progress
                     .get_or_insert_with(|| Progress::start(format!("lab `{name}` is starting")));
-                Probe::NotYet("it is being started".to_owned())
+                Probe::NotYet("it is starting".to_owned())
             }
             None => Probe::Ready(None),
         })
@@ -146,14 +143,14 @@ async fn when_up(name: &str) -> anyhow::Result<PathBuf> {
     dir.ok_or_else(|| anyhow::anyhow!("lab `{name}` has just ended: run `lab up --name {name}`"))
 }
 
-/// All labs; a word on each that was found dead.
+/// All labs; prints a note on each that was found dead.
 pub async fn labs() -> anyhow::Result<Vec<Named>> {
     let (labs, stale) = registry::labs().await?;
     stale.iter().for_each(note_stale);
     Ok(labs)
 }
 
-/// A word on a lab that ended without `down`.
+/// Prints that a lab ended without `lab down`.
 pub fn note_stale(stale: &Stale) {
     let holder = match stale.pid {
         Some(pid) => format!("process {pid}, which held it, is gone"),
@@ -163,13 +160,13 @@ pub fn note_stale(stale: &Stale) {
         [] => String::new(),
         pids => format!(" (killed what was left of it: {pids:?})"),
     };
-    eprintln!(
+    out::note(format_args!(
         "note: lab `{}` ended without `lab down`: {holder}; cleaned up after it{killed}",
         stale.name
-    );
+    ));
 }
 
-/// The node that a person calls `l1`, or `1` for short.
+/// The node `l1`, or `1` for short.
 pub fn node<'a>(lab: &'a Lab, name: &str) -> anyhow::Result<&'a Node> {
     let short = name.chars().all(|c| c.is_ascii_digit()) && !name.is_empty();
     if short && let Ok(node) = lab.node(&format!("l{name}")) {
@@ -178,7 +175,7 @@ pub fn node<'a>(lab: &'a Lab, name: &str) -> anyhow::Result<&'a Node> {
     lab.node(name).map_err(|error| usage(error.to_string()))
 }
 
-/// An environment variable that is set, and not to nothing.
+/// An environment variable that is set and not empty.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use cln_lab_command::scenarios::{self as topics, Recorded, Report, Scenario};
+use cln_lab_command::scenarios::{Recording, Scenario, markdown, scenarios, scenarios_of};
 use cln_topics::{TOPICS, Topic};
 use console::{Term, measure_text_width, style};
 use serde_json::{Value, json};
@@ -16,14 +16,14 @@ use super::{out, usage};
     after_help = "\
 Examples:
   lab topics                              every notification that lightningd can send
-  lab topics connect --json               one of them, to be read by a program
-  lab topics --run forward_event          make them on real nodes, and show the messages"
+  lab topics connect --json               one of them, for programs
+  lab topics --run forward_event          trigger one on real nodes, and show the messages"
 )]
 pub struct Args {
     /// Only these topics (or scenarios, by name)
     #[arg(value_name = "TOPIC")]
     topics: Vec<String>,
-    /// Play the scenarios on nodes, check what is recorded, and show the messages
+    /// Play the scenarios on nodes, check what they record, and show the messages
     #[arg(long)]
     run: bool,
     #[command(flatten)]
@@ -36,10 +36,10 @@ pub struct Args {
     markdown: bool,
 }
 
-/// Exit status 0 if every scenario that was to be played held.
+/// Exit status 0 if no scenario failed.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.markdown {
-        out::bytes(topics::markdown().as_bytes())?;
+        out::bytes(markdown().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.run {
@@ -55,7 +55,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The topics of these names; all of them if there is no name.
+/// The topics of these names; all if there are none.
 fn chosen_topics(names: &[String]) -> anyhow::Result<Vec<&'static Topic>> {
     if names.is_empty() {
         return Ok(TOPICS.iter().collect());
@@ -63,11 +63,8 @@ fn chosen_topics(names: &[String]) -> anyhow::Result<Vec<&'static Topic>> {
     names
         .iter()
         .map(|name| {
-            Topic::find(name).ok_or_else(|| {
-                usage(format!(
-                    "no topic `{name}`: `lab topics` prints those that there are"
-                ))
-            })
+            Topic::find(name)
+                .ok_or_else(|| usage(format!("no topic `{name}`: `lab topics` lists them")))
         })
         .collect()
 }
@@ -75,15 +72,15 @@ fn chosen_topics(names: &[String]) -> anyhow::Result<Vec<&'static Topic>> {
 /// The scenarios of these topics, or of these names.
 fn chosen_scenarios(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
     for name in names {
-        let known = topics::scenarios_of(name).next().is_some()
-            || topics::scenarios().any(|scenario| scenario.name == name);
+        let known = scenarios_of(name).next().is_some()
+            || scenarios().any(|scenario| scenario.name == name);
         if !known {
             return Err(usage(format!(
-                "no topic or scenario `{name}`: `lab topics` prints those that there are"
+                "no topic or scenario `{name}`: `lab topics` lists them"
             )));
         }
     }
-    // Those that are for the topic, rather than all that have it on their way.
+    // Of a topic's scenarios only those named after it: others merely trigger it, too.
     let wanted = |scenario: &&Scenario| {
         names.is_empty()
             || names.iter().any(|name| {
@@ -92,11 +89,11 @@ fn chosen_scenarios(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> 
                         && scenario.name.starts_with(name.as_str()))
             })
     };
-    Ok(topics::scenarios().filter(wanted).collect())
+    Ok(scenarios().filter(wanted).collect())
 }
 
-fn scenarios_of(topic: &Topic) -> Vec<&'static str> {
-    topics::scenarios_of(topic.name)
+fn scenario_names(topic: &Topic) -> Vec<&'static str> {
+    scenarios_of(topic.name)
         .map(|scenario| scenario.name)
         .collect()
 }
@@ -110,17 +107,21 @@ fn as_json(topic: &Topic) -> Value {
             json!({"name": field.name, "presence": presence})
         })
         .collect();
-    json!({
+    let mut json = json!({
         "topic": topic.name,
         "since": topic.since.to_string(),
         "sender": topic.sender.to_string(),
         "summary": topic.summary,
-        "scenarios": scenarios_of(topic),
+        "scenarios": scenario_names(topic),
         "fields": fields,
-    })
+    });
+    if let Some(until) = topic.until {
+        json["until"] = until.to_string().into();
+    }
+    json
 }
 
-/// Columns: topic, since, scenarios, fields. The last two take what room there is.
+/// Columns: topic, since, scenarios, fields. The last takes the room that is left.
 fn print_table(chosen: &[&Topic]) -> std::io::Result<()> {
     const HEADER: [&str; 4] = ["TOPIC", "SINCE", "SCENARIOS", "FIELDS"];
     let widest = |texts: &mut dyn Iterator<Item = String>, header: &str| {
@@ -129,7 +130,7 @@ fn print_table(chosen: &[&Topic]) -> std::io::Result<()> {
     };
     let name = widest(&mut chosen.iter().map(|t| t.name.to_owned()), HEADER[0]);
     let since = widest(&mut chosen.iter().map(|t| t.since.to_string()), HEADER[1]);
-    let mut names = chosen.iter().flat_map(|t| scenarios_of(t));
+    let mut names = chosen.iter().flat_map(|t| scenario_names(t));
     let scenario = widest(&mut names.by_ref().map(str::to_owned), HEADER[2]);
     let before = name + since + scenario + 6;
     let room = match Term::stdout().size_checked() {
@@ -144,7 +145,7 @@ fn print_table(chosen: &[&Topic]) -> std::io::Result<()> {
     for topic in chosen {
         let fields: Vec<String> = topic.fields.iter().map(ToString::to_string).collect();
         let fields = wrapped(&fields, room);
-        let scenarios = scenarios_of(topic);
+        let scenarios = scenario_names(topic);
         let since = topic.since.to_string();
         for n in 0..fields.len().max(scenarios.len()).max(1) {
             let (name, since) = if n == 0 {
@@ -160,7 +161,7 @@ fn print_table(chosen: &[&Topic]) -> std::io::Result<()> {
     out::line("\nname? is not in every payload, (name) only while allow-deprecated-apis is true")
 }
 
-/// Words with commas between, in lines of at most so many characters.
+/// Words separated by commas, in lines of at most `width` characters.
 fn wrapped(words: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (n, word) in words.iter().enumerate() {
@@ -178,7 +179,7 @@ fn wrapped(words: &[String], width: usize) -> Vec<String> {
 }
 
 async fn play(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut failed = 0;
+    let mut failed = false;
     for scenario in chosen_scenarios(&args.topics)? {
         if !args.json {
             let name = style(scenario.name).bold();
@@ -192,55 +193,62 @@ async fn play(args: &Args) -> anyhow::Result<ExitCode> {
             continue;
         }
         match scenario.play(args.kind.node).await {
-            Ok(report) => show(&report, args.json)?,
+            Ok(recording) => show(scenario, &recording, args.json)?,
             Err(error) => {
-                failed += 1;
-                eprintln!("{} {}: {error}\n", style("✗").red().bold(), scenario.name);
+                failed = true;
+                let mark = style("✗").red().bold().for_stderr();
+                out::note(format_args!("{mark} {}: {error}\n", scenario.name));
             }
         }
     }
-    Ok(match failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
-/// The messages of the scenario's topics, each with the node that was told. A
-/// person is shown the last ones: a node's start alone has hundreds of `log`.
-fn show(report: &Report, as_json: bool) -> std::io::Result<()> {
+/// Prints the messages, each with its node. People are shown only the last ones: a
+/// node's start alone logs hundreds of lines.
+fn show(scenario: &Scenario, recording: &Recording, as_json: bool) -> std::io::Result<()> {
     const SHOWN: usize = 20;
-    let told: Vec<&Recorded> = report.told().collect();
-    let before = match as_json {
-        true => 0,
-        false => told.len().saturating_sub(SHOWN),
-    };
-    if before > 0 {
-        out::line(format_args!("  … {before} before these"))?;
-    }
-    for recorded in &told[before..] {
-        let event = &recorded.event;
-        if as_json {
+    if as_json {
+        return recording.events.iter().try_for_each(|(node, event)| {
             out::line(json!({
-                "scenario": report.scenario,
-                "node": recorded.node,
+                "scenario": scenario.name,
+                "node": node,
                 "topic": event.topic,
                 "origin": event.origin,
                 "received_at": event.received_at,
                 "payload": event.payload,
-            }))?;
-            continue;
-        }
-        let node = style(&recorded.node).cyan();
+            }))
+        });
+    }
+    let before = recording.events.len().saturating_sub(SHOWN);
+    if before > 0 {
+        out::line(format_args!("  … {before} before these"))?;
+    }
+    for (node, event) in &recording.events[before..] {
         let topic = style(&event.topic).green();
-        out::line(format_args!("  {node} {topic} {}", event.payload))?;
+        out::line(format_args!(
+            "  {} {topic} {}",
+            style(node).cyan(),
+            event.payload
+        ))?;
     }
-    if as_json {
-        return Ok(());
-    }
-    let compared = match report.compared {
+    let compared = match recording.compared {
         0 => String::new(),
-        n => format!("; {n} messages are what lightningd says it sent, byte for byte"),
+        n => format!("; {n} messages are, byte for byte, what lightningd sent"),
     };
     let mark = style("✓").green();
-    out::line(format_args!("{mark} as it should be{compared}\n"))
+    out::line(format_args!("{mark} every check holds{compared}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_no_longer_sent_has_its_end() {
+        let topic = Topic::find("connect").expect("a topic");
+        let until = Some(cln_topics::Release(25, 9));
+        assert_eq!(as_json(&Topic { until, ..*topic })["until"], "v25.09");
+        assert_eq!(as_json(topic).get("until"), None);
+    }
 }

@@ -1,8 +1,9 @@
 //! `lab up`
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::held::{self, End};
+use super::held::Held;
 use super::progress::Progress;
 use super::signals::Signals;
 use super::spec::Spec;
@@ -30,16 +31,16 @@ Examples:
   lab up --plugin eventlog,eventlog-topics=connect,disconnect
   lab up --name other                     a second lab beside the first")]
 pub struct Args {
-    /// What to call it
+    /// The lab's name
     #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = registry::DEFAULT,
         value_parser = name)]
     name: String,
-    /// Return when all nodes are ready; `lab down` ends it
+    /// Return when all nodes are ready; `lab down` ends the lab
     #[arg(long, short)]
     detach: bool,
     #[command(flatten)]
     spec: Spec,
-    /// What `--detach` starts: holds the lab, and says on standard output when it is up
+    /// What `--detach` starts: holds the lab, and reports on standard output when it is up
     #[arg(long, hide = true)]
     supervise: bool,
 }
@@ -49,16 +50,15 @@ fn name(text: &str) -> cln_lab::Result<String> {
     Ok(text.to_owned())
 }
 
-/// What the process that holds the lab tells the one that started it.
+/// What the process that holds the lab reports to the one that started it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Told {
+enum Started {
     Up(std::path::PathBuf),
     Failed(String),
 }
 
-/// Exit status 0 once it is up, with `--detach`; else when it has been ended by
-/// `lab down`, 128 + N by signal N.
+/// Exit status 0 once it is up, with `--detach`; else after `lab down`.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.supervise {
         return supervise(args).await;
@@ -67,30 +67,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return detach(args).await;
     }
     let started = Instant::now();
-    let mut signals = Signals::new()?;
-    let mut claim = claim(&args.name).await?;
-    let progress = Progress::start(starting(&args.spec));
-    let lab = match held::start(&args.spec, &mut signals).await? {
-        Ok(lab) => lab,
-        Err(number) => return Ok(ExitCode::from(128 + number)),
-    };
-    drop(progress);
-    let ready = async || print(&lab, &args.name, started.elapsed(), "Ctrl-C");
-    let end = held::serve(&lab, &mut claim, &mut signals, ready).await;
-    let _progress = Progress::start("stopping");
-    let stopped = held::end(lab, &mut signals).await;
-    drop(claim);
-    match end? {
-        End::Signal(number) => {
-            stopped?;
-            Ok(ExitCode::from(128 + number))
-        }
-        End::Down(down) => {
-            down.answer(&stopped).await;
-            stopped?;
-            Ok(ExitCode::SUCCESS)
-        }
-    }
+    let signals = Signals::new()?;
+    let claim = claim(&args.name).await?;
+    let held = Held::start(&args.spec, Some(claim), signals).await?;
+    let ready = async |lab: &Lab| print(lab, &args.name, started.elapsed(), "Ctrl-C");
+    held.serve(ready).await
 }
 
 async fn claim(name: &str) -> anyhow::Result<Claim> {
@@ -99,11 +80,6 @@ async fn claim(name: &str) -> anyhow::Result<Claim> {
         target::note_stale(&stale);
     }
     Ok(claim)
-}
-
-fn starting(spec: &Spec) -> String {
-    let channels = if spec.channels { ", then channels" } else { "" };
-    format!("starting bitcoind and {} nodes{channels}", spec.nodes)
 }
 
 /// What is up, and what to do next.
@@ -133,14 +109,13 @@ fn print(lab: &Lab, name: &str, took: Duration, end: &str) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Starts a process of its own that holds the lab, and waits until it says that
-/// the lab is up.
+/// Starts a process that holds the lab, and waits until it reports that the lab is up.
 async fn detach(args: Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut signals = Signals::new()?;
-    let progress = Progress::start(starting(&args.spec));
+    let progress = Progress::start(args.spec.starting());
     let program = std::env::current_exe().context("find the program `lab` itself")?;
-    keep_to_ourselves()?;
+    close_on_exec()?;
     let mut child = Command::new(&program)
         .args(std::env::args_os().skip(1))
         .arg("--supervise")
@@ -150,55 +125,54 @@ async fn detach(args: Args) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("run {}", program.display()))?;
     let pid = child.id();
     let stdout = child.stdout.take().context("its output is a pipe")?;
-    let told = tokio::task::spawn_blocking(move || {
+    let report = tokio::task::spawn_blocking(move || {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).map(|_| line)
     });
     let line = tokio::select! {
-        line = told => line??,
-        number = signals.next() => {
-            // It has the same signal's effect there: nothing is left.
+        line = report => line??,
+        interrupted = signals.next() => {
+            // A signal has the same effect there: nothing is left.
             let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
             child.wait()?;
-            return Ok(ExitCode::from(128 + number));
+            return Err(interrupted.into());
         }
     };
     drop(progress);
     match serde_json::from_str(&line) {
-        Ok(Told::Up(dir)) => {
-            let lab = Lab::attach(dir)?;
+        Ok(Started::Up(dir)) => {
             let end = if args.name == registry::DEFAULT {
                 "`lab down`".to_owned()
             } else {
                 format!("`lab down --name {}`", args.name)
             };
-            print(&lab, &args.name, started.elapsed(), &end)?;
+            print(&Lab::attach(dir)?, &args.name, started.elapsed(), &end)?;
             Ok(ExitCode::SUCCESS)
         }
-        Ok(Told::Failed(why)) => {
+        Ok(Started::Failed(why)) => {
             child.wait()?;
             anyhow::bail!(why)
         }
         Err(_) => {
             let status = child.wait()?;
             anyhow::bail!(
-                "the process that was to hold the lab ended without a word: {status}; \
+                "the process that holds the lab exited without saying why: {status}; \
                  `lab up` without --detach shows more"
             )
         }
     }
 }
 
-/// Whatever else was open when we were started, a pipe of make's or of a shell's,
-/// is not for the process that stays: somebody may wait for its end.
-fn keep_to_ourselves() -> anyhow::Result<()> {
+/// Files that were open when we were started, such as a pipe from make or a shell, are
+/// not inherited by the process that stays: a reader may wait for their end.
+fn close_on_exec() -> anyhow::Result<()> {
     for entry in std::fs::read_dir("/dev/fd").context("list open files")? {
         let name = entry?.file_name();
         let Some(number @ 3..) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // SAFETY: it is not used beyond this call; one that was closed meanwhile,
-        // as the listing's own is, gives EBADF, which is as well.
+        // SAFETY: it is not used beyond this call; one that was closed meanwhile, such
+        // as that of the listing, gives EBADF, which is harmless.
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     }
@@ -207,53 +181,40 @@ fn keep_to_ourselves() -> anyhow::Result<()> {
 
 /// Holds a lab in a session of its own, which no terminal can end.
 async fn supervise(args: Args) -> anyhow::Result<ExitCode> {
-    nix::unistd::setsid().context("begin a session of its own")?;
-    let mut signals = Signals::new()?;
-    let held = async {
-        let mut claim = claim(&args.name).await?;
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(claim.log_path())
-            .with_context(|| format!("open {}", claim.log_path().display()))?;
-        nix::unistd::dup2_stderr(&log)?;
-        drop(log);
-        match held::start(&args.spec, &mut signals).await? {
-            Ok(lab) => {
-                let ready = async || {
-                    tell(&Told::Up(lab.dir().to_owned()))?;
-                    // Nobody's terminal, pipe or folder is to be held any longer.
-                    let null = std::fs::File::options().write(true).open("/dev/null")?;
-                    nix::unistd::dup2_stdout(&null)?;
-                    Ok(std::env::set_current_dir("/")?)
-                };
-                let end = held::serve(&lab, &mut claim, &mut signals, ready).await;
-                let stopped = held::end(lab, &mut signals).await;
-                drop(claim);
-                Ok(Some((end, stopped)))
-            }
-            Err(_) => anyhow::Ok(None),
+    nix::unistd::setsid().context("start a session")?;
+    let signals = Signals::new()?;
+    let start = async {
+        let claim = claim(&args.name).await?;
+        log_to(&claim.log_path())?;
+        Held::start(&args.spec, Some(claim), signals).await
+    };
+    let held = match start.await {
+        Ok(held) => held,
+        Err(error) => {
+            report(&Started::Failed(format!("{error:#}")))?;
+            return Ok(ExitCode::FAILURE);
         }
     };
-    match held.await {
-        Ok(Some((Ok(End::Down(down)), stopped))) => {
-            down.answer(&stopped).await;
-            Ok(ExitCode::from(u8::from(stopped.is_err())))
-        }
-        Ok(Some((Ok(End::Signal(_)), stopped))) => Ok(ExitCode::from(u8::from(stopped.is_err()))),
-        // Whoever started this has gone: nobody would know of the lab.
-        Ok(Some((Err(error), _))) => Err(error),
-        Ok(None) => Ok(ExitCode::FAILURE),
-        Err(error) => {
-            tell(&Told::Failed(format!("{error:#}")))?;
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    let ready = async |lab: &Lab| {
+        report(&Started::Up(lab.dir().to_owned()))?;
+        // No terminal, pipe or folder of the caller's is kept open any longer.
+        let null = std::fs::File::options().write(true).open("/dev/null")?;
+        nix::unistd::dup2_stdout(&null)?;
+        Ok(std::env::set_current_dir("/")?)
+    };
+    held.serve(ready).await
 }
 
-fn tell(told: &Told) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", serde_json::to_string(told)?)?;
-    Ok(out.flush()?)
+fn log_to(path: &Path) -> anyhow::Result<()> {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))?;
+    Ok(nix::unistd::dup2_stderr(&log)?)
+}
+
+fn report(started: &Started) -> anyhow::Result<()> {
+    Ok(out::line(serde_json::to_string(started)?)?)
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use cln_lab_command::workshop::{self, Options, Quiet, Screen};
 
+use super::out;
 use super::spec::Kind;
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +16,7 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     kind: Kind,
-    /// Leave the lab's folder there, and print its path
+    /// Keep the lab's folder, and print its path
     #[arg(long)]
     keep: bool,
     /// Print one JSON object at the end, and nothing else
@@ -23,7 +24,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Exit status 0 only if every step held.
+/// Exit status 0 only if every check holds.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options {
         node: args.kind.node,
@@ -31,14 +32,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let report = if args.json {
         let report = workshop::run(&options, &mut Quiet).await?;
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        out::line(serde_json::to_string_pretty(&report)?)?;
         report
     } else {
         workshop::run(&options, &mut Screen::new(std::io::stdout())).await?
     };
-    Ok(if report.ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(!report.ok)))
 }

@@ -9,52 +9,51 @@ mod part_one;
 mod part_two;
 mod report;
 mod screen;
-mod stage;
+mod walkthrough;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use cln_lab::{Error, Keep, Lab, NodeKind, Result, binaries};
+use cln_lab::{Keep, Lab, NodeKind, Result, binaries};
 
 pub use report::{Check, Report, StepReport};
 pub use screen::Screen;
-pub use stage::{Observer, Quiet};
+pub use walkthrough::{Observer, Quiet};
 
-use stage::Stage;
+use walkthrough::Walkthrough;
 
-/// How the walkthrough is to run.
+/// How the walkthrough runs.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Which program the nodes are.
     pub node: NodeKind,
-    /// Whether the lab's folder stays afterwards.
+    /// Whether the lab's folder is kept.
     pub keep: bool,
 }
 
-/// Runs the walkthrough, telling `observer` of each step as it happens.
+/// Runs the walkthrough, and reports each step to `observer` as it happens.
 ///
-/// The report is complete even if a step failed: that step says why, and the
-/// steps after it were not run. Nothing is left behind but, if asked for, the
-/// lab's folder.
+/// The report is complete even if a step failed: that step has the reason, and the
+/// steps after it did not run. Nothing is left but, if asked for, the lab's folder.
 ///
 /// # Errors
-/// Only if it cannot begin: an executable is missing.
+/// Only if it cannot start: an executable is missing.
 pub async fn run(options: &Options, observer: &mut dyn Observer) -> Result<Report> {
     let tools = Tools::find()?;
     let started = Instant::now();
-    let mut stage = Stage::new(observer);
+    let mut walkthrough = Walkthrough::new(observer);
     let mut lab = None;
-    // A step that fails is in the report already; the error only ends the script.
-    let mut outcome = script(&mut stage, options, &tools, &mut lab).await;
+    // The report has the failed step already; the error only ends the script.
+    let mut outcome = script(&mut walkthrough, options, &tools, &mut lab).await;
     let mut kept = None;
     if let Some(mut lab) = lab.take() {
         if options.keep {
             lab.keep_folder();
             kept = Some(lab.dir().to_owned());
         }
-        let stopped = stage
+        let stopped = walkthrough
             .step("stop", "stop_ln", async |step| {
-                let pids = step.processes_of(&lab).await?;
+                let pids = processes(&lab).await?;
                 let dir = lab.dir().to_owned();
                 lab.stop().await?;
                 let left = pids.iter().filter(|pid| cln_lab::is_alive(**pid)).count();
@@ -71,21 +70,21 @@ pub async fn run(options: &Options, observer: &mut dyn Observer) -> Result<Repor
             .await;
         outcome = outcome.and(stopped);
     }
-    Ok(stage.finish(outcome, started.elapsed(), kept))
+    Ok(walkthrough.finish(outcome, started.elapsed(), kept))
 }
 
 async fn script(
-    stage: &mut Stage<'_>,
+    walkthrough: &mut Walkthrough<'_>,
     options: &Options,
     tools: &Tools,
     slot: &mut Option<Lab>,
 ) -> Result<()> {
-    stage.part("Part one: the protocol by hand");
-    part_one::versions(stage, options.node).await?;
-    let lab = slot.insert(part_one::start(stage, options).await?);
-    part_one::by_hand(stage, lab, tools).await?;
-    stage.part("Part two: with a client library");
-    part_two::with_a_library(stage, lab, tools).await
+    walkthrough.part("Part one: the protocol by hand");
+    part_one::versions(walkthrough, options.node).await?;
+    let lab = slot.insert(part_one::start(walkthrough, options).await?);
+    part_one::by_hand(walkthrough, lab, tools).await?;
+    walkthrough.part("Part two: with a client library");
+    part_two::with_a_library(walkthrough, lab, tools).await
 }
 
 /// The plugins that the walkthrough starts.
@@ -106,19 +105,23 @@ impl Tools {
     }
 }
 
-/// Starts two nodes as the walkthrough has them.
+/// Starts the two nodes.
 async fn two_nodes(options: &Options) -> Result<Lab> {
     Lab::builder()
         .nodes(2)
         .kind(options.node)
         .keep(Keep::Never)
-        // It fails on purpose, and says so at the worst level.
+        // It fails on purpose, and logs that at the worst level.
         .allow_broken("plugin-failing_handler")
         .start()
         .await
 }
 
-/// The error that ends the script when a step's own check is what failed.
-fn stopped_at(step: &str) -> Error {
-    Error::usage(format!("step `{step}` did not hold"))
+/// The process ids of a lab's daemons and of what they started.
+async fn processes(lab: &Lab) -> Result<Vec<u32>> {
+    let mut pids = vec![lab.bitcoind().pid()];
+    for node in lab.nodes() {
+        pids.extend(node.processes().await?.iter().map(|process| process.pid));
+    }
+    Ok(pids)
 }

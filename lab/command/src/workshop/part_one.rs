@@ -1,19 +1,20 @@
-//! Part one: a plugin without a client library, subscribed first to `connect`
-//! alone, then to `disconnect` as well.
+//! Part one: a plugin without a client library, subscribed first to `connect` only,
+//! then to `disconnect` as well.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::stage::{Stage, Step};
+use super::walkthrough::{Step, Walkthrough};
 use super::{Options, Tools, two_nodes};
-use cln_lab::quoted;
-use cln_lab::write_executable;
-use cln_lab::{Event, Events, Implementation, Lab, Node, NodeKind, Plugin, Result, binaries};
+use cln_lab::{
+    Event, Events, Implementation, Lab, Node, NodeKind, Plugin, Result, binaries, quoted,
+    write_executable,
+};
 
-/// What this machine has.
-pub(super) async fn versions(stage: &mut Stage<'_>, node: NodeKind) -> Result<()> {
-    stage
+/// The programs on this machine.
+pub(super) async fn versions(walkthrough: &mut Walkthrough<'_>, node: NodeKind) -> Result<()> {
+    walkthrough
         .step("versions", "lab doctor", async |step| {
             let bitcoind = binaries::bitcoind()?;
             let mut lines = vec![binaries::system(), binaries::version_line(&bitcoind).await?];
@@ -29,8 +30,8 @@ pub(super) async fn versions(stage: &mut Stage<'_>, node: NodeKind) -> Result<()
 }
 
 /// bitcoind and two nodes.
-pub(super) async fn start(stage: &mut Stage<'_>, options: &Options) -> Result<Lab> {
-    let lab = stage
+pub(super) async fn start(walkthrough: &mut Walkthrough<'_>, options: &Options) -> Result<Lab> {
+    let lab = walkthrough
         .step("start_ln", "start_ln 2", async |step| {
             let lab = two_nodes(options).await?;
             let mut text = format!("bitcoind, block {}\n", lab.bitcoind().height().await?);
@@ -55,7 +56,7 @@ pub(super) async fn start(stage: &mut Stage<'_>, options: &Options) -> Result<La
                 .iter()
                 .any(|node| matches!(node.implementation(), Implementation::Embedded(_)))
             {
-                step.say("these nodes are the lab's own embedded ones, built on LDK; with lightningd on the PATH they are lightningd");
+                step.say("these are the lab's embedded nodes, built on LDK; with lightningd on the PATH they would be lightningd");
             }
             let distinct = lab.l1().id() != lab.l2().id();
             step.check(
@@ -66,54 +67,65 @@ pub(super) async fn start(stage: &mut Stage<'_>, options: &Options) -> Result<La
             Ok(lab)
         })
         .await?;
-    stage.set_node(lab.l1().implementation().to_string());
+    walkthrough.set_node(lab.l1().implementation().to_string());
     Ok(lab)
 }
 
 /// The plugin of part one, from one subscription to two.
-pub(super) async fn by_hand(stage: &mut Stage<'_>, lab: &Lab, tools: &Tools) -> Result<()> {
+pub(super) async fn by_hand(
+    walkthrough: &mut Walkthrough<'_>,
+    lab: &Lab,
+    tools: &Tools,
+) -> Result<()> {
     let (l1, l2) = (lab.l1(), lab.l2());
-    // lightningd compares a plugin's file with what it was: so the topics stand
-    // in a file, a script of two lines, and not in the compiled program.
+    // lightningd compares a plugin's file with its earlier content: so the topics are
+    // in a script of two lines, and not in the compiled program.
     let script = lab.dir().join("myplugin");
     let records = lab.dir().join("myplugin.records");
     let plugin = Plugin::path(&script);
     let mut events = Events::open(&records);
 
-    write_plugin(stage, tools, &script, &records, &["connect"]).await?;
-    let first = stage
+    write_plugin(walkthrough, tools, &script, &records, &["connect"]).await?;
+    let first = walkthrough
         .step("plugin start", start_command(&script), async |step| {
             start_plugin(step, lab, &plugin).await?;
-            Ok(step.process(l1, "from_scratch").await?.pid)
+            Ok(l1.process_with("from_scratch").await?.pid)
         })
         .await?;
-    connect(stage, lab, &mut events).await?;
-    stage
+    connect(walkthrough, lab, &mut events).await?;
+    walkthrough
         .step("disconnect", disconnect_command(l2), async |step| {
-            step.say("the plugin has not asked for `disconnect`, so it will not hear of it");
+            step.say("the plugin has not subscribed to `disconnect`, so it does not receive it");
             lab.while_alive(l1.disconnect(l2)).await?;
             step.answer(json!({}));
             Ok(())
         })
         .await?;
 
-    write_plugin(stage, tools, &script, &records, &["connect", "disconnect"]).await?;
-    stage
+    write_plugin(
+        walkthrough,
+        tools,
+        &script,
+        &records,
+        &["connect", "disconnect"],
+    )
+    .await?;
+    walkthrough
         .step("plugin start again", start_command(&script), async |step| {
             step.say(
                 "its file has changed, so lightningd ends the old process and starts the new one",
             );
             start_plugin(step, lab, &plugin).await?;
-            let second = step.process(l1, "from_scratch").await?.pid;
+            let second = l1.process_with("from_scratch").await?.pid;
             step.check("another process runs now", second != first, || {
                 format!("still pid {first}")
             });
             Ok(())
         })
         .await?;
-    connect(stage, lab, &mut events).await?;
-    disconnect(stage, lab, &mut events).await?;
-    stage
+    connect(walkthrough, lab, &mut events).await?;
+    disconnect(walkthrough, lab, &mut events).await?;
+    walkthrough
         .step(
             "records",
             format!("cat {}", quoted(&records.display().to_string())),
@@ -136,7 +148,7 @@ pub(super) async fn by_hand(stage: &mut Stage<'_>, lab: &Lab, tools: &Tools) -> 
 
 /// Writes the two lines that start `from_scratch` with these topics.
 async fn write_plugin(
-    stage: &mut Stage<'_>,
+    walkthrough: &mut Walkthrough<'_>,
     tools: &Tools,
     script: &Path,
     records: &Path,
@@ -149,7 +161,7 @@ async fn write_plugin(
         "cat > {} <<'END'\n{text}END",
         quoted(&script.display().to_string())
     );
-    stage
+    walkthrough
         .step("write myplugin", command, async |step| {
             step.say(&format!(
                 "its answer to getmanifest: \"subscriptions\": {}",
@@ -189,14 +201,14 @@ pub(super) async fn start_plugin(step: &mut Step<'_>, lab: &Lab, plugin: &Plugin
     Ok(())
 }
 
-/// `connect 1 2`, and what the plugin recorded of it.
+/// `connect 1 2`, and what the plugin records.
 pub(super) async fn connect(
-    stage: &mut Stage<'_>,
+    walkthrough: &mut Walkthrough<'_>,
     lab: &Lab,
     events: &mut Events,
 ) -> Result<Event> {
     let (l1, l2) = (lab.l1(), lab.l2());
-    stage
+    walkthrough
         .step("connect", "connect 1 2", async |step| {
             let answer: Value = {
                 let params = json!({"id": l2.id(), "host": "127.0.0.1", "port": l2.port()});
@@ -226,14 +238,14 @@ fn check_connect(step: &mut Step<'_>, event: &Event, peer: &Node) {
     step.check_eq("recorded: the peer's port", port, Some(peer.port().into()));
 }
 
-/// `l1-cli disconnect …`, and what the plugin recorded of it.
+/// `l1-cli disconnect …`, and what the plugin records.
 pub(super) async fn disconnect(
-    stage: &mut Stage<'_>,
+    walkthrough: &mut Walkthrough<'_>,
     lab: &Lab,
     events: &mut Events,
 ) -> Result<Event> {
     let (l1, l2) = (lab.l1(), lab.l2());
-    stage
+    walkthrough
         .step("disconnect", disconnect_command(l2), async |step| {
             lab.while_alive(l1.disconnect(l2)).await?;
             step.answer(json!({}));

@@ -7,16 +7,19 @@ use serde_json::{Value, json};
 
 use super::Tools;
 use super::part_one::{connect, disconnect, start_command, start_plugin};
-use super::stage::Stage;
+use super::walkthrough::Walkthrough;
 use crate::hash_of;
-use cln_lab::IoContext;
-use cln_lab::write_executable;
-use cln_lab::{Error, Events, Lab, Plugin, Result};
-use cln_lab::{command_line, quoted};
+use cln_lab::{
+    Error, Events, IoContext, Lab, Plugin, Result, command_line, msat, quoted, write_executable,
+};
 
-pub(super) async fn with_a_library(stage: &mut Stage<'_>, lab: &Lab, tools: &Tools) -> Result<()> {
-    restart(stage, lab).await?;
-    refused(stage, lab).await?;
+pub(super) async fn with_a_library(
+    walkthrough: &mut Walkthrough<'_>,
+    lab: &Lab,
+    tools: &Tools,
+) -> Result<()> {
+    restart(walkthrough, lab).await?;
+    refused(walkthrough, lab).await?;
 
     let l1 = lab.l1();
     let records = l1.network_dir().join("eventlog.txt");
@@ -29,25 +32,25 @@ pub(super) async fn with_a_library(stage: &mut Stage<'_>, lab: &Lab, tools: &Too
         .iter()
         .map(|(k, v)| format!(" {k}={v}"))
         .collect();
-    stage
+    walkthrough
         .step(
             "eventlog",
             format!("{}{options}", start_command(&tools.eventlog)),
             async |step| start_plugin(step, lab, &eventlog).await,
         )
         .await?;
-    connect(stage, lab, &mut events).await?;
-    disconnect(stage, lab, &mut events).await?;
+    connect(walkthrough, lab, &mut events).await?;
+    disconnect(walkthrough, lab, &mut events).await?;
 
-    failing_handler(stage, lab, tools, &mut events).await?;
-    invoice(stage, lab, &mut events).await?;
-    summary(stage, &records).await
+    failing_handler(walkthrough, lab, tools, &mut events).await?;
+    invoice(walkthrough, lab, &mut events).await?;
+    summary(walkthrough, &records).await
 }
 
-/// A plugin that was started by hand ends with its node.
-async fn restart(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
+/// A plugin started by `plugin start` ends with its node.
+async fn restart(walkthrough: &mut Walkthrough<'_>, lab: &Lab) -> Result<()> {
     let l1 = lab.l1();
-    stage
+    walkthrough
         .step("stop l1", "l1-cli stop", async |step| {
             let pids: Vec<u32> = l1
                 .processes()
@@ -64,11 +67,11 @@ async fn restart(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
             Ok(())
         })
         .await?;
-    stage
+    walkthrough
         .step("start l1", command_line(&l1.start_command()), async |step| {
             let id = l1.id().to_owned();
             l1.start().await?;
-            step.say("a plugin started by hand is not started again: only those in its configuration are");
+            step.say("a plugin started by `plugin start` is not started again, unlike those in the configuration");
             let listed = l1.plugin_list().await?;
             let gone = !listed.iter().any(|plugin| plugin.name.ends_with("/myplugin"));
             step.check("myplugin is gone", gone, || format!("{listed:?}"));
@@ -78,16 +81,16 @@ async fn restart(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
         .await
 }
 
-/// A plugin that ends before it answers `getmanifest`: in the workshop, one
-/// whose library was not installed.
-async fn refused(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
+/// A plugin that ends before it answers `getmanifest`, for example because a library
+/// is not installed.
+async fn refused(walkthrough: &mut Walkthrough<'_>, lab: &Lab) -> Result<()> {
     let script = lab.dir().join("broken");
     let path = script.display().to_string();
     write_executable(
         &script,
         "#!/bin/sh\necho 'a library is missing' >&2\nexit 1\n",
     )?;
-    stage
+    walkthrough
         .step("refused", start_command(&script), async |step| {
             match lab.l1().plugin_start(&Plugin::path(&script)).await {
                 Ok(_) => step.check("it is refused", false, || "it was started".to_owned()),
@@ -104,41 +107,40 @@ async fn refused(stage: &mut Stage<'_>, lab: &Lab) -> Result<()> {
         .await
 }
 
-/// A handler that fails is a line in the log, not the end of the plugin.
+/// A handler that fails causes a line in the log, and does not end the plugin.
 async fn failing_handler(
-    stage: &mut Stage<'_>,
+    walkthrough: &mut Walkthrough<'_>,
     lab: &Lab,
     tools: &Tools,
     events: &mut Events,
 ) -> Result<()> {
     let l1 = lab.l1();
     let plugin = Plugin::path(&tools.failing_handler);
-    let pid = stage
+    let pid = walkthrough
         .step(
             "failing handler",
             start_command(&tools.failing_handler),
             async |step| {
                 step.say("its handler of `connect` returns an error, that of `disconnect` panics");
                 start_plugin(step, lab, &plugin).await?;
-                Ok(step.process(l1, "failing_handler").await?.pid)
+                Ok(l1.process_with("failing_handler").await?.pid)
             },
         )
         .await?;
     let log = l1.log().from_now()?;
-    connect(stage, lab, events).await?;
-    disconnect(stage, lab, events).await?;
-    stage
+    connect(walkthrough, lab, events).await?;
+    disconnect(walkthrough, lab, events).await?;
+    walkthrough
         .step("its log", "l1-log | grep failing_handler", async |step| {
-            // What went wrong, and where: the source file and the number of its line.
             for (topic, what) in [
                 ("connect", "no_such_member is not a number"),
                 ("disconnect", "panicked at"),
             ] {
                 let line = lab.while_alive(log.wait_for(what)).await?;
-                let told = line.contains("failing_handler.rs:");
+                let located = line.contains("failing_handler.rs:");
                 step.check(
                     &format!("{topic}: what went wrong, and where"),
-                    told,
+                    located,
                     || line.clone(),
                 );
             }
@@ -146,12 +148,12 @@ async fn failing_handler(
             Ok(())
         })
         .await?;
-    stage
+    walkthrough
         .step(
             "still alive",
             "ps -ax | grep failing_handler",
             async |step| {
-                let process = step.process(l1, "failing_handler").await?;
+                let process = l1.process_with("failing_handler").await?;
                 step.answer(format!("{} {}", process.pid, process.command));
                 step.check_eq("the same process runs", process.pid, pid);
                 let active = l1.plugin_active(plugin.executable()).await?;
@@ -164,9 +166,9 @@ async fn failing_handler(
         .await
 }
 
-/// A third topic: an invoice is made.
-async fn invoice(stage: &mut Stage<'_>, lab: &Lab, events: &mut Events) -> Result<()> {
-    stage
+/// A third topic: an invoice is created.
+async fn invoice(walkthrough: &mut Walkthrough<'_>, lab: &Lab, events: &mut Events) -> Result<()> {
+    walkthrough
         .step(
             "invoice",
             "l1-cli invoice 0.001btc inv pizza",
@@ -177,12 +179,8 @@ async fn invoice(stage: &mut Stage<'_>, lab: &Lab, events: &mut Events) -> Resul
                 step.answer(answer.clone());
                 let event = lab.while_alive(events.expect("invoice_creation")).await?;
                 step.recorded(&event);
-                // A string with its unit before v23.11, a number since.
-                let msat = match &event.payload["msat"] {
-                    Value::String(text) => text.trim_end_matches("msat").parse().ok(),
-                    number => number.as_u64(),
-                };
-                step.check_eq("recorded: the amount", msat, Some(100_000_000));
+                let amount = msat(&event.payload["msat"]);
+                step.check_eq("recorded: the amount", amount, Some(100_000_000));
                 step.check_eq(
                     "recorded: the label",
                     event.payload["label"].as_str(),
@@ -201,10 +199,10 @@ async fn invoice(stage: &mut Stage<'_>, lab: &Lab, events: &mut Events) -> Resul
         .await
 }
 
-/// All that eventlog recorded.
-async fn summary(stage: &mut Stage<'_>, records: &std::path::Path) -> Result<()> {
+/// Everything that eventlog recorded.
+async fn summary(walkthrough: &mut Walkthrough<'_>, records: &std::path::Path) -> Result<()> {
     let command = format!("cat {}", quoted(&records.display().to_string()));
-    stage
+    walkthrough
         .step("records", command, async |step| {
             let all = Events::open(records).pending()?;
             for event in &all {
@@ -225,7 +223,7 @@ async fn summary(stage: &mut Stage<'_>, records: &std::path::Path) -> Result<()>
                 .permissions()
                 .mode()
                 & 0o777;
-            step.check("only its owner may read them", mode == 0o600, || {
+            step.check("only the owner can read them", mode == 0o600, || {
                 format!("mode {mode:o}")
             });
             Ok(())

@@ -1,4 +1,4 @@
-//! What the walkthrough found, for people and for programs.
+//! The result of the walkthrough, for people and for programs.
 
 use std::path::PathBuf;
 
@@ -10,17 +10,18 @@ use cln_lab::Event;
 /// The whole walkthrough.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether every step held.
+    /// Whether every step passed.
     pub ok: bool,
     /// From the first step to the last, in milliseconds.
     pub ms: u64,
-    /// What the nodes were, `lightningd v26.06.6` say; `None` if they never ran.
+    /// Which program the nodes were, for example `lightningd v26.06.6`; `None` if they
+    /// never ran.
     pub node: Option<String>,
     /// Every step that was run, in order.
     pub steps: Vec<StepReport>,
     /// The error that ended it early, if one did.
     pub error: Option<String>,
-    /// The lab's folder, if it was to be kept.
+    /// The lab's folder, if it is kept.
     pub folder: Option<PathBuf>,
 }
 
@@ -31,17 +32,17 @@ pub struct StepReport {
     pub name: String,
     /// The command as a person would type it.
     pub command: String,
-    /// Whether all its checks held.
+    /// Whether all its checks passed.
     pub ok: bool,
     /// How long it took, in milliseconds.
     pub ms: u64,
     /// The answer to the command.
     pub answer: Value,
-    /// What plugins recorded because of it.
+    /// The notifications that plugins recorded because of it.
     pub recorded: Vec<Recorded>,
-    /// What was checked.
+    /// Its checks.
     pub checks: Vec<Check>,
-    /// Why it could not be completed.
+    /// Why it was not completed.
     pub error: Option<String>,
 }
 
@@ -50,7 +51,7 @@ pub struct StepReport {
 pub struct Recorded {
     /// Its topic.
     pub topic: String,
-    /// What lightningd told.
+    /// Its payload.
     pub payload: Value,
     /// The line in the file.
     pub line: String,
@@ -66,13 +67,13 @@ impl From<&Event> for Recorded {
     }
 }
 
-/// One thing that was checked.
+/// One check.
 #[derive(Debug, Serialize)]
 pub struct Check {
-    /// What should hold.
+    /// What must hold.
     pub what: String,
     /// Whether it does.
     pub ok: bool,
-    /// What was seen, if it does not.
+    /// What was seen instead, if it does not.
     pub seen: Option<String>,
 }

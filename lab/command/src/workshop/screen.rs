@@ -6,10 +6,10 @@ use console::style;
 use serde_json::Value;
 
 use super::report::{Report, StepReport};
-use super::stage::Observer;
+use super::walkthrough::Observer;
 
-/// Prints each step as it happens: the command, its answer with long lists
-/// folded, what was recorded, and what was checked.
+/// Prints each step as it happens: the command, its answer with long lists folded, the
+/// recorded notifications, and the checks.
 pub struct Screen<W: Write> {
     out: W,
 }
@@ -20,7 +20,7 @@ impl<W: Write> Screen<W> {
         Screen { out }
     }
 
-    /// A reader that went away (`| head`) must not end the walkthrough half-way.
+    /// A reader that has gone (`| head`) must not end the walkthrough half-way.
     fn line(&mut self, text: impl std::fmt::Display) {
         let _ = writeln!(self.out, "{text}");
         let _ = self.out.flush();
@@ -32,7 +32,7 @@ impl<W: Write> Observer for Screen<W> {
         self.line(format_args!("\n{}", style(title).bold().underlined()));
     }
 
-    fn begin(&mut self, _: &str, command: &str) {
+    fn start(&mut self, command: &str) {
         self.line("");
         for (n, line) in command.lines().enumerate() {
             let prompt = if n == 0 { "$" } else { ">" };

@@ -1,4 +1,4 @@
-//! Where steps are played: each is announced, run, checked, timed, reported.
+//! The walkthrough while it runs: each step is announced, run, checked, timed, reported.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,21 +6,19 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::report::{Check, Report, StepReport};
-use super::stopped_at;
-use cln_lab::Process;
-use cln_lab::{Event, Lab, Node, Result};
+use cln_lab::{Error, Event, Result};
 
-/// Is told of the walkthrough as it goes.
+/// Receives the walkthrough as it happens.
 pub trait Observer {
-    /// A part begins.
+    /// A part starts.
     fn part(&mut self, title: &str);
-    /// A step begins; `command` is what a person would type.
-    fn begin(&mut self, name: &str, command: &str);
-    /// A word on what is to be seen.
+    /// A step starts; `command` is what a person would type.
+    fn start(&mut self, command: &str);
+    /// A comment on the step.
     fn say(&mut self, text: &str);
-    /// The step is over.
+    /// The step has ended.
     fn end(&mut self, step: &StepReport);
-    /// Everything is over.
+    /// The walkthrough has ended.
     fn finish(&mut self, report: &Report);
 }
 
@@ -30,28 +28,27 @@ pub struct Quiet;
 
 impl Observer for Quiet {
     fn part(&mut self, _: &str) {}
-    fn begin(&mut self, _: &str, _: &str) {}
+    fn start(&mut self, _: &str) {}
     fn say(&mut self, _: &str) {}
     fn end(&mut self, _: &StepReport) {}
     fn finish(&mut self, _: &Report) {}
 }
 
-/// The walkthrough under way.
-pub(super) struct Stage<'a> {
+pub(super) struct Walkthrough<'a> {
     observer: &'a mut dyn Observer,
     steps: Vec<StepReport>,
     node: Option<String>,
 }
 
-/// One step under way: what it saw.
+/// One step while it runs.
 pub(super) struct Step<'a> {
     report: StepReport,
     observer: &'a mut dyn Observer,
 }
 
-impl<'a> Stage<'a> {
-    pub(super) fn new(observer: &'a mut dyn Observer) -> Stage<'a> {
-        Stage {
+impl<'a> Walkthrough<'a> {
+    pub(super) fn new(observer: &'a mut dyn Observer) -> Walkthrough<'a> {
+        Walkthrough {
             observer,
             steps: Vec::new(),
             node: None,
@@ -62,16 +59,16 @@ impl<'a> Stage<'a> {
         self.observer.part(title);
     }
 
-    /// What the nodes turned out to be.
+    /// Which program the nodes are.
     pub(super) fn set_node(&mut self, node: String) {
         self.node = Some(node);
     }
 
-    /// Plays one step. Its value is there if nothing failed.
+    /// Plays one step.
     ///
     /// # Errors
-    /// The step's own, or one that names the step if a check did not hold: the
-    /// steps that follow build on it.
+    /// The step's own, or one that names the step if a check failed: the steps that
+    /// follow depend on it.
     pub(super) async fn step<T>(
         &mut self,
         name: &str,
@@ -79,7 +76,7 @@ impl<'a> Stage<'a> {
         play: impl AsyncFnOnce(&mut Step<'_>) -> Result<T>,
     ) -> Result<T> {
         let command = command.into();
-        self.observer.begin(name, &command);
+        self.observer.start(&command);
         let started = Instant::now();
         let mut step = Step {
             report: StepReport {
@@ -98,7 +95,7 @@ impl<'a> Stage<'a> {
         let ok = report.ok;
         self.steps.push(report);
         match outcome {
-            Ok(_) if !ok => Err(stopped_at(name)),
+            Ok(_) if !ok => Err(Error::usage(format!("step `{name}`: a check failed"))),
             outcome => outcome,
         }
     }
@@ -123,7 +120,7 @@ impl<'a> Stage<'a> {
 }
 
 impl Step<'_> {
-    /// A word on what is to be seen.
+    /// A comment for the reader.
     pub(super) fn say(&mut self, text: &str) {
         self.observer.say(text);
     }
@@ -138,7 +135,7 @@ impl Step<'_> {
         self.report.recorded.push(event.into());
     }
 
-    /// Something that must hold; `seen` tells what was there instead.
+    /// Something that must hold; `seen` describes what was there instead.
     pub(super) fn check(&mut self, what: &str, ok: bool, seen: impl FnOnce() -> String) {
         let seen = (!ok).then(seen);
         self.report.checks.push(Check {
@@ -155,20 +152,5 @@ impl Step<'_> {
     {
         let ok = seen == expected;
         self.check(what, ok, || format!("{seen:?}, expected {expected:?}"));
-    }
-
-    /// Every process of a lab's daemons and of what they started.
-    pub(super) async fn processes_of(&mut self, lab: &Lab) -> Result<Vec<u32>> {
-        let mut pids = vec![lab.bitcoind().pid()];
-        for node in lab.nodes() {
-            pids.extend(node.processes().await?.iter().map(|process| process.pid));
-        }
-        Ok(pids)
-    }
-
-    /// The process of the node's whose command line has `text` in it, as
-    /// `ps -ax | grep` finds it; an error if there is none.
-    pub(super) async fn process(&mut self, node: &Node, text: &str) -> Result<Process> {
-        node.process_with(text).await
     }
 }
