@@ -1,5 +1,5 @@
 //! Every kind of node gives the same answers: one table of requests and answers
-//! (`behaviour.json`), asked of lightningd and of the embedded node.
+//! (`rpc_answers.json`), asked of lightningd and of the embedded node.
 //!
 //! A row has `what` it is about, the `method` and its `params` (and `filter`),
 //! and the `result` or the `error` that is expected, as patterns (see
@@ -290,10 +290,10 @@ async fn request(on: &Node, row: &Value) -> cln_lab::Result<Result<Value, Value>
 
 /// The rows of a group.
 fn rows(group: &str) -> anyhow::Result<Vec<Value>> {
-    let table: Value = serde_json::from_str(include_str!("behaviour.json"))?;
+    let table: Value = serde_json::from_str(include_str!("rpc_answers.json"))?;
     match table.get(group) {
         Some(Value::Array(rows)) => Ok(rows.clone()),
-        _ => bail!("no group `{group}` in behaviour.json"),
+        _ => bail!("no group `{group}` in rpc_answers.json"),
     }
 }
 
