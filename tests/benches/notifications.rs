@@ -154,9 +154,10 @@ async fn turn(l1: &Node, receiver: &Receiver) -> anyhow::Result<(Duration, f64)>
         Duration::from_secs(60),
         async || {
             let there = (receiver.all_there)(&receiver.file).unwrap_or(0);
-            Ok(match there >= COUNT {
-                true => Probe::Ready(Instant::now()),
-                false => Probe::NotYet(format!("{there} of {COUNT}")),
+            Ok(if there >= COUNT {
+                Probe::Ready(Instant::now())
+            } else {
+                Probe::NotYet(format!("{there} of {COUNT}"))
             })
         },
     )

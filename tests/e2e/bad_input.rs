@@ -18,8 +18,8 @@ const SOON: Duration = Duration::from_secs(10);
 
 pub fn tests(suite: Suite) -> Suite {
     suite
-        .since((26, 4), "requests_that_are_none", requests_that_are_none)
-        .scenario_alone("bare_words_as_lightning_cli_sends_them", bare_words)
+        .since((26, 4), "malformed_requests", malformed_requests)
+        .scenario_alone("unquoted_words_as_lightning_cli_sends_them", bare_words)
         .scenario_alone("requests_cut_anywhere", cut_anywhere)
         .scenario_alone("ten_thousand_clients", ten_thousand_clients)
         // lightningd takes two minutes for them.
@@ -30,7 +30,7 @@ pub fn tests(suite: Suite) -> Suite {
         )
         .scenario_alone("clients_that_hang", clients_that_hang)
         .scenario_alone("a_client_that_never_reads", never_reads)
-        .scenario_alone("peers_that_talk_rubbish", peers_that_talk_rubbish)
+        .scenario_alone("peers_that_send_garbage", peers_that_send_garbage)
         .since((26, 4), "a_plugin_that_floods", flood)
         .on(&[Cast::Embedded], "a_message_without_end", without_end)
 }
@@ -43,7 +43,7 @@ async fn lives(node: &Node) -> Outcome {
 }
 
 /// Each is told what is wrong with it, in lightningd's words.
-async fn requests_that_are_none(cast: Cast) -> Outcome {
+async fn malformed_requests(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
     let mut wrong = Vec::new();
@@ -214,9 +214,10 @@ async fn no_files_left(node: &Node, before: Option<usize>) -> Outcome {
     let Some(before) = before else { return Ok(()) };
     eventually("all connections to be closed", SOON, async || {
         let open = open_files(node).await.ok().flatten().unwrap_or(usize::MAX);
-        Ok(match open <= before + 10 {
-            true => Probe::Ready(()),
-            false => Probe::NotYet(format!("{open} files open, {before} before")),
+        Ok(if open <= before + 10 {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(format!("{open} files open, {before} before"))
         })
     })
     .await?;
@@ -264,7 +265,7 @@ async fn never_reads(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn peers_that_talk_rubbish(cast: Cast) -> Outcome {
+async fn peers_that_send_garbage(cast: Cast) -> Outcome {
     let lab = cast.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let noise: Vec<u8> = (0..5000_u32).map(|n| ((n * 7919) >> 3) as u8).collect();

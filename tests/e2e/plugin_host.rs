@@ -18,11 +18,11 @@ const SOON: Duration = Duration::from_secs(10);
 pub fn tests(suite: Suite) -> Suite {
     suite
         .since((25, 9), "notifications_as_they_happen", notifications)
-        .since((24, 5), "a_log_line_each", log_lines)
-        .since((26, 4), "rpc_command_is_asked", rpc_command)
-        .scenario("peer_connected_is_asked", peer_connected)
-        .scenario_alone("death_is_noticed", death)
-        .scenario_alone("progress_is_passed_on", progress)
+        .since((24, 5), "each_logged_line_is_a_notification", log_lines)
+        .since((26, 4), "the_hook_rpc_command", rpc_command)
+        .scenario("the_hook_peer_connected", peer_connected)
+        .scenario_alone("a_dead_plugin_is_removed", death)
+        .scenario_alone("progress_messages_reach_the_caller", progress)
         .scenario("an_unknown_even_feature_is_refused", unknown_feature)
         .on(
             &[Cast::Embedded],
@@ -64,9 +64,10 @@ async fn told_of(
         SOON,
         async || {
             let told = told(node, name, topics).await?;
-            Ok(match told.len() >= count {
-                true => Probe::Ready(told),
-                false => Probe::NotYet(format!("{told:?}")),
+            Ok(if told.len() >= count {
+                Probe::Ready(told)
+            } else {
+                Probe::NotYet(format!("{told:?}"))
             })
         },
     )
@@ -343,9 +344,10 @@ async fn gone(node: &Node, peer: &Node) -> cln_lab::Result<()> {
         format!("{} to lose {}", node.name(), peer.name()),
         SOON,
         async || {
-            Ok(match node.is_connected(peer).await? {
-                false => Probe::Ready(()),
-                true => Probe::NotYet("still a peer".to_owned()),
+            Ok(if node.is_connected(peer).await? {
+                Probe::NotYet("still a peer".to_owned())
+            } else {
+                Probe::Ready(())
             })
         },
     )
@@ -365,9 +367,10 @@ async fn death(cast: Cast) -> Outcome {
         .context("no pid")?;
     kill(Pid::from_raw(pid), Signal::SIGKILL)?;
     eventually("the node to notice", SOON, async || {
-        Ok(match l1.plugin_active(plugin.executable()).await? {
-            false => Probe::Ready(()),
-            true => Probe::NotYet("still active".to_owned()),
+        Ok(if l1.plugin_active(plugin.executable()).await? {
+            Probe::NotYet("still active".to_owned())
+        } else {
+            Probe::Ready(())
         })
     })
     .await?;
@@ -480,9 +483,10 @@ async fn no_plugin_outlives(cast: Cast) -> Outcome {
                 let signal: Signal = signal.parse()?;
                 kill(Pid::from_raw(i32::try_from(pid)?), signal)?;
                 eventually(format!("the node to go at {signal}"), SOON, async || {
-                    Ok(match is_alive(pid) {
-                        false => Probe::Ready(()),
-                        true => Probe::NotYet("it runs".to_owned()),
+                    Ok(if is_alive(pid) {
+                        Probe::NotYet("it runs".to_owned())
+                    } else {
+                        Probe::Ready(())
                     })
                 })
                 .await?;
