@@ -42,58 +42,53 @@ async fn lives(node: &Node) -> Outcome {
     Ok(())
 }
 
-/// Each is told what is wrong with it, in lightningd's words.
+/// Requests with the id and the message of their error, in lightningd's words.
+const MALFORMED: [(&str, &str, &str); 9] = [
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#,
+        "1",
+        "No params",
+    ),
+    (r#"{"jsonrpc":"2.0","id":1,"params":[]}"#, "1", "No method"),
+    (
+        r#"{"jsonrpc":"2.0","method":"getinfo","params":[]}"#,
+        "null",
+        "No id",
+    ),
+    (
+        r#"{"id":1,"method":"getinfo","params":[]}"#,
+        "null",
+        r#"JSON-RPC message does not contain "jsonrpc" field: '{"id":1,"method":"getinfo","params":[]}'"#,
+    ),
+    (
+        r#"{"jsonrpc":"1.0","id":1,"method":"getinfo","params":[]}"#,
+        "null",
+        r#"jsonrpc: "2.0" must be specified in the request"#,
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":{},"method":"getinfo","params":[]}"#,
+        "null",
+        "Expected string/primitive for id",
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":5,"params":[]}"#,
+        "1",
+        "Expected string for method",
+    ),
+    ("{bad}", "null", "Failed to parse RPC JSON response '{bad}'"),
+    (
+        r#"[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]"#,
+        "null",
+        r#"JSON-RPC message does not contain "jsonrpc" field: '[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]'"#,
+    ),
+];
+
 async fn malformed_requests(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
     let mut wrong = Vec::new();
-    for (request, id, message) in [
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#,
-            json!(1),
-            "No params",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"params":[]}"#,
-            json!(1),
-            "No method",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","method":"getinfo","params":[]}"#,
-            Value::Null,
-            "No id",
-        ),
-        (
-            r#"{"id":1,"method":"getinfo","params":[]}"#,
-            Value::Null,
-            r#"JSON-RPC message does not contain "jsonrpc" field: '{"id":1,"method":"getinfo","params":[]}'"#,
-        ),
-        (
-            r#"{"jsonrpc":"1.0","id":1,"method":"getinfo","params":[]}"#,
-            Value::Null,
-            r#"jsonrpc: "2.0" must be specified in the request"#,
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":{},"method":"getinfo","params":[]}"#,
-            Value::Null,
-            "Expected string/primitive for id",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":5,"params":[]}"#,
-            json!(1),
-            "Expected string for method",
-        ),
-        (
-            r#"{bad}"#,
-            Value::Null,
-            "Failed to parse RPC JSON response '{bad}'",
-        ),
-        (
-            r#"[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]"#,
-            Value::Null,
-            r#"JSON-RPC message does not contain "jsonrpc" field: '[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]'"#,
-        ),
-    ] {
+    for (request, id, message) in MALFORMED {
+        let id: Value = serde_json::from_str(id)?;
         let answer = Socket::open(&l1.rpc_path())?.ask(request)?;
         let expected =
             json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32600, "message": message}});

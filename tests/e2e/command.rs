@@ -25,6 +25,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("a_detached_lab_survives_its_terminal", hangup)
         .scenario_alone("two_named_labs_at_once", two_labs)
         .scenario_alone("a_name_in_use_is_refused", taken)
+        .scenario_alone("nodes_are_stopped_and_started", stop_and_start)
         .scenario_alone("a_node_stopped_by_hand_is_not_a_failure", by_hand)
         .scenario_alone("attached_handles_own_nothing", attach)
         .scenario_alone("exec_returns_the_exit_status_of_its_command", exec_status)
@@ -286,11 +287,9 @@ async fn taken(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn by_hand(cast: Cast) -> Outcome {
+async fn stop_and_start(cast: Cast) -> Outcome {
     let sandbox = Sandbox::new()?;
     sandbox.done(&["up", "-d", "--node", cast.name()])?;
-    let traces = sandbox.traces("default")?;
-    // Stopped through the lab, and started again.
     sandbox.done(&["stop", "l1"])?;
     let refused = sandbox.lab(&["cli", "l1", "getinfo"])?;
     ensure!(
@@ -312,7 +311,15 @@ async fn by_hand(cast: Cast) -> Outcome {
         "{again:?}"
     );
     sandbox.done(&["connect", "1", "2"])?;
+    sandbox.done(&["down"])?;
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
 
+async fn by_hand(cast: Cast) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    sandbox.done(&["up", "-d", "--node", cast.name()])?;
+    let traces = sandbox.traces("default")?;
     // Stopped by its own method, which the lab only sees happen; the other one
     // started again by hand, as in the workshop.
     let l2 = *traces.daemons.last().context("l2")?;

@@ -14,6 +14,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("cli_prints_what_lightning_cli_prints", cli_compared)
         .unless(None)
         .scenario_alone("cli_prints_progress_messages", cli_messages)
+        .scenario_alone("cli_refuses_wrong_usage", cli_usage)
         .scenario_alone("connect_and_disconnect", connect)
         .scenario_alone("bitcoin_cli_and_mine", bitcoin)
         .scenario_alone("logs_are_printed_and_followed", logs)
@@ -156,7 +157,11 @@ async fn cli_compared(cast: Cast) -> Outcome {
         ours.len() > 10 && (ours == theirs || !version.at_least(26, 6)),
         "{ours:?}\n{theirs:?}"
     );
+    down(&sandbox)
+}
 
+async fn cli_usage(cast: Cast) -> Outcome {
+    let sandbox = up(cast, &["--nodes", "1"])?;
     for (wrong, what) in [
         (&["-k", "listinvoices", "x"][..], "KEY=VALUE"),
         (&["listinvoices", "{x}"], "{x}"),
@@ -178,7 +183,7 @@ async fn cli_compared(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-/// A method of a plugin's that sends messages before its answer.
+/// A plugin with a method that sends messages before its answer.
 const TALKATIVE: &str = r#"#!/bin/sh
 id() { rest=${line#*'"id":'}; printf '%s' "${rest%%,*}"; }
 while read -r line; do
