@@ -13,6 +13,7 @@ mod harness;
 mod lifecycle;
 mod other_languages;
 mod plugin_host;
+mod readme;
 mod rpc_answers;
 mod shell;
 mod taps;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         .module("lifecycle", lifecycle::tests)
         .module("other_languages", other_languages::tests)
         .module("plugin_host", plugin_host::tests)
+        .module("readme", readme::tests)
         .module("rpc_answers", rpc_answers::tests)
         .module("shell", shell::tests)
         .module("taps", taps::tests)

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+pub use cln_lab::is_alive;
 use cln_lab::{Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries, write_executable};
 use cln_topics::Release;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -162,10 +163,7 @@ impl Suite {
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let since = Release(release.0, release.1);
-        let old = lightningd_version()
-            .filter(|version| version.release() < since)
-            .map(|version| format!("lightningd {version} is older than {since}"));
+        let old = older_than(release);
         Cast::PURE.into_iter().fold(self, |suite, cast| {
             let old = old.clone().filter(|_| cast == Cast::Lightningd);
             suite.case(name, cast, old, move || scenario(cast))
@@ -244,6 +242,15 @@ pub fn without_lightning_cli() -> Option<String> {
     }
 }
 
+/// Why a test that needs this release of lightningd is skipped; `None` if it is that
+/// or newer, or there is none.
+pub fn older_than(release: (u16, u16)) -> Option<String> {
+    let since = Release(release.0, release.1);
+    lightningd_version()
+        .filter(|version| version.release() < since)
+        .map(|version| format!("lightningd {version} is older than {since}"))
+}
+
 /// The version of the lightningd that tests run, asked once; `None` without one.
 fn lightningd_version() -> Option<Version> {
     static ASKED: OnceLock<Option<Version>> = OnceLock::new();
@@ -270,21 +277,4 @@ pub fn write_scripted(path: &Path, mode: &str, prefix: &str) -> anyhow::Result<P
         path,
         &format!("exec '{}' {mode} {prefix}", scripted.display()),
     )
-}
-
-/// True if there is a process of this id that has not ended. Not the lab's own
-/// `is_alive`: tests of what the lab leaves behind do not rely on what they test.
-pub fn is_alive(pid: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // `pid (name) state …`: a zombie has ended.
-        Ok(stat) => stat
-            .rsplit_once(") ")
-            .is_some_and(|(_, rest)| !rest.starts_with('Z')),
-        Err(_) => {
-            let ps = std::process::Command::new("ps")
-                .args(["-p", &pid.to_string()])
-                .output();
-            !std::path::Path::new("/proc/self").exists() && ps.is_ok_and(|ps| ps.status.success())
-        }
-    }
 }
