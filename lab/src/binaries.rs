@@ -62,15 +62,18 @@ pub fn lightning_cli(lightningd: &Path) -> Option<PathBuf> {
 /// # Errors
 /// [`Error::NotFound`] with what to do.
 pub fn embedded() -> Result<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/cln-embedded");
-    let workspace = std::path::absolute(&workspace).unwrap_or(workspace);
+    let library = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = library.parent().unwrap_or(library);
     find(
         "CLN_EMBEDDED",
         "cln-embedded",
         beside("cln-embedded"),
-        Some(workspace),
-        "build it where cln-lab is, with `cargo build --workspace`, and name it: \
-         `export CLN_EMBEDDED=…/target/debug/cln-embedded`",
+        Some(workspace.join("target/debug/cln-embedded")),
+        &format!(
+            "run `cargo build --workspace` in {}, after which it is found there; \
+             or set CLN_EMBEDDED to the path of a cln-embedded",
+            workspace.display()
+        ),
     )
 }
 

@@ -51,73 +51,54 @@ async fn bench() -> Outcome {
         file: l1.network_dir().join("flood.jsonl"),
         all_there: lines,
     };
-    let sink_file = lab.dir().join("sink.count");
-    let sink = Receiver {
-        plugin: script(
-            &lab.dir().join("sink"),
-            &format!(
-                "SINK_FILE='{}' exec '{}'",
-                sink_file.display(),
-                program("sink")?.display()
-            ),
-        )?,
-        process: "examples/sink",
-        file: sink_file,
-        all_there: counted,
-    };
-    let pyln_file = lab.dir().join("pyln.jsonl");
-    let pyln = match python::with(&["pyln-client==26.6.6"]) {
-        Ok(python) => {
-            let source = lab.dir().join("pyln-eventlog.py");
-            std::fs::write(&source, python::RECORDER)?;
-            Some(Receiver {
-                plugin: script(
-                    &lab.dir().join("pyln"),
-                    &format!(
-                        "PYLN_FILE='{}' exec '{}' '{}'",
-                        pyln_file.display(),
-                        python.display(),
-                        source.display()
-                    ),
-                )?,
-                process: "pyln-eventlog.py",
-                file: pyln_file,
-                all_there: lines,
-            })
-        }
-        Err(error) => {
-            println!("pyln-client: left out: {error:#}");
-            None
-        }
-    };
-
-    let noop_file = lab.dir().join("noop.count");
-    let noop = Receiver {
-        plugin: script(
-            &lab.dir().join("noop"),
-            &format!(
-                "SINK_FILE='{}' exec '{}'",
-                noop_file.display(),
-                program("noop")?.display()
-            ),
-        )?,
-        process: "examples/noop",
-        file: noop_file,
-        all_there: counted,
-    };
-
+    let sink = counting(lab.dir(), "sink", "examples/sink")?;
+    let noop = counting(lab.dir(), "noop", "examples/noop")?;
     compare(l1, &eventlog, &sink, "a plugin that only reads").await?;
-    compare(
-        l1,
-        &eventlog,
-        &noop,
-        "a cln-plugin handler that does nothing",
-    )
-    .await?;
-    if let Some(pyln) = &pyln {
-        compare(l1, &eventlog, pyln, "a pyln-client plugin").await?;
+    let nothing = "a cln-plugin handler that does nothing";
+    compare(l1, &eventlog, &noop, nothing).await?;
+    match python::with(&["pyln-client==26.6.6"]) {
+        Ok(python) => {
+            let pyln = pyln(lab.dir(), &python)?;
+            compare(l1, &eventlog, &pyln, "a pyln-client plugin").await?;
+        }
+        Err(error) => println!("pyln-client: left out: {error:#}"),
     }
     Ok(lab.stop().await?)
+}
+
+/// The example `name`, which counts what it receives in a file.
+fn counting(folder: &Path, name: &str, process: &'static str) -> anyhow::Result<Receiver> {
+    let file = folder.join(format!("{name}.count"));
+    let command = format!(
+        "SINK_FILE='{}' exec '{}'",
+        file.display(),
+        program(name)?.display()
+    );
+    Ok(Receiver {
+        plugin: Plugin::path(write_script(&folder.join(name), &command)?),
+        process,
+        file,
+        all_there: counted,
+    })
+}
+
+/// The recorder on pyln-client, run by this Python.
+fn pyln(folder: &Path, python: &Path) -> anyhow::Result<Receiver> {
+    let source = folder.join("pyln-eventlog.py");
+    std::fs::write(&source, python::RECORDER)?;
+    let file = folder.join("pyln.jsonl");
+    let command = format!(
+        "PYLN_FILE='{}' exec '{}' '{}'",
+        file.display(),
+        python.display(),
+        source.display()
+    );
+    Ok(Receiver {
+        plugin: Plugin::path(write_script(&folder.join("pyln"), &command)?),
+        process: "pyln-eventlog.py",
+        file,
+        all_there: lines,
+    })
 }
 
 async fn compare(l1: &Node, ours: &Receiver, theirs: &Receiver, name: &str) -> Outcome {
@@ -154,9 +135,10 @@ async fn turn(l1: &Node, receiver: &Receiver) -> anyhow::Result<(Duration, f64)>
         Duration::from_secs(60),
         async || {
             let there = (receiver.all_there)(&receiver.file).unwrap_or(0);
-            Ok(match there >= COUNT {
-                true => Probe::Ready(Instant::now()),
-                false => Probe::NotYet(format!("{there} of {COUNT}")),
+            Ok(if there >= COUNT {
+                Probe::Ready(Instant::now())
+            } else {
+                Probe::NotYet(format!("{there} of {COUNT}"))
             })
         },
     )
@@ -200,8 +182,4 @@ fn check_order(path: &Path) -> Outcome {
         ensure!(payload["n"] == n, "line {n}: {line}");
     }
     Ok(())
-}
-
-fn script(path: &Path, command: &str) -> anyhow::Result<Plugin> {
-    Ok(Plugin::path(write_script(path, command)?))
 }

@@ -2,6 +2,7 @@
 //! processes one after the other, polls every 5 ms, makes a wallet, mines 101
 //! blocks, and stops them. Five pairs, alternating; medians and their ratio.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -54,9 +55,8 @@ fn bare_loop() -> Outcome {
     let dir = tempfile::Builder::new().prefix("bare-").tempdir()?;
     let bitcoin_dir = dir.path().join("bitcoind");
     std::fs::create_dir(&bitcoin_dir)?;
-    let bitcoind_program = binaries::bitcoind()?;
     let mut bitcoind = spawn(
-        Command::new(&bitcoind_program)
+        Command::new(binaries::bitcoind()?)
             .arg(format!("-datadir={}", bitcoin_dir.display()))
             .args([
                 "-regtest",
@@ -68,8 +68,8 @@ fn bare_loop() -> Outcome {
             .args(["-rpcuser=bare", "-rpcpassword=bare"])
             .arg(format!("-rpcport={RPC_PORT}")),
     )?;
-    let auth = || Auth::UserPass("bare".to_owned(), "bare".to_owned());
-    let client = Client::new(&format!("http://127.0.0.1:{RPC_PORT}"), auth())?;
+    let auth = Auth::UserPass("bare".to_owned(), "bare".to_owned());
+    let client = Client::new(&format!("http://127.0.0.1:{RPC_PORT}"), auth)?;
     poll("bitcoind", || {
         client.call::<u64>("getblockcount", &[]).is_ok()
     })?;
@@ -81,29 +81,7 @@ fn bare_loop() -> Outcome {
     for n in 1..=2 {
         let node_dir = dir.path().join(format!("l{n}"));
         std::fs::create_dir(&node_dir)?;
-        let child = spawn(
-            Command::new(binaries::lightningd()?)
-                .arg(format!("--lightning-dir={}", node_dir.display()))
-                .args([
-                    "--network=regtest",
-                    "--rescan=1",
-                    "--log-level=debug",
-                    "--log-file=log",
-                ])
-                .arg(format!("--addr=127.0.0.1:{}", RPC_PORT + n))
-                .arg(format!(
-                    "--bitcoin-cli={}",
-                    binaries::bitcoin_cli(&bitcoind_program)?.display()
-                ))
-                .arg(format!("--bitcoin-datadir={}", bitcoin_dir.display()))
-                .args(["--bitcoin-rpcuser=bare", "--bitcoin-rpcpassword=bare"])
-                .arg(format!("--bitcoin-rpcport={RPC_PORT}"))
-                .args([
-                    "--disable-plugin=cln-grpc",
-                    "--disable-plugin=clnrest",
-                    "--disable-plugin=wss-proxy",
-                ]),
-        )?;
+        let child = spawn(&mut lightningd(&node_dir, &bitcoin_dir, RPC_PORT + n)?)?;
         nodes.push((child, node_dir.join("regtest/lightning-rpc")));
     }
     for (_, socket) in &nodes {
@@ -120,6 +98,30 @@ fn bare_loop() -> Outcome {
     client.call::<Value>("stop", &[])?;
     bitcoind.0.wait()?;
     Ok(())
+}
+
+fn lightningd(dir: &Path, bitcoin_dir: &Path, port: u16) -> anyhow::Result<Command> {
+    let bitcoin_cli = binaries::bitcoin_cli(&binaries::bitcoind()?)?;
+    let mut command = Command::new(binaries::lightningd()?);
+    command
+        .arg(format!("--lightning-dir={}", dir.display()))
+        .args([
+            "--network=regtest",
+            "--rescan=1",
+            "--log-level=debug",
+            "--log-file=log",
+        ])
+        .arg(format!("--addr=127.0.0.1:{port}"))
+        .arg(format!("--bitcoin-cli={}", bitcoin_cli.display()))
+        .arg(format!("--bitcoin-datadir={}", bitcoin_dir.display()))
+        .args(["--bitcoin-rpcuser=bare", "--bitcoin-rpcpassword=bare"])
+        .arg(format!("--bitcoin-rpcport={RPC_PORT}"))
+        .args([
+            "--disable-plugin=cln-grpc",
+            "--disable-plugin=clnrest",
+            "--disable-plugin=wss-proxy",
+        ]);
+    Ok(command)
 }
 
 fn spawn(command: &mut Command) -> anyhow::Result<Killed> {

@@ -18,8 +18,8 @@ const SOON: Duration = Duration::from_secs(10);
 
 pub fn tests(suite: Suite) -> Suite {
     suite
-        .since((26, 4), "requests_that_are_none", requests_that_are_none)
-        .scenario_alone("bare_words_as_lightning_cli_sends_them", bare_words)
+        .since((26, 4), "malformed_requests", malformed_requests)
+        .scenario_alone("unquoted_words_as_lightning_cli_sends_them", bare_words)
         .scenario_alone("requests_cut_anywhere", cut_anywhere)
         .scenario_alone("ten_thousand_clients", ten_thousand_clients)
         // lightningd takes two minutes for them.
@@ -30,7 +30,7 @@ pub fn tests(suite: Suite) -> Suite {
         )
         .scenario_alone("clients_that_hang", clients_that_hang)
         .scenario_alone("a_client_that_never_reads", never_reads)
-        .scenario_alone("peers_that_talk_rubbish", peers_that_talk_rubbish)
+        .scenario_alone("peers_that_send_garbage", peers_that_send_garbage)
         .since((26, 4), "a_plugin_that_floods", flood)
         .on(&[Cast::Embedded], "a_message_without_end", without_end)
 }
@@ -42,58 +42,53 @@ async fn lives(node: &Node) -> Outcome {
     Ok(())
 }
 
-/// Each is told what is wrong with it, in lightningd's words.
-async fn requests_that_are_none(cast: Cast) -> Outcome {
+/// Requests with the id and the message of their error, in lightningd's words.
+const MALFORMED: [(&str, &str, &str); 9] = [
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#,
+        "1",
+        "No params",
+    ),
+    (r#"{"jsonrpc":"2.0","id":1,"params":[]}"#, "1", "No method"),
+    (
+        r#"{"jsonrpc":"2.0","method":"getinfo","params":[]}"#,
+        "null",
+        "No id",
+    ),
+    (
+        r#"{"id":1,"method":"getinfo","params":[]}"#,
+        "null",
+        r#"JSON-RPC message does not contain "jsonrpc" field: '{"id":1,"method":"getinfo","params":[]}'"#,
+    ),
+    (
+        r#"{"jsonrpc":"1.0","id":1,"method":"getinfo","params":[]}"#,
+        "null",
+        r#"jsonrpc: "2.0" must be specified in the request"#,
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":{},"method":"getinfo","params":[]}"#,
+        "null",
+        "Expected string/primitive for id",
+    ),
+    (
+        r#"{"jsonrpc":"2.0","id":1,"method":5,"params":[]}"#,
+        "1",
+        "Expected string for method",
+    ),
+    ("{bad}", "null", "Failed to parse RPC JSON response '{bad}'"),
+    (
+        r#"[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]"#,
+        "null",
+        r#"JSON-RPC message does not contain "jsonrpc" field: '[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]'"#,
+    ),
+];
+
+async fn malformed_requests(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
     let mut wrong = Vec::new();
-    for (request, id, message) in [
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":"getinfo"}"#,
-            json!(1),
-            "No params",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"params":[]}"#,
-            json!(1),
-            "No method",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","method":"getinfo","params":[]}"#,
-            Value::Null,
-            "No id",
-        ),
-        (
-            r#"{"id":1,"method":"getinfo","params":[]}"#,
-            Value::Null,
-            r#"JSON-RPC message does not contain "jsonrpc" field: '{"id":1,"method":"getinfo","params":[]}'"#,
-        ),
-        (
-            r#"{"jsonrpc":"1.0","id":1,"method":"getinfo","params":[]}"#,
-            Value::Null,
-            r#"jsonrpc: "2.0" must be specified in the request"#,
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":{},"method":"getinfo","params":[]}"#,
-            Value::Null,
-            "Expected string/primitive for id",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":5,"params":[]}"#,
-            json!(1),
-            "Expected string for method",
-        ),
-        (
-            r#"{bad}"#,
-            Value::Null,
-            "Failed to parse RPC JSON response '{bad}'",
-        ),
-        (
-            r#"[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]"#,
-            Value::Null,
-            r#"JSON-RPC message does not contain "jsonrpc" field: '[{"jsonrpc":"2.0","id":1,"method":"getinfo","params":[]}]'"#,
-        ),
-    ] {
+    for (request, id, message) in MALFORMED {
+        let id: Value = serde_json::from_str(id)?;
         let answer = Socket::open(&l1.rpc_path())?.ask(request)?;
         let expected =
             json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32600, "message": message}});
@@ -214,9 +209,10 @@ async fn no_files_left(node: &Node, before: Option<usize>) -> Outcome {
     let Some(before) = before else { return Ok(()) };
     eventually("all connections to be closed", SOON, async || {
         let open = open_files(node).await.ok().flatten().unwrap_or(usize::MAX);
-        Ok(match open <= before + 10 {
-            true => Probe::Ready(()),
-            false => Probe::NotYet(format!("{open} files open, {before} before")),
+        Ok(if open <= before + 10 {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(format!("{open} files open, {before} before"))
         })
     })
     .await?;
@@ -264,7 +260,7 @@ async fn never_reads(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn peers_that_talk_rubbish(cast: Cast) -> Outcome {
+async fn peers_that_send_garbage(cast: Cast) -> Outcome {
     let lab = cast.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let noise: Vec<u8> = (0..5000_u32).map(|n| ((n * 7919) >> 3) as u8).collect();

@@ -19,7 +19,7 @@ pub fn tests(suite: Suite) -> Suite {
         )
         .on(
             &[Cast::Lightningd],
-            "a_payment_goes_over_three_nodes",
+            "a_payment_crosses_three_nodes",
             line_graph,
         )
         .on(
@@ -29,7 +29,7 @@ pub fn tests(suite: Suite) -> Suite {
         )
         .on(
             &[Cast::Lightningd],
-            "a_private_channel_is_told_to_nobody",
+            "a_private_channel_is_not_announced",
             private,
         )
         .on(
@@ -39,7 +39,11 @@ pub fn tests(suite: Suite) -> Suite {
         )
         .on(&[Cast::Lightningd], "a_reorganization_is_seen", reorg)
         .scenario("heights_are_waited_for", heights)
-        .on(&[Cast::Embedded], "what_a_node_cannot_do_is_told", cannot)
+        .on(
+            &[Cast::Embedded],
+            "missing_capabilities_are_reported",
+            cannot,
+        )
 }
 
 async fn fund(cast: Cast) -> Outcome {

@@ -15,22 +15,26 @@ use serde_json::json;
 pub fn tests(suite: Suite) -> Suite {
     suite
         .scenario_alone("up_status_down", up_status_down)
-        .scenario_alone("ctrl_c_ends_what_up_holds", ctrl_c)
-        .scenario_alone("down_ends_what_another_terminal_holds", down_of_foreground)
+        .scenario_alone("ctrl_c_ends_a_foreground_lab", ctrl_c)
+        .scenario_alone("down_ends_the_lab_of_another_terminal", down_of_foreground)
         .scenario_alone("kill_9_of_the_holder_leaves_nothing", kill_9)
-        .scenario_alone("what_even_the_reaper_left_is_cleaned_up", kill_9_of_both)
-        .scenario_alone("a_terminal_s_end_is_not_a_detached_lab_s", hangup)
+        .scenario_alone(
+            "leftovers_of_a_killed_reaper_are_cleaned_up",
+            kill_9_of_both,
+        )
+        .scenario_alone("a_detached_lab_survives_its_terminal", hangup)
         .scenario_alone("two_named_labs_at_once", two_labs)
-        .scenario_alone("a_name_is_taken_once", taken)
-        .scenario_alone("a_node_stopped_by_hand_is_no_failure", by_hand)
+        .scenario_alone("a_name_in_use_is_refused", taken)
+        .scenario_alone("nodes_are_stopped_and_started", stop_and_start)
+        .scenario_alone("a_node_stopped_by_hand_is_not_a_failure", by_hand)
         .scenario_alone("attached_handles_own_nothing", attach)
-        .scenario_alone("exec_has_the_command_s_exit_status", exec_status)
+        .scenario_alone("exec_returns_the_exit_status_of_its_command", exec_status)
         .scenario_alone("exec_ends_with_its_command", exec_signals)
-        .scenario_alone("a_plugin_that_fails_is_told", failing_plugin)
-        .test("a_lab_that_cannot_start_is_told", cannot_start)
+        .scenario_alone("a_failing_plugin_is_reported", failing_plugin)
+        .test("a_lab_that_cannot_start_is_reported", cannot_start)
         .test("without_a_lab_every_command_says_what_to_do", no_lab)
         .test("wrong_usage_exits_2", usage)
-        .test("a_folder_of_somebody_else_s_is_refused", not_ours)
+        .test("a_folder_of_another_user_is_refused", not_ours)
 }
 
 async fn up_status_down(cast: Cast) -> Outcome {
@@ -130,9 +134,10 @@ async fn down_of_foreground(cast: Cast) -> Outcome {
 
 async fn ended(pid: u32) -> Outcome {
     eventually("a process to end", Duration::from_secs(10), async || {
-        Ok(match is_alive(pid) {
-            false => Probe::Ready(()),
-            true => Probe::NotYet(format!("{pid} is alive")),
+        Ok(if is_alive(pid) {
+            Probe::NotYet(format!("{pid} is alive"))
+        } else {
+            Probe::Ready(())
         })
     })
     .await?;
@@ -282,11 +287,9 @@ async fn taken(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn by_hand(cast: Cast) -> Outcome {
+async fn stop_and_start(cast: Cast) -> Outcome {
     let sandbox = Sandbox::new()?;
     sandbox.done(&["up", "-d", "--node", cast.name()])?;
-    let traces = sandbox.traces("default")?;
-    // Stopped through the lab, and started again.
     sandbox.done(&["stop", "l1"])?;
     let refused = sandbox.lab(&["cli", "l1", "getinfo"])?;
     ensure!(
@@ -308,7 +311,15 @@ async fn by_hand(cast: Cast) -> Outcome {
         "{again:?}"
     );
     sandbox.done(&["connect", "1", "2"])?;
+    sandbox.done(&["down"])?;
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
 
+async fn by_hand(cast: Cast) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    sandbox.done(&["up", "-d", "--node", cast.name()])?;
+    let traces = sandbox.traces("default")?;
     // Stopped by its own method, which the lab only sees happen; the other one
     // started again by hand, as in the workshop.
     let l2 = *traces.daemons.last().context("l2")?;
@@ -333,9 +344,10 @@ async fn by_hand(cast: Cast) -> Outcome {
             .json(&["status", "--json"])
             .map_err(|e| Error::usage(format!("{e:#}")))?;
         let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
-        Ok(match stranger.is_some() == (cast == Cast::Lightningd) {
-            true => Probe::Ready(stranger),
-            false => Probe::NotYet(format!("{stranger:?}")),
+        Ok(if stranger.is_some() == (cast == Cast::Lightningd) {
+            Probe::Ready(stranger)
+        } else {
+            Probe::NotYet(format!("{stranger:?}"))
         })
     })
     .await?;

@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, ensure};
-use cln_lab::binaries;
+use cln_lab::{binaries, write_executable};
 use lab_tests::sandbox::{Said, Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, without_lightning_cli, write_executable};
+use lab_tests::{Cast, Outcome, Suite, without_lightning_cli};
 use serde_json::{Value, json};
 
 pub fn tests(suite: Suite) -> Suite {
@@ -13,16 +13,17 @@ pub fn tests(suite: Suite) -> Suite {
         .unless(without_lightning_cli())
         .scenario_alone("cli_prints_what_lightning_cli_prints", cli_compared)
         .unless(None)
-        .scenario_alone("cli_shows_messages_on_the_way", cli_messages)
+        .scenario_alone("cli_prints_progress_messages", cli_messages)
+        .scenario_alone("cli_refuses_wrong_usage", cli_usage)
         .scenario_alone("connect_and_disconnect", connect)
         .scenario_alone("bitcoin_cli_and_mine", bitcoin)
         .scenario_alone("logs_are_printed_and_followed", logs)
         .scenario_alone("events_are_printed_and_followed", events)
         .scenario_alone("plugins_and_their_options", plugins)
-        .scenario_alone("a_reader_that_goes_away_is_no_error", broken_pipe)
+        .scenario_alone("a_closed_pipe_is_not_an_error", broken_pipe)
         .on(
             &[Cast::Lightningd],
-            "a_payment_goes_over_three_nodes",
+            "a_payment_crosses_three_nodes",
             payment,
         )
         .on(
@@ -31,7 +32,11 @@ pub fn tests(suite: Suite) -> Suite {
             channel,
         )
         .on(&[Cast::Lightningd], "coins_are_sent", coins)
-        .on(&[Cast::Embedded], "what_a_node_cannot_do_is_told", cannot)
+        .on(
+            &[Cast::Embedded],
+            "missing_capabilities_are_reported",
+            cannot,
+        )
 }
 
 fn up(cast: Cast, args: &[&str]) -> anyhow::Result<Sandbox> {
@@ -119,9 +124,10 @@ async fn cli_compared(cast: Cast) -> Outcome {
     let version = binaries::lightningd_version()
         .await?
         .context("a lightningd")?;
-    let since = match version.at_least(26, 6) {
-        true => REQUESTS_SINCE,
-        false => &[],
+    let since = if version.at_least(26, 6) {
+        REQUESTS_SINCE
+    } else {
+        &[]
     };
     for request in REQUESTS.iter().chain(since) {
         let mut args = vec!["cli", "l1"];
@@ -151,7 +157,11 @@ async fn cli_compared(cast: Cast) -> Outcome {
         ours.len() > 10 && (ours == theirs || !version.at_least(26, 6)),
         "{ours:?}\n{theirs:?}"
     );
+    down(&sandbox)
+}
 
+async fn cli_usage(cast: Cast) -> Outcome {
+    let sandbox = up(cast, &["--nodes", "1"])?;
     for (wrong, what) in [
         (&["-k", "listinvoices", "x"][..], "KEY=VALUE"),
         (&["listinvoices", "{x}"], "{x}"),
@@ -173,7 +183,7 @@ async fn cli_compared(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-/// A method of a plugin's that sends messages before its answer.
+/// A plugin with a method that sends messages before its answer.
 const TALKATIVE: &str = r#"#!/bin/sh
 id() { rest=${line#*'"id":'}; printf '%s' "${rest%%,*}"; }
 while read -r line; do

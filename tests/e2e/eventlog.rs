@@ -19,8 +19,8 @@ pub fn tests(suite: Suite) -> Suite {
             "plugin_stop_with_a_backlog_loses_nothing",
             plugin_stop_with_backlog,
         )
-        .scenario_alone("seq_goes_on_after_a_restart", seq_goes_on)
-        .scenario_alone("a_torn_last_line_is_closed_and_told", torn_line)
+        .scenario_alone("seq_continues_after_a_restart", seq_goes_on)
+        .scenario_alone("a_torn_last_line_is_closed_and_reported", torn_line)
         .scenario_alone("rotation_loses_nothing", rotation)
         .scenario_alone("sighup_reopens_the_file", sighup)
         // `setconfig` came with v23.08.
@@ -31,7 +31,7 @@ pub fn tests(suite: Suite) -> Suite {
             topics,
         )
         .scenario_alone(
-            "a_topic_nobody_knows_is_told_with_the_nearest",
+            "an_unknown_topic_is_reported_with_the_nearest",
             unknown_topic,
         )
         .scenario_alone("methods_answer_by_name_and_by_position", methods)
@@ -194,9 +194,10 @@ async fn seq_goes_on(cast: Cast) -> Outcome {
         Signal::SIGKILL,
     )?;
     eventually("eventlog to be gone", Duration::from_secs(10), async || {
-        Ok(match l1.plugin_active(plugin.executable()).await? {
-            false => Probe::Ready(()),
-            true => Probe::NotYet("it is listed".to_owned()),
+        Ok(if l1.plugin_active(plugin.executable()).await? {
+            Probe::NotYet("it is listed".to_owned())
+        } else {
+            Probe::Ready(())
         })
     })
     .await?;

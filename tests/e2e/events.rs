@@ -17,12 +17,12 @@ use serde_json::json;
 pub fn tests(suite: Suite) -> Suite {
     suite
         .scenario("notifications_are_expected_as_types", typed)
-        .scenario_alone("a_cursor_starts_now_if_asked", from_now)
-        .scenario_alone("what_may_not_come_does_not", none)
-        .scenario_alone("near_misses_are_told", near_misses)
+        .scenario_alone("a_cursor_can_start_now", from_now)
+        .scenario_alone("expect_none_fails_on_an_event", none)
+        .scenario_alone("near_misses_are_reported", near_misses)
         .scenario_alone("a_wait_ends_with_the_plugin", plugin_died)
         .scenario_alone("a_wait_ends_with_the_node", node_died)
-        .scenario_alone("a_plugin_that_hangs_is_told", plugin_hangs)
+        .scenario_alone("a_hanging_plugin_is_reported", plugin_hangs)
 }
 
 async fn eventlog(cast: Cast, topics: &str) -> anyhow::Result<Lab> {
@@ -191,9 +191,10 @@ async fn plugin_hangs(cast: Cast) -> Outcome {
             .output();
         let state =
             String::from_utf8_lossy(&ps.map(|ps| ps.stdout).unwrap_or_default()).into_owned();
-        Ok(match state.starts_with('T') {
-            true => Probe::Ready(()),
-            false => Probe::NotYet(state),
+        Ok(if state.starts_with('T') {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(state)
         })
     })
     .await?;

@@ -12,12 +12,15 @@ use nix::unistd::Pid;
 pub fn tests(suite: Suite) -> Suite {
     suite
         .scenario_alone("a_broken_line_fails_the_lab", broken)
-        .scenario_alone("a_plugin_s_death_fails_the_lab", plugin_death)
-        .scenario_alone("a_plugin_that_is_stopped_or_refused_does_not", no_death)
+        .scenario_alone("a_dead_plugin_fails_the_lab", plugin_death)
+        .scenario_alone(
+            "a_stopped_or_refused_plugin_does_not_fail_the_lab",
+            no_death,
+        )
         .scenario_alone("a_crash_log_fails_the_lab", crash_log)
         .scenario_alone("a_node_may_fail_if_allowed", may_fail)
-        .scenario_alone("a_failed_test_tells_everything", failed_test)
-        .scenario_alone("a_lab_that_does_not_start_tells_why", failed_start)
+        .scenario_alone("a_failed_test_prints_a_full_report", failed_test)
+        .scenario_alone("a_lab_that_does_not_start_reports_why", failed_start)
 }
 
 fn spec(cast: Cast) -> NodeSpec {

@@ -11,20 +11,20 @@ use tempfile::TempDir;
 
 pub fn tests(suite: Suite) -> Suite {
     suite
-        .test("a_plugin_s_life_takes_milliseconds", whole_life)
-        .test(
-            "a_handler_s_failure_is_logged_and_survived",
-            failing_handler,
-        )
+        .test("a_whole_plugin_life_takes_milliseconds", whole_life)
+        .test("a_failing_handler_is_logged_and_survived", failing_handler)
         .test("a_method_answers_with_its_own_error", refusal)
         .test("both_shapes_of_a_notification_can_be_sent", shapes)
         .test("messages_may_come_in_pieces_or_two_at_once", pieces)
         .test("a_plugin_in_any_language_answers_hooks", shell)
-        .test("an_option_that_is_not_there_is_told", unknown_option)
-        .test("a_plugin_that_ends_is_told_with_its_last_words", last_words)
-        .test("what_is_no_json_is_told", no_json)
-        .test("a_silent_plugin_is_given_up_and_killed", silent)
-        .test("a_plugin_that_does_not_end_is_told", endless)
+        .test("an_unknown_option_is_reported", unknown_option)
+        .test(
+            "a_plugin_that_exits_is_reported_with_its_stderr",
+            last_words,
+        )
+        .test("invalid_json_is_reported", no_json)
+        .test("a_silent_plugin_times_out_and_is_killed", silent)
+        .test("a_plugin_that_does_not_exit_is_reported", endless)
 }
 
 /// A plugin of a few lines of shell, in a folder that lives as long as it.

@@ -19,18 +19,18 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("drop_leaves_nothing", drop_leaves_nothing)
         .scenario_alone("kill_9_of_the_lab_leaves_nothing", kill_9_of_the_lab)
         .scenario_alone("ctrl_c_leaves_nothing", ctrl_c)
-        .scenario_alone("a_node_keeps_its_id_and_port_over_a_restart", restart)
+        .scenario_alone("a_node_keeps_its_id_and_port_across_a_restart", restart)
         .scenario_alone("many_nodes_start_at_once", many_nodes)
         .scenario_alone("labs_side_by_side_do_not_meet", side_by_side)
         .scenario_alone(
-            "a_wrong_option_is_told_with_the_node_s_own_words",
+            "a_wrong_option_is_reported_in_the_nodes_words",
             wrong_option,
         )
-        .scenario_alone("bitcoind_killed_mid_way_is_told", bitcoind_killed)
-        .scenario_alone("a_node_killed_mid_way_is_told", node_killed)
+        .scenario_alone("a_killed_bitcoind_is_reported", bitcoind_killed)
+        .scenario_alone("a_killed_node_is_reported", node_killed)
         .scenario_alone("a_long_path_is_refused_early", long_path)
-        .test("a_lightningd_that_is_not_there_is_told", no_lightningd)
-        .test("a_bitcoind_that_is_not_there_is_told", no_bitcoind)
+        .test("a_missing_lightningd_is_reported", no_lightningd)
+        .test("a_missing_bitcoind_is_reported", no_bitcoind)
         .test("node_names_must_be_distinct_and_plain", names)
 }
 

@@ -1,7 +1,7 @@
 //! The end-to-end tests, a module a subject: one program, so that it is linked once.
 
+mod any_node;
 mod bad_input;
-mod behaviour;
 mod channels;
 mod command;
 mod command_nodes;
@@ -10,10 +10,11 @@ mod events;
 mod examples;
 mod gates;
 mod harness;
-mod hosting;
 mod lifecycle;
-mod nodes;
 mod other_languages;
+mod plugin_host;
+mod readme;
+mod rpc_answers;
 mod shell;
 mod taps;
 mod topics;
@@ -28,8 +29,8 @@ fn main() -> ExitCode {
         return code;
     }
     Suite::new()
+        .module("any_node", any_node::tests)
         .module("bad_input", bad_input::tests)
-        .module("behaviour", behaviour::tests)
         .module("channels", channels::tests)
         .module("command", command::tests)
         .module("command_nodes", command_nodes::tests)
@@ -38,10 +39,11 @@ fn main() -> ExitCode {
         .module("examples", examples::tests)
         .module("gates", gates::tests)
         .module("harness", harness::tests)
-        .module("hosting", hosting::tests)
         .module("lifecycle", lifecycle::tests)
-        .module("nodes", nodes::tests)
         .module("other_languages", other_languages::tests)
+        .module("plugin_host", plugin_host::tests)
+        .module("readme", readme::tests)
+        .module("rpc_answers", rpc_answers::tests)
         .module("shell", shell::tests)
         .module("taps", taps::tests)
         .module("topics", topics::tests)

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use cln_lab::{Events, Plugin, PluginHarness};
+use cln_lab::{Events, Plugin, PluginHarness, write_executable};
 use lab_tests::sandbox::{Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, python, without, write_executable};
+use lab_tests::{Cast, Outcome, Suite, python, without};
 use serde_json::json;
 
 pub fn tests(suite: Suite) -> Suite {

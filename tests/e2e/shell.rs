@@ -13,22 +13,22 @@ use nix::pty::openpty;
 pub fn tests(suite: Suite) -> Suite {
     suite
         .unless(without("bash"))
-        .scenario_alone("the_workshop_s_words_in_bash", |cast| words("bash", cast))
-        .scenario_alone("env_defines_and_takes_back_in_bash", |cast| {
+        .scenario_alone("workshop_commands_in_bash", |cast| words("bash", cast))
+        .scenario_alone("env_defines_and_undefines_in_bash", |cast| {
             env("bash", cast)
         })
         .test("completions_in_bash", || {
             completions("bash", BASH_COMPLETES)
         })
         .unless(without("zsh"))
-        .scenario_alone("the_workshop_s_words_in_zsh", |cast| words("zsh", cast))
-        .scenario_alone("env_defines_and_takes_back_in_zsh", |cast| env("zsh", cast))
+        .scenario_alone("workshop_commands_in_zsh", |cast| words("zsh", cast))
+        .scenario_alone("env_defines_and_undefines_in_zsh", |cast| env("zsh", cast))
         .test("completions_in_zsh", || completions("zsh", ZSH_COMPLETES))
         .unless(without("shellcheck"))
         .test("shellcheck_finds_nothing", shellcheck)
         .unless(None)
-        .test("colours_are_for_terminals_that_want_them", colours)
-        .scenario_alone("a_sign_of_life_is_for_terminals", progress)
+        .test("colours_only_on_terminals_that_want_them", colours)
+        .scenario_alone("progress_only_on_terminals", progress)
 }
 
 /// The repository's root.

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 pub fn tests(suite: Suite) -> Suite {
     suite
-        .scenario("a_tap_hears_what_plugins_are_told", tap)
-        .scenario("a_tap_of_some_topics_hears_no_other", tap_topics)
-        .scenario_alone("two_taps_hear_the_same", two_taps)
+        .scenario("a_tap_receives_what_plugins_receive", tap)
+        .scenario("a_tap_receives_only_its_topics", tap_topics)
+        .scenario_alone("two_taps_receive_the_same", two_taps)
         .scenario_alone("a_tap_ends_with_its_node", tap_ends)
-        .scenario_alone("a_tap_that_nobody_serves_ends_with_its_lab", tap_unserved)
+        .scenario_alone("an_unserved_tap_ends_with_its_lab", tap_unserved)
         .scenario_alone("handlers_run_in_the_test", inline)
-        .scenario_alone("an_inline_plugin_that_ends_is_gone", inline_ends)
+        .scenario_alone("an_inline_plugin_that_ends_is_removed", inline_ends)
         .scenario_alone("an_inline_plugin_may_be_refused", inline_refused)
 }
 

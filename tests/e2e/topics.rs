@@ -15,16 +15,19 @@ pub fn tests(suite: Suite) -> Suite {
         .test("topics_md_is_up_to_date", document)
         .on(
             &[Cast::Lightningd],
-            "lightningd_knows_the_topics_of_the_table_and_no_others",
+            "lightningd_knows_exactly_the_topics_of_the_table",
             known,
         )
 }
 
 /// One test a scenario, on each kind of node that can play it.
 fn played(suite: Suite) -> Suite {
-    let casts = |scenario: &Scenario| match scenario.embedded {
-        true => &Cast::PURE[..],
-        false => &[Cast::Lightningd],
+    let casts = |scenario: &Scenario| {
+        if scenario.embedded {
+            &Cast::PURE[..]
+        } else {
+            &[Cast::Lightningd]
+        }
     };
     scenarios::scenarios()
         .flat_map(|scenario| casts(scenario).iter().map(move |cast| (scenario, *cast)))

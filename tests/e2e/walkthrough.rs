@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use cln_lab::{Error, Event, Events, Plugin};
+use cln_lab::{Error, Event, Events, Plugin, msat};
 use lab_tests::{Cast, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("refused_plugin", refused_plugin)
         .scenario("failing_handler", failing_handler)
         .scenario_alone(
-            "from_scratch_ignores_what_it_does_not_know",
+            "from_scratch_ignores_unknown_messages",
             from_scratch_ignores,
         )
         .scenario_alone("lab_workshop_reports_every_step", lab_workshop)
@@ -145,14 +145,6 @@ async fn part_two(cast: Cast) -> Outcome {
         ensure!(mode == 0o600, "{}: mode {mode:o}", path.display());
     }
     Ok(lab.stop().await?)
-}
-
-/// A string with its unit before v23.11, a number since.
-fn msat(value: &Value) -> Option<u64> {
-    match value {
-        Value::String(text) => text.trim_end_matches("msat").parse().ok(),
-        number => number.as_u64(),
-    }
 }
 
 /// `plugin start` of a running plugin restarts it if its file has changed, and

@@ -1,7 +1,7 @@
-//! A plugin by hand that does what a test asks for: `scripted MODE [PREFIX]`.
+//! A plugin, written by hand, that does what a test asks for: `scripted MODE [PREFIX]`.
 //!
 //! The mode says how it behaves (see [`Mode`]). While it runs it has the methods
-//! `PREFIX-hi` (its process id), `PREFIX-told` (everything it was told),
+//! `PREFIX-hi` (its process id), `PREFIX-received` (everything that came),
 //! `PREFIX-crash`, `PREFIX-garbage`, `PREFIX-traceback`, `PREFIX-emit`,
 //! `PREFIX-undeclared`, `PREFIX-fail`, `PREFIX-progress` and `PREFIX-ban`.
 
@@ -30,7 +30,7 @@ enum Mode {
     TakesGetinfo,
     /// It wants every notification, with `log`; it exits at `shutdown`.
     Tap,
-    /// It has the hooks `rpc_command` and `peer_connected`, and is told of peers.
+    /// It has the hooks `rpc_command` and `peer_connected`, and subscribes to `connect`.
     Hooks,
     /// It has options of each kind.
     Options,
@@ -110,82 +110,94 @@ impl Plugin {
             return;
         }
         let answer = match method {
-            "getmanifest" => self.manifest(),
-            "init" => {
-                self.init = message["params"].clone();
-                match self.mode {
-                    Mode::InitExit => std::process::exit(1),
-                    Mode::InitDisabled => json!({"disable": "not at init"}),
-                    _ => {
-                        log("info", "scripted is up");
-                        json!({})
-                    }
-                }
-            }
-            "rpc_command" | "peer_connected" => self.hook(method, &message["params"]),
-            "setconfig" => {
-                self.requests.push(message["params"].clone());
-                if message["params"]["val"] == "bad" {
-                    say(&json!({
-                        "jsonrpc": "2.0", "id": message["id"],
-                        "error": {"code": -32602, "message": "I refuse"}
-                    }));
+            "getmanifest" => Ok(self.manifest()),
+            "init" => Ok(self.init(&message["params"])),
+            "rpc_command" | "peer_connected" => Ok(self.hook(method, &message["params"])),
+            "setconfig" => self.setconfig(&message["params"]),
+            _ => {
+                let name = method.rsplit('-').next().unwrap_or_default();
+                let Some(answer) = self.call(name, message) else {
                     return;
-                }
+                };
+                answer
+            }
+        };
+        let (member, value) = match answer {
+            Ok(result) => ("result", result),
+            Err(error) => ("error", error),
+        };
+        say(&json!({"jsonrpc": "2.0", "id": message["id"], member: value}));
+    }
+
+    fn init(&mut self, params: &Value) -> Value {
+        self.init = params.clone();
+        match self.mode {
+            Mode::InitExit => std::process::exit(1),
+            Mode::InitDisabled => json!({"disable": "not at init"}),
+            _ => {
+                log("info", "scripted is up");
                 json!({})
             }
-            _ => match method.rsplit('-').next() {
-                Some("hi") => json!({"pid": std::process::id()}),
-                Some("told") => json!({
-                    "init": self.init,
-                    "cwd": std::env::current_dir().unwrap_or_default(),
-                    "env": {
-                        "LIGHTNINGD_PLUGIN": std::env::var("LIGHTNINGD_PLUGIN").ok(),
-                        "LIGHTNINGD_VERSION": std::env::var("LIGHTNINGD_VERSION").ok(),
-                    },
-                    "notifications": self.notifications,
-                    "requests": self.requests,
-                    "id": message["id"],
-                    "params": message["params"],
-                }),
-                Some("crash") => std::process::exit(3),
-                Some("garbage") => {
-                    let _ = io::stdout().write_all(b"rubbish }\n\n");
-                    return;
-                }
-                Some("traceback") => {
-                    log("warn", "Traceback:\n  File \"x\"\n\nValueError: no");
-                    json!({})
-                }
-                Some("emit") => {
-                    say(&json!({"jsonrpc": "2.0", "method": "scripted", "params": {"a": [1, 2]}}));
-                    json!({})
-                }
-                Some("undeclared") => {
-                    say(&json!({"jsonrpc": "2.0", "method": "undeclared", "params": {}}));
-                    json!({})
-                }
-                Some("progress") => {
-                    say(&json!({
-                        "jsonrpc": "2.0", "method": "message",
-                        "params": {"id": message["id"], "level": "info", "message": "half way"}
-                    }));
-                    json!({"done": true})
-                }
-                Some("ban") => {
-                    self.banned = message["params"][0] == true;
-                    json!({})
-                }
-                _ => {
-                    say(&json!({
-                        "jsonrpc": "2.0", "id": message["id"],
-                        "error": {"code": 77, "message": "no", "data": {"why": "asked to"}}
-                    }));
-                    return;
-                }
+        }
+    }
+
+    /// Takes every value but `bad`.
+    fn setconfig(&mut self, params: &Value) -> Result<Value, Value> {
+        self.requests.push(params.clone());
+        if params["val"] == "bad" {
+            return Err(json!({"code": -32602, "message": "I refuse"}));
+        }
+        Ok(json!({}))
+    }
+
+    /// The result or the error of the method `PREFIX-name`; `None`: it never answers.
+    fn call(&mut self, name: &str, message: &Value) -> Option<Result<Value, Value>> {
+        let mut result = json!({});
+        match name {
+            "hi" => result = json!({"pid": std::process::id()}),
+            "received" => result = self.received(message),
+            "crash" => std::process::exit(3),
+            "garbage" => {
+                let _ = io::stdout().write_all(b"rubbish }\n\n");
+                return None;
+            }
+            "traceback" => log("warn", "Traceback:\n  File \"x\"\n\nValueError: no"),
+            "emit" => {
+                say(&json!({"jsonrpc": "2.0", "method": "scripted", "params": {"a": [1, 2]}}));
+            }
+            "undeclared" => {
+                say(&json!({"jsonrpc": "2.0", "method": "undeclared", "params": {}}));
+            }
+            "progress" => {
+                say(&json!({
+                    "jsonrpc": "2.0", "method": "message",
+                    "params": {"id": message["id"], "level": "info", "message": "half way"}
+                }));
+                result = json!({"done": true});
+            }
+            "ban" => self.banned = message["params"][0] == true,
+            _ => {
+                let why = json!({"code": 77, "message": "no", "data": {"why": "asked to"}});
+                return Some(Err(why));
+            }
+        }
+        Some(Ok(result))
+    }
+
+    /// Everything this plugin has received, and this request.
+    fn received(&self, message: &Value) -> Value {
+        json!({
+            "init": self.init,
+            "cwd": std::env::current_dir().unwrap_or_default(),
+            "env": {
+                "LIGHTNINGD_PLUGIN": std::env::var("LIGHTNINGD_PLUGIN").ok(),
+                "LIGHTNINGD_VERSION": std::env::var("LIGHTNINGD_VERSION").ok(),
             },
-        };
-        say(&json!({"jsonrpc": "2.0", "id": message["id"], "result": answer}));
+            "notifications": self.notifications,
+            "requests": self.requests,
+            "id": message["id"],
+            "params": message["params"],
+        })
     }
 
     fn manifest(&self) -> Value {
@@ -199,7 +211,7 @@ impl Plugin {
         }
         let mut names: Vec<String> = [
             "hi",
-            "told",
+            "received",
             "crash",
             "garbage",
             "traceback",

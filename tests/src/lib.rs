@@ -1,5 +1,10 @@
 //! What the end-to-end tests share: scenarios, and the nodes they run on.
 //!
+//! # Layout
+//! [`Suite`] and [`Cast`] here; [`sandbox`] runs the command `lab` on its own,
+//! [`socket`] sends raw bytes to a node, [`pattern`] compares JSON with patterns,
+//! [`python`] installs packages to compare with, [`bench`] times pairs.
+//!
 //! A scenario is written once and becomes one test for each kind of node:
 //! `connect_is_recorded::lightningd`. Where the kind is missing, the runner
 //! reports the test as skipped, with the reason in its name, and never as passed.
@@ -15,14 +20,14 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 pub use cln_lab::is_alive;
-use cln_lab::{Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries};
+use cln_lab::{Lab, LabBuilder, NodeKind, NodeSpec, Version, binaries, write_executable};
 use cln_topics::Release;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a scenario returns.
 pub type Outcome = anyhow::Result<()>;
 
-/// Which program each node of a scenario is.
+/// Which program each node of a scenario runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cast {
     /// Core Lightning.
@@ -36,7 +41,7 @@ pub enum Cast {
 }
 
 impl Cast {
-    /// Every cast there is.
+    /// Every combination.
     pub const ALL: [Cast; 4] = [
         Cast::Lightningd,
         Cast::Embedded,
@@ -44,10 +49,10 @@ impl Cast {
         Cast::EmbeddedAndLightningd,
     ];
 
-    /// Those in which all nodes are of one kind.
+    /// The combinations in which all nodes are of one kind.
     pub const PURE: [Cast; 2] = [Cast::Lightningd, Cast::Embedded];
 
-    /// Its name, the last part of a test's.
+    /// Its name, the last part of a test's name.
     pub fn name(self) -> &'static str {
         match self {
             Cast::Lightningd => "lightningd",
@@ -77,8 +82,8 @@ impl Cast {
         }
     }
 
-    /// Why it is not to run here; `None` if it is. `LAB_NODE` chooses one kind:
-    /// with `lightningd`, one that is missing is an error and no reason to skip.
+    /// Why it is skipped here; `None` if it runs. `LAB_NODE` chooses one kind; with
+    /// `lightningd`, a missing one is an error, not a reason to skip.
     fn skipped_because(self) -> Option<String> {
         match (NodeKind::from_env(), self) {
             (Ok(NodeKind::Lightningd), Cast::Lightningd) => None,
@@ -114,7 +119,7 @@ impl Suite {
         tests(self).unless(None)
     }
 
-    /// Adds a scenario: one test for each cast.
+    /// Adds a scenario: one test for each combination of kinds.
     #[must_use]
     pub fn scenario<F>(self, name: &str, scenario: fn(Cast) -> F) -> Suite
     where
@@ -123,8 +128,8 @@ impl Suite {
         self.on(&Cast::ALL, name, scenario)
     }
 
-    /// Adds a scenario for which it makes no difference who the other nodes are:
-    /// one test for each kind of node.
+    /// Adds a scenario that does not depend on the kind of the other nodes: one test
+    /// for each kind of node.
     #[must_use]
     pub fn scenario_alone<F>(self, name: &str, scenario: fn(Cast) -> F) -> Suite
     where
@@ -133,7 +138,7 @@ impl Suite {
         self.on(&Cast::PURE, name, scenario)
     }
 
-    /// Adds a scenario on these casts.
+    /// Adds a scenario on these combinations.
     #[must_use]
     pub fn on<F>(self, casts: &[Cast], name: &str, scenario: fn(Cast) -> F) -> Suite
     where
@@ -144,25 +149,21 @@ impl Suite {
         })
     }
 
-    /// What is added from here on needs something that is not there for this
-    /// reason, and is skipped; `None`: it needs nothing, or it is there.
+    /// Skips the tests added from here on, for this reason; with `None` they run.
     #[must_use]
     pub fn unless(mut self, missing: Option<String>) -> Suite {
         self.missing = missing;
         self
     }
 
-    /// Adds a scenario that lightningd plays as written from a release on: one
-    /// test for each kind of node. An older lightningd is skipped.
+    /// Adds a scenario that needs this release of lightningd or a newer one: one
+    /// test for each kind of node. With an older lightningd its test is skipped.
     #[must_use]
     pub fn since<F>(self, release: (u16, u16), name: &str, scenario: fn(Cast) -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        let since = Release(release.0, release.1);
-        let old = lightningd_version()
-            .filter(|version| version.release() < since)
-            .map(|version| format!("lightningd {version} is older than {since}"));
+        let old = older_than(release);
         Cast::PURE.into_iter().fold(self, |suite, cast| {
             let old = old.clone().filter(|_| cast == Cast::Lightningd);
             suite.case(name, cast, old, move || scenario(cast))
@@ -178,7 +179,7 @@ impl Suite {
         self.add(name, None, test)
     }
 
-    /// Adds a test of one cast, unless there is a reason to skip it.
+    /// Adds a scenario on one combination, skipped if there is a reason.
     #[must_use]
     pub fn case<F, T>(self, name: &str, cast: Cast, skip: Option<String>, test: T) -> Suite
     where
@@ -207,16 +208,16 @@ impl Suite {
         self
     }
 
-    /// Runs what the command line asks for, as any Rust test binary does.
+    /// Runs the tests that the command line selects, as any Rust test binary does.
     pub fn main(self) -> ExitCode {
         libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
     }
 }
 
-/// Runs it to its end on a runtime of its own.
+/// Runs a future to its end on a runtime of its own.
 ///
 /// # Errors
-/// As it has them, or the runtime cannot be made.
+/// The future's own, or the runtime cannot be started.
 pub fn block_on<T>(outcome: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -224,15 +225,14 @@ pub fn block_on<T>(outcome: impl Future<Output = anyhow::Result<T>>) -> anyhow::
         .block_on(outcome)
 }
 
-/// Why what needs this program is skipped; `None` if it is on the PATH.
+/// Why a test that needs this program is skipped; `None` if it is on the PATH.
 pub fn without(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     (!found).then(|| format!("no {program} found"))
 }
 
-/// Why what compares with lightningd's own lightning-cli is skipped; `None` if
-/// it is there.
+/// Why a comparison with lightning-cli is skipped; `None` if it is found.
 pub fn without_lightning_cli() -> Option<String> {
     match binaries::lightningd() {
         Ok(lightningd) => binaries::lightning_cli(&lightningd)
@@ -242,8 +242,16 @@ pub fn without_lightning_cli() -> Option<String> {
     }
 }
 
-/// The version of the lightningd that tests would run, asked once; `None` if there
-/// is none.
+/// Why a test that needs this release of lightningd is skipped; `None` if it is that
+/// or newer, or there is none.
+pub fn older_than(release: (u16, u16)) -> Option<String> {
+    let since = Release(release.0, release.1);
+    lightningd_version()
+        .filter(|version| version.release() < since)
+        .map(|version| format!("lightningd {version} is older than {since}"))
+}
+
+/// The version of the lightningd that tests run, asked once; `None` without one.
 fn lightningd_version() -> Option<Version> {
     static ASKED: OnceLock<Option<Version>> = OnceLock::new();
     let ask = || block_on(async { Ok(binaries::lightningd_version().await?) });
@@ -255,13 +263,18 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(binaries::built(&name.to_uppercase(), name)?)
 }
 
-/// Writes an executable file; gives its path without links.
-pub fn write_executable(path: &Path, text: &str) -> anyhow::Result<PathBuf> {
-    cln_lab::write_executable(path, text)?;
+/// Writes an executable shell script; its path without links.
+pub fn write_script(path: &Path, body: &str) -> anyhow::Result<PathBuf> {
+    write_executable(path, &format!("#!/bin/sh\n{body}\n"))?;
     Ok(path.canonicalize()?)
 }
 
-/// A shell script, as [`write_executable`] writes it.
-pub fn write_script(path: &Path, body: &str) -> anyhow::Result<PathBuf> {
-    write_executable(path, &format!("#!/bin/sh\n{body}\n"))
+/// Writes a plugin that is the example `scripted` in this mode, with methods named
+/// `PREFIX-…`.
+pub fn write_scripted(path: &Path, mode: &str, prefix: &str) -> anyhow::Result<PathBuf> {
+    let scripted = program("scripted")?;
+    write_script(
+        path,
+        &format!("exec '{}' {mode} {prefix}", scripted.display()),
+    )
 }

@@ -196,9 +196,9 @@ fn neither(lightningd: Error, embedded: Error) -> Error {
                 ..
             },
         ) => Error::NotFound {
-            what: "lightningd, or else the embedded node (cln-embedded),".to_owned(),
-            tried: format!("{tried}; {tried_embedded}"),
-            remedy: format!("{remedy}\n  or without lightningd: {remedy_embedded}"),
+            what: "lightningd, and the embedded node (cln-embedded) in its place,".to_owned(),
+            tried: format!("{tried}; for the embedded node {tried_embedded}"),
+            remedy: format!("for lightningd: {remedy}\n  for the embedded node: {remedy_embedded}"),
         },
         (_, error) => error,
     }

@@ -1,26 +1,27 @@
 //! Every kind of node gives the same answers: one table of requests and answers
-//! (`behaviour.json`), asked of lightningd and of the embedded node.
+//! (`rpc_answers.json`), asked of lightningd and of the embedded node.
 //!
 //! A row has `what` it is about, the `method` and its `params` (and `filter`),
-//! and the `result` or the `error` that is expected, as patterns (see
-//! [`lab_tests::pattern`]). `on` is the node that is asked, `l1` if it is not
-//! said; `soon` asks again until the answer comes. Where the embedded node
-//! differs, `embedded` has its answer and `why`; a row for one kind `only` says
-//! why, too. In all texts `{l1}` is l1's id, `{l1.port}` its port, `{l1.dir}` its
-//! directory, `{plugins}` the folder of the scripts. The nodes are developers'
-//! (`--developer`), so errors quote wrong values.
+//! and the expected `result` or `error`, as patterns (see [`lab_tests::pattern`]).
+//! `on` is the node that is asked, by default `l1`; `soon` asks again until the
+//! answer matches. Where the embedded node differs, `embedded` has its answer and
+//! `why`; a row for one kind `only` has a `why`, too. In all texts `{l1}` is l1's
+//! id, `{l1.port}` its port, `{l1.dir}` its directory, `{plugins}` the folder of
+//! the scripts. The nodes run with `--developer`, so errors quote wrong values.
 //!
 //! The answers are those of lightningd v26.06.6.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use cln_lab::{Error, Lab, Node, NodeKind, NodeSpec, Plugin, PluginStatus, Probe, eventually};
+use cln_lab::{
+    Error, Lab, Node, NodeKind, NodeSpec, Plugin, PluginStatus, Probe, eventually, write_executable,
+};
 use lab_tests::pattern::mismatch;
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, program, write_executable, write_script};
+use lab_tests::{Cast, Outcome, Suite, write_script, write_scripted};
 use serde_json::{Value, json};
 
 /// From this release on lightningd answers as the table says.
@@ -33,7 +34,7 @@ pub fn tests(suite: Suite) -> Suite {
         .since(SINCE, "invoices", invoices)
         .since(SINCE, "plugins", plugins)
         .since(SINCE, "configs", configs)
-        .test("every_row_says_enough", every_row_says_enough)
+        .test("every_row_is_complete", every_row_is_complete)
 }
 
 async fn node(cast: Cast) -> Outcome {
@@ -50,7 +51,7 @@ async fn invoices(cast: Cast) -> Outcome {
 
 async fn plugins(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
-    let at_start = script(scripts.path(), "at_start", "not_dynamic")?;
+    let at_start = write_scripted(&scripts.path().join("at_start"), "not_dynamic", "at_start")?;
     write_plugins(scripts.path())?;
     let lab = lab(cast, 1, |l1| {
         // Most of them are meant to be refused, or to die.
@@ -59,16 +60,13 @@ async fn plugins(cast: Cast) -> Outcome {
     .await?;
     let folder = lab.l1().dir().join("plugins");
     std::fs::create_dir(&folder)?;
-    script(&folder, "later", "good")?;
+    write_scripted(&folder.join("later"), "good", "later")?;
     play_with("plugins", cast, lab, scripts.path()).await
 }
 
 async fn configs(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
-    let options = write_script(
-        &scripts.path().join("options"),
-        &format!("exec '{}' options o", program("scripted")?.display()),
-    )?;
+    let options = write_scripted(&scripts.path().join("options"), "options", "o")?;
     let lab = lab(cast, 1, |l1| {
         l1.plugin(
             Plugin::path(options)
@@ -84,7 +82,7 @@ async fn configs(cast: Cast) -> Outcome {
     play_with("configs", cast, lab, scripts.path()).await
 }
 
-/// A lab whose nodes are all a developer's, as lightningd's in a lab are anyway.
+/// A lab whose nodes all run with `--developer`, as every lightningd of a lab does.
 async fn lab(
     cast: Cast,
     nodes: usize,
@@ -105,15 +103,6 @@ async fn lab(
         .await
 }
 
-/// A plugin named `name` that behaves as `scripted` does in this mode.
-fn script(folder: &Path, name: &str, mode: &str) -> anyhow::Result<PathBuf> {
-    let scripted = program("scripted")?;
-    write_script(
-        &folder.join(name),
-        &format!("exec '{}' {mode} {name}", scripted.display()),
-    )
-}
-
 /// Every plugin that the table names.
 fn write_plugins(folder: &Path) -> anyhow::Result<()> {
     for mode in [
@@ -126,13 +115,9 @@ fn write_plugins(folder: &Path) -> anyhow::Result<()> {
         "takes_getinfo",
         "good",
     ] {
-        script(folder, mode, mode)?;
+        write_scripted(&folder.join(mode), mode, mode)?;
     }
-    let scripted = program("scripted")?;
-    write_script(
-        &folder.join("good2"),
-        &format!("exec '{}' good good", scripted.display()),
-    )?;
+    write_scripted(&folder.join("good2"), "good", "good")?;
     symlink(folder.join("good"), folder.join("link"))?;
     write_script(&folder.join("exits"), "exit 0")?;
     write_script(&folder.join("reads_and_exits"), "read x; exit 0")?;
@@ -155,7 +140,7 @@ fn write_plugins(folder: &Path) -> anyhow::Result<()> {
     std::fs::set_permissions(folder.join("text"), std::fs::Permissions::from_mode(0o600))?;
     let dir = folder.join("dir");
     std::fs::create_dir(&dir)?;
-    script(&dir, "one", "good")?;
+    write_scripted(&dir.join("one"), "good", "one")?;
     write_script(&dir.join("two"), "exit 0")?;
     std::fs::write(dir.join("text"), "a text")?;
     Ok(())
@@ -165,7 +150,7 @@ async fn play(group: &str, cast: Cast, lab: Lab) -> Outcome {
     play_with(group, cast, lab, Path::new("/nonexistent")).await
 }
 
-/// Asks every row of a group, in order; tells all that differ.
+/// Asks every row of a group, in order; the error lists all that differ.
 async fn play_with(group: &str, cast: Cast, lab: Lab, plugins: &Path) -> Outcome {
     let plugins = if plugins.exists() {
         plugins.canonicalize()?
@@ -290,10 +275,10 @@ async fn request(on: &Node, row: &Value) -> cln_lab::Result<Result<Value, Value>
 
 /// The rows of a group.
 fn rows(group: &str) -> anyhow::Result<Vec<Value>> {
-    let table: Value = serde_json::from_str(include_str!("behaviour.json"))?;
+    let table: Value = serde_json::from_str(include_str!("rpc_answers.json"))?;
     match table.get(group) {
         Some(Value::Array(rows)) => Ok(rows.clone()),
-        _ => bail!("no group `{group}` in behaviour.json"),
+        _ => bail!("no group `{group}` in rpc_answers.json"),
     }
 }
 
@@ -328,7 +313,7 @@ fn fill(row: Value, lab: &Lab, plugins: &Path) -> Value {
 
 /// A row that is for one kind, or has another answer for the embedded node, says
 /// why; and none has a member that means nothing.
-async fn every_row_says_enough() -> Outcome {
+async fn every_row_is_complete() -> Outcome {
     const MEMBERS: [&str; 11] = [
         "what", "on", "method", "params", "filter", "result", "error", "soon", "only", "why",
         "embedded",

@@ -1,13 +1,15 @@
-//! How a node treats its plugins: what it tells them, what it lets them do, what
-//! becomes of it when they end. The same on lightningd and on the embedded node.
+//! How a node treats its plugins: the notifications and hooks it sends them, what
+//! it passes on for them, what follows their death. The same on lightningd and on
+//! the embedded node.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Node, NodeKind, NodeSpec, Plugin, Probe, eventually};
+use lab_tests::pattern::mismatch;
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, is_alive, program, write_script};
+use lab_tests::{Cast, Outcome, Suite, is_alive, write_script, write_scripted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -18,11 +20,17 @@ const SOON: Duration = Duration::from_secs(10);
 pub fn tests(suite: Suite) -> Suite {
     suite
         .since((25, 9), "notifications_as_they_happen", notifications)
-        .since((24, 5), "a_log_line_each", log_lines)
-        .since((26, 4), "rpc_command_is_asked", rpc_command)
-        .scenario("peer_connected_is_asked", peer_connected)
-        .scenario_alone("death_is_noticed", death)
-        .scenario_alone("progress_is_passed_on", progress)
+        .since(
+            (25, 9),
+            "an_undeclared_notification_is_a_warning",
+            undeclared,
+        )
+        .since((25, 9), "blocks_in_order", blocks)
+        .since((24, 5), "each_logged_line_is_a_notification", log_lines)
+        .since((26, 4), "the_hook_rpc_command", rpc_command)
+        .scenario("the_hook_peer_connected", peer_connected)
+        .scenario_alone("a_dead_plugin_is_removed", death)
+        .scenario_alone("progress_messages_reach_the_caller", progress)
         .scenario("an_unknown_even_feature_is_refused", unknown_feature)
         .on(
             &[Cast::Embedded],
@@ -33,18 +41,17 @@ pub fn tests(suite: Suite) -> Suite {
 
 /// A plugin named `name` that behaves as `scripted` does in this mode.
 fn script(folder: &Path, name: &str, mode: &str) -> anyhow::Result<Plugin> {
-    let scripted = program("scripted")?;
-    write_script(
-        &folder.join(name),
-        &format!("exec '{}' {mode} {name}", scripted.display()),
-    )
-    .map(Plugin::path)
+    write_scripted(&folder.join(name), mode, name).map(Plugin::path)
 }
 
-/// What the plugin `name` was told of these topics so far.
-async fn told(node: &Node, name: &str, topics: &[&str]) -> cln_lab::Result<Vec<Value>> {
-    let told: Value = node.call(&format!("{name}-told"), json!([])).await?;
-    let all = told["notifications"]
+/// The notifications of these topics that the plugin `name` has received so far.
+async fn notifications_so_far(
+    node: &Node,
+    name: &str,
+    topics: &[&str],
+) -> cln_lab::Result<Vec<Value>> {
+    let received: Value = node.call(&format!("{name}-received"), json!([])).await?;
+    let all = received["notifications"]
         .as_array()
         .cloned()
         .unwrap_or_default();
@@ -52,24 +59,22 @@ async fn told(node: &Node, name: &str, topics: &[&str]) -> cln_lab::Result<Vec<V
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// Waits until it was told of so many.
-async fn told_of(
+/// The same, once there are at least `count`.
+async fn notified(
     node: &Node,
     name: &str,
     topics: &[&str],
     count: usize,
 ) -> cln_lab::Result<Vec<Value>> {
-    eventually(
-        format!("{name} to be told {count} times"),
-        SOON,
-        async || {
-            let told = told(node, name, topics).await?;
-            Ok(match told.len() >= count {
-                true => Probe::Ready(told),
-                false => Probe::NotYet(format!("{told:?}")),
-            })
-        },
-    )
+    let what = format!("{count} notifications for {name}");
+    eventually(what, SOON, async || {
+        let seen = notifications_so_far(node, name, topics).await?;
+        Ok(if seen.len() >= count {
+            Probe::Ready(seen)
+        } else {
+            Probe::NotYet(format!("{seen:?}"))
+        })
+    })
     .await
 }
 
@@ -85,20 +90,8 @@ fn refused<T: std::fmt::Debug>(answer: cln_lab::Result<T>) -> anyhow::Result<(i3
     }
 }
 
-/// One plugin is told what another one does, and the node, in order.
+/// A plugin is notified of what the node, its peers and another plugin do, in order.
 async fn notifications(cast: Cast) -> Outcome {
-    const TOPICS: [&str; 8] = [
-        "connect",
-        "disconnect",
-        "invoice_creation",
-        "scripted",
-        "plugin_started",
-        "plugin_stopped",
-        "block_added",
-        "shutdown",
-    ];
-    /// More than the embedded node remembers of the chain.
-    const BLOCKS: usize = 110;
     let lab = cast.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
@@ -109,91 +102,93 @@ async fn notifications(cast: Cast) -> Outcome {
     l1.invoice("0.001btc", "a", "d").await?;
     l1.invoice("any", "b", "d").await?;
     l1.call::<Value>("other-emit", json!([])).await?;
-    l1.call::<Value>("other-undeclared", json!([])).await?;
     l1.plugin_stop("other").await?;
-    let refusal = refused(
-        l1.plugin_start(&script(lab.dir(), "off", "disabled")?)
-            .await,
-    )?;
+    let off = script(lab.dir(), "off", "disabled")?;
+    let refusal = refused(l1.plugin_start(&off).await)?;
     ensure!(refusal.0 == -3, "{refusal:?}");
 
-    let seen = told_of(l1, "tap", &TOPICS, 9).await?;
-    let methods: Vec<_> = seen.iter().filter_map(|n| n["method"].as_str()).collect();
-    ensure!(
-        methods
-            == [
-                // Of itself, too.
-                "plugin_started",
-                "plugin_started",
-                "connect",
-                "disconnect",
-                "invoice_creation",
-                "invoice_creation",
-                "scripted",
-                "plugin_stopped",
-                // One that never ran has stopped, too.
-                "plugin_stopped",
-            ],
-        "{methods:?}"
-    );
-    let started = &seen[1]["params"]["plugin_started"];
-    ensure!(started["plugin_name"] == "other", "{started}");
-    ensure!(
-        started["plugin_path"] == other.executable().display().to_string(),
-        "{started}"
-    );
-    ensure!(started["methods"][0] == "other-hi", "{started}");
-    let connect = &seen[2]["params"]["connect"];
-    ensure!(
-        connect["id"] == l2.id() && connect["direction"] == "out",
-        "{connect}"
-    );
-    ensure!(
-        seen[3]["params"] == json!({"disconnect": {"id": l2.id()}}),
-        "{}",
-        seen[3]
-    );
-    let created = &seen[4]["params"]["invoice_creation"];
-    ensure!(
-        created["msat"] == 100_000_000 && created["label"] == "a",
-        "{created}"
-    );
-    ensure!(
-        created["preimage"].as_str().is_some_and(|p| p.len() == 64),
-        "{created}"
-    );
-    ensure!(
-        seen[5]["params"]["invoice_creation"].get("msat").is_none(),
-        "{}",
-        seen[5]
-    );
-    let custom =
-        json!({"jsonrpc": "2.0", "method": "scripted", "origin": "other", "params": {"a": [1, 2]}});
-    ensure!(seen[6] == custom, "{}", seen[6]);
-    ensure!(
-        seen[8]["params"]["plugin_stopped"]["methods"] == json!([]),
-        "{}",
-        seen[8]
-    );
-
-    let warnings = told(l1, "tap", &["warning"]).await?;
-    let warning = warnings
+    let of = |topic: &str, payload: Value| json!({"jsonrpc": "2.0", "method": topic, "params": {topic: payload}});
+    let path = other.executable();
+    let expected = [
+        // Of itself, too.
+        of("plugin_started", json!({"plugin_name": "tap", "…": ""})),
+        of(
+            "plugin_started",
+            json!({"plugin_name": "other", "plugin_path": path, "…": ""}),
+        ),
+        of(
+            "connect",
+            json!({"id": l2.id(), "direction": "out", "…": ""}),
+        ),
+        of("disconnect", json!({"id": l2.id()})),
+        of(
+            "invoice_creation",
+            json!({"msat": 100_000_000, "label": "a", "preimage": "<hex>"}),
+        ),
+        of(
+            "invoice_creation",
+            json!({"label": "b", "preimage": "<hex>"}),
+        ),
+        json!({"jsonrpc": "2.0", "method": "scripted", "origin": "other", "params": {"a": [1, 2]}}),
+        of("plugin_stopped", json!({"plugin_name": "other", "…": ""})),
+        // One that never ran has stopped, too.
+        of(
+            "plugin_stopped",
+            json!({"plugin_name": "off", "methods": [], "…": ""}),
+        ),
+    ];
+    let mut topics: Vec<_> = expected
         .iter()
-        .map(|w| &w["params"]["warning"])
-        .find(|w| w["source"] == "plugin-other")
-        .context("no warning of other's undeclared topic")?;
-    ensure!(warning["level"] == "warn", "{warning}");
-    ensure!(
-        warning["log"]
-            .as_str()
-            .is_some_and(|log| log.contains("\"undeclared\"")),
-        "{warning}"
-    );
-    for stamp in ["time", "timestamp"] {
-        ensure!(warning[stamp].is_string(), "{warning}");
+        .filter_map(|n| n["method"].as_str())
+        .collect();
+    topics.extend(["block_added", "shutdown"]);
+    let seen = notified(l1, "tap", &topics, expected.len()).await?;
+    ensure!(seen.len() == expected.len(), "{seen:?}");
+    for (expected, seen) in expected.iter().zip(&seen) {
+        ensure!(
+            mismatch(expected, seen).is_none(),
+            "expected {expected}, seen {seen}"
+        );
     }
+    let methods = &seen[1]["params"]["plugin_started"]["methods"];
+    ensure!(methods[0] == "other-hi", "{methods}");
+    Ok(lab.stop().await?)
+}
 
-    // Each block, in order, however many come at once.
+/// A notification that its plugin has not declared is a warning.
+async fn undeclared(cast: Cast) -> Outcome {
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
+    l1.plugin_start(&script(lab.dir(), "other", "good")?)
+        .await?;
+    l1.call::<Value>("other-undeclared", json!([])).await?;
+    let expected = json!({
+        "source": "plugin-other", "level": "warn", "log": "…\"undeclared\"…",
+        "time": "…", "timestamp": "…"
+    });
+    eventually("the warning", SOON, async || {
+        let seen = notifications_so_far(l1, "tap", &["warning", "undeclared"]).await?;
+        let found = seen
+            .iter()
+            .any(|n| mismatch(&expected, &n["params"]["warning"]).is_none());
+        Ok(if found && seen.iter().all(|n| n["method"] == "warning") {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(format!("{seen:?}"))
+        })
+    })
+    .await?;
+    Ok(lab.stop().await?)
+}
+
+/// A plugin is notified of each block, in order, however many come at once.
+async fn blocks(cast: Cast) -> Outcome {
+    /// More than the embedded node remembers of the chain.
+    const BLOCKS: usize = 110;
+    let lab = cast.lab(1).start().await?;
+    let l1 = lab.l1();
+    l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
     let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
     let before = lab.bitcoind().height().await?;
     let mined: Vec<String> = lab
@@ -206,11 +201,11 @@ async fn notifications(cast: Cast) -> Outcome {
         .collect();
     // lightningd runs bitcoin-cli for each.
     let blocks = eventually("the blocks", SOON * 3, async || {
-        let told = told(l1, "tap", &["block_added"]).await?;
-        let new: Vec<_> = told
+        let new: Vec<_> = notifications_so_far(l1, "tap", &["block_added"])
+            .await?
             .iter()
-            .map(|b| b["params"]["block_added"].clone())
-            .filter(|b| b["height"].as_u64() > Some(before))
+            .map(|n| n["params"]["block_added"].clone())
+            .filter(|block| block["height"].as_u64() > Some(before))
             .collect();
         Ok(match new.len() {
             BLOCKS.. => Probe::Ready(new),
@@ -241,7 +236,7 @@ async fn log_lines(cast: Cast) -> Outcome {
     let time = lines[0].split_once(' ').context("no time")?.0;
     ensure!(time.len() == 24 && time.ends_with('Z'), "{}", lines[0]);
 
-    let logged = told_of(l1, "tap", &["log"], 5).await?;
+    let logged = notified(l1, "tap", &["log"], 5).await?;
     let of_bad: Vec<_> = logged
         .iter()
         .map(|n| &n["params"]["log"])
@@ -269,7 +264,7 @@ async fn rpc_command(cast: Cast) -> Outcome {
 
     // Only what its filter names, and the whole request.
     l1.call::<Value>("listinvoices", json!({})).await?;
-    let told: Value = l1.call("hooks-told", json!([])).await?;
+    let told: Value = l1.call("hooks-received", json!([])).await?;
     let asked = told["requests"].as_array().context("no requests")?;
     ensure!(asked.len() == 4, "{told}");
     let first = &asked[0]["rpc_command"];
@@ -284,7 +279,7 @@ async fn rpc_command(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// The hook `peer_connected` turns a peer away before anybody is told of it.
+/// The hook `peer_connected` turns a peer away before anybody is notified of it.
 async fn peer_connected(cast: Cast) -> Outcome {
     let lab = cast.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
@@ -325,14 +320,14 @@ async fn peer_connected(cast: Cast) -> Outcome {
         "{out}"
     );
     ensure!(peers[3]["direction"] == "in", "{}", peers[3]);
-    let connects = told_of(l1, "door", &["connect"], 2).await?;
+    let connects = notified(l1, "door", &["connect"], 2).await?;
     ensure!(connects.len() == 2, "{connects:?}");
     Ok(lab.stop().await?)
 }
 
-/// What the plugin `door` was asked by the hook `peer_connected`, in order.
+/// The peers of which the hook `peer_connected` asked the plugin `door`, in order.
 async fn asked_of_peers(node: &Node) -> cln_lab::Result<Vec<Value>> {
-    let told: Value = node.call("door-told", json!([])).await?;
+    let told: Value = node.call("door-received", json!([])).await?;
     let requests = told["requests"].as_array().into_iter().flatten();
     Ok(requests.filter_map(|r| r.get("peer").cloned()).collect())
 }
@@ -343,9 +338,10 @@ async fn gone(node: &Node, peer: &Node) -> cln_lab::Result<()> {
         format!("{} to lose {}", node.name(), peer.name()),
         SOON,
         async || {
-            Ok(match node.is_connected(peer).await? {
-                false => Probe::Ready(()),
-                true => Probe::NotYet("still a peer".to_owned()),
+            Ok(if node.is_connected(peer).await? {
+                Probe::NotYet("still a peer".to_owned())
+            } else {
+                Probe::Ready(())
             })
         },
     )
@@ -365,9 +361,10 @@ async fn death(cast: Cast) -> Outcome {
         .context("no pid")?;
     kill(Pid::from_raw(pid), Signal::SIGKILL)?;
     eventually("the node to notice", SOON, async || {
-        Ok(match l1.plugin_active(plugin.executable()).await? {
-            false => Probe::Ready(()),
-            true => Probe::NotYet("still active".to_owned()),
+        Ok(if l1.plugin_active(plugin.executable()).await? {
+            Probe::NotYet("still active".to_owned())
+        } else {
+            Probe::Ready(())
         })
     })
     .await?;
@@ -384,7 +381,7 @@ async fn death(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// `message` and `progress` reach who asked, if it asked for them.
+/// `message` and `progress` reach the caller, if it asked for them.
 async fn progress(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
@@ -406,7 +403,8 @@ async fn progress(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// A peer that wants what nobody has is refused, whoever begins; both live on.
+/// A peer with an unknown mandatory feature is refused, whichever side connects;
+/// both nodes keep running.
 async fn unknown_feature(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let feature = script(scripts.path(), "feature", "feature")?;
@@ -432,30 +430,34 @@ async fn unknown_feature(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// A plugin that does not go by itself is killed when the node ends; lightningd
+/// A plugin in plain shell that ignores signals and the end of its input, and adds
+/// its process id to the file `pids`.
+fn write_stubborn(path: &Path, pids: &Path) -> anyhow::Result<PathBuf> {
+    let manifest = r#"{"options":[],"rpcmethods":[],"subscriptions":[],"dynamic":true}"#;
+    let answer = |result: &str| {
+        format!(
+            "id=$(sed -n 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/p;q' <<X\n$line\nX\n); \
+             printf '{{\"jsonrpc\":\"2.0\",\"id\":\"%s\",\"result\":{result}}}\\n\\n' \"$id\""
+        )
+    };
+    write_script(
+        path,
+        &format!(
+            "trap '' TERM INT HUP\necho $$ >> '{}'\nread -r line\n{}\nread -r gap\nread -r line\n{}\n\
+             exec sleep 1000",
+            pids.display(),
+            answer(manifest),
+            answer("{}")
+        ),
+    )
+}
+
+/// A plugin that does not end on its own is killed when the node ends; lightningd
 /// leaves it behind.
 async fn no_plugin_outlives(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let pids = scripts.path().join("pids");
-    let stubborn = |name: &str, then: &str| {
-        let manifest = r#"{"options":[],"rpcmethods":[],"subscriptions":[],"dynamic":true}"#;
-        let answer = |result: &str| {
-            format!(
-                "id=$(sed -n 's/.*\"id\":\"\\([^\"]*\\)\".*/\\1/p;q' <<X\n$line\nX\n); \
-                 printf '{{\"jsonrpc\":\"2.0\",\"id\":\"%s\",\"result\":{result}}}\\n\\n' \"$id\""
-            )
-        };
-        write_script(
-            &scripts.path().join(name),
-            &format!(
-                "trap '' TERM INT HUP\necho $$ >> '{}'\nread -r line\n{}\nread -r gap\nread -r line\n{}\n{then}",
-                pids.display(),
-                answer(manifest),
-                answer("{}")
-            ),
-        )
-    };
-    let deaf = stubborn("deaf", "exec sleep 1000")?;
+    let deaf = write_stubborn(&scripts.path().join("deaf"), &pids)?;
     for end in ["stop", "SIGTERM", "SIGINT"] {
         let _ = std::fs::remove_file(&pids);
         let lab = cln_lab::Lab::builder()
@@ -480,9 +482,10 @@ async fn no_plugin_outlives(cast: Cast) -> Outcome {
                 let signal: Signal = signal.parse()?;
                 kill(Pid::from_raw(i32::try_from(pid)?), signal)?;
                 eventually(format!("the node to go at {signal}"), SOON, async || {
-                    Ok(match is_alive(pid) {
-                        false => Probe::Ready(()),
-                        true => Probe::NotYet("it runs".to_owned()),
+                    Ok(if is_alive(pid) {
+                        Probe::NotYet("it runs".to_owned())
+                    } else {
+                        Probe::Ready(())
                     })
                 })
                 .await?;

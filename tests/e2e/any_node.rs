@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use cln_lab::{Lab, Node, NodeSpec, Plugin, binaries};
 use cln_rpc::model::TypedRequest;
 use cln_rpc::model::requests::*;
-use lab_tests::{Cast, Outcome, Suite, program, write_script};
+use lab_tests::{Cast, Outcome, Suite, write_scripted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -17,16 +17,20 @@ use serde_json::{Value, json};
 pub fn tests(suite: Suite) -> Suite {
     suite
         .since((26, 4), "typed_requests", typed_requests)
-        .scenario_alone("what_survives_kill_9", what_survives)
+        .scenario_alone("identity_and_invoices_survive_kill_9", what_survives)
         .on(
             &[Cast::LightningdAndEmbedded],
             "lightning_cli_and_decode",
             lightning_cli,
         )
-        .scenario_alone("a_lean_node_needs_no_plugin", lean)
-        .on(&[Cast::Embedded], "it_says_what_it_is", says_what_it_is)
-        .on(&[Cast::Embedded], "its_files_are_its_own", files)
-        .on(&[Cast::Embedded], "its_memory", memory)
+        .scenario_alone("a_lean_node_starts_without_plugins", lean)
+        .on(
+            &[Cast::Embedded],
+            "the_embedded_node_identifies_itself",
+            says_what_it_is,
+        )
+        .on(&[Cast::Embedded], "files_are_private_and_removed", files)
+        .on(&[Cast::Embedded], "memory_of_the_embedded_node", memory)
 }
 
 /// A lean node of a lab without plugins of its own starts, and does what is left.
@@ -57,12 +61,7 @@ where
 /// Every request of cln-rpc's for which the embedded node has a command.
 async fn typed_requests(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
-    let options = scripts.path().join("options");
-    let scripted = program("scripted")?;
-    write_script(
-        &options,
-        &format!("exec '{}' options o", scripted.display()),
-    )?;
+    let options = write_scripted(&scripts.path().join("options"), "options", "o")?;
     let spec = |place| NodeSpec::new().kind(cast.kind_of(place));
     let lab = Lab::builder()
         .node(spec(0).plugin(Plugin::path(&options)))

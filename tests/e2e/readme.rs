@@ -1,0 +1,221 @@
+//! README.md is true: "Test your own plugin" works as written, in a folder outside
+//! the workspace, and the transcript is what `lab workshop` prints.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use cln_lab::binaries;
+use lab_tests::sandbox::{Sandbox, said};
+use lab_tests::{Cast, Outcome, Suite, older_than, without};
+use nix::fcntl::{Flock, FlockArg};
+
+const README: &str = include_str!("../../README.md");
+
+pub fn tests(suite: Suite) -> Suite {
+    suite
+        .unless(without("cargo"))
+        .scenario_alone("test_your_own_plugin", test_your_own_plugin)
+        .unless(None)
+        .case("transcript", Cast::Lightningd, older_than((26, 4)), || {
+            transcript()
+        })
+}
+
+/// The commands of the section and the Rust between them, in an empty project. Without
+/// lightningd on the PATH it runs on the embedded node, without any setting.
+async fn test_your_own_plugin(cast: Cast) -> Outcome {
+    let section = section("Test your own plugin")?;
+    let [create, source, run] = &blocks(section)[..] else {
+        bail!("the section has three blocks of code: {section}");
+    };
+    ensure!(
+        section.contains("`tests/plugin.rs`:\n\n```rust"),
+        "{section}"
+    );
+    let folder = tempfile::Builder::new().prefix("t").tempdir()?;
+    let author = Author::new(folder.path(), cast)?;
+    author.run(folder.path(), create)?;
+    let project = folder.path().join("mine");
+    std::fs::create_dir(project.join("tests"))?;
+    std::fs::write(project.join("tests/plugin.rs"), source)?;
+    // The versions that are here already, so that none has to be downloaded.
+    std::fs::copy(workspace()?.join("Cargo.lock"), project.join("Cargo.lock"))?;
+    let out = author.run(&project, run)?;
+    ensure!(out.contains("test it_records_a_connection ... ok"), "{out}");
+
+    let log = author.log_of_l1()?;
+    let embedded = log.contains("This is the embedded node");
+    ensure!(embedded == (cast == Cast::Embedded), "{log}");
+    Ok(())
+}
+
+/// A person with a project of their own, beside this workspace.
+struct Author {
+    path: OsString,
+    tmp: PathBuf,
+    target: PathBuf,
+    /// One at a time: the tests of both kinds have the same file name in `target`.
+    _lock: Flock<File>,
+}
+
+impl Author {
+    fn new(folder: &Path, cast: Cast) -> anyhow::Result<Author> {
+        let tmp = folder.join("tmp");
+        std::fs::create_dir(&tmp)?;
+        // Kept, so that only the first run builds the library.
+        let target = workspace()?.join("target/author");
+        std::fs::create_dir_all(&target)?;
+        let lock = File::create(target.join("one-at-a-time"))?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        let path = if cast == Cast::Embedded {
+            path_without_lightningd(&folder.join("bin"))?
+        } else {
+            std::env::var_os("PATH").unwrap_or_default()
+        };
+        Ok(Author {
+            path,
+            tmp,
+            target,
+            _lock: lock,
+        })
+    }
+
+    /// Runs a block of commands, as though this workspace were `../cln-lab`; what they
+    /// print.
+    fn run(&self, folder: &Path, commands: &str) -> anyhow::Result<String> {
+        let nodes_dir = binaries::nodes_dir();
+        let commands = commands
+            .replace("../cln-lab/target/nodes", &nodes_dir.display().to_string())
+            .replace("../cln-lab", &workspace()?.display().to_string());
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-e", "-c", &commands])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .env("PATH", &self.path)
+            .env("TMPDIR", &self.tmp)
+            .env("LAB_KEEP", "always")
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("CARGO_NET_OFFLINE", "true")
+            // A quick and small build; nobody debugs it.
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("CARGO_INCREMENTAL", "0");
+        for name in [
+            "LIGHTNINGD",
+            "CLN_EMBEDDED",
+            "LAB_NODE",
+            "LAB_NODES_DIR",
+            // make's and cargo's, whose pipes are not there any more.
+            "MAKEFLAGS",
+            "CARGO_MAKEFLAGS",
+        ] {
+            shell.env_remove(name);
+        }
+        let said = said(&mut shell)?;
+        ensure!(said.code == Some(0), "{commands}\n{}{}", said.out, said.err);
+        Ok(said.out)
+    }
+
+    /// What l1 of the only lab has logged.
+    fn log_of_l1(&self) -> anyhow::Result<String> {
+        let labs: Vec<_> = std::fs::read_dir(&self.tmp)?
+            .filter_map(|entry| std::fs::read_to_string(entry.ok()?.path().join("l1/log")).ok())
+            .collect();
+        let [log] = &labs[..] else {
+            bail!("{} labs ran", labs.len());
+        };
+        Ok(log.clone())
+    }
+}
+
+/// The PATH, in which a folder with lightningd is replaced by one with links to
+/// everything else in it.
+fn path_without_lightningd(links: &Path) -> anyhow::Result<OsString> {
+    std::fs::create_dir(links)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = Vec::new();
+    for (n, folder) in std::env::split_paths(&path).enumerate() {
+        if !folder.join("lightningd").exists() {
+            folders.push(folder);
+            continue;
+        }
+        let replaced = links.join(n.to_string());
+        std::fs::create_dir(&replaced)?;
+        for entry in std::fs::read_dir(&folder)? {
+            let name = entry?.file_name();
+            if name != "lightningd" {
+                symlink(folder.join(&name), replaced.join(&name))?;
+            }
+        }
+        folders.push(replaced);
+    }
+    Ok(std::env::join_paths(folders)?)
+}
+
+/// Each part between lines of `…` is printed as it stands, in this order; but for
+/// numbers, keys and times, which are new each time.
+async fn transcript() -> Outcome {
+    let shown = blocks(section("What it looks like")?).concat();
+    let sandbox = Sandbox::new()?;
+    let printed = sandbox.done(&["workshop", "--node", "lightningd"])?;
+    let printed = plain(&printed);
+    let mut rest = printed.as_str();
+    for part in plain(&shown).split("\n  …\n") {
+        let at = rest.find(part.trim_matches('\n'));
+        let at =
+            at.with_context(|| format!("`lab workshop` does not print\n{part}\nin\n{rest}"))?;
+        rest = &rest[at + part.trim_matches('\n').len()..];
+    }
+    Ok(())
+}
+
+/// A `0` for each word that has a digit in it.
+fn plain(text: &str) -> String {
+    let word = |c: char| c.is_ascii_alphanumeric() || "-_.:+".contains(c);
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
+        let (now, then) = rest.split_at(end.max(c.len_utf8()));
+        plain.push_str(if now.contains(|c: char| c.is_ascii_digit()) {
+            "0"
+        } else {
+            now
+        });
+        rest = then;
+    }
+    plain
+}
+
+/// The text below a heading of the README, up to the next.
+fn section(heading: &str) -> anyhow::Result<&'static str> {
+    let (_, below) = README
+        .split_once(&format!("\n## {heading}\n"))
+        .with_context(|| format!("README.md has no section `{heading}`"))?;
+    Ok(below.split_once("\n## ").map_or(below, |(text, _)| text))
+}
+
+/// The blocks of code in a text.
+fn blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut block: Option<String> = None;
+    for line in text.lines() {
+        match &mut block {
+            None if line.starts_with("```") => block = Some(String::new()),
+            None => {}
+            Some(_) if line == "```" => blocks.extend(block.take()),
+            Some(lines) => lines.extend([line, "\n"]),
+        }
+    }
+    blocks
+}
+
+fn workspace() -> anyhow::Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("tests/ is in the workspace")
+}
