@@ -1,10 +1,10 @@
-//! Amounts as lightningd spells them: `100000000`, `"100000000msat"`,
+//! Amounts as lightningd reads them: `100000000`, `"100000000msat"`,
 //! `"100000sat"`, `"0.001btc"`.
 
-/// Reads one amount in msat. Units are lower case; only `btc` may have a
-/// decimal point, and no spelling may name a part of a msat.
+/// Reads one amount in msat. Units are lower case; only `btc` may have a decimal
+/// point, and fractions of a msat are not allowed.
 ///
-/// `None` for anything lightningd (`parse_amount_msat`) does not take.
+/// `None` for anything that lightningd (`parse_amount_msat`) does not accept.
 pub fn parse_msat(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (whole, rest) = text.split_at(digits);
@@ -14,7 +14,7 @@ pub fn parse_msat(text: &str) -> Option<u64> {
         _ => {
             let decimals = rest.strip_suffix("btc")?;
             match decimals.strip_prefix('.') {
-                // lightningd takes "1.btc", too.
+                // lightningd accepts "1.btc", too.
                 Some("") => scaled(whole, 11),
                 Some(decimals) => {
                     let places = u32::try_from(decimals.len()).ok()?;
@@ -28,7 +28,7 @@ pub fn parse_msat(text: &str) -> Option<u64> {
     }
 }
 
-/// `digits` times ten to the `tens`; `None` if there are none, or too many.
+/// `digits` times ten to the power of `tens`; `None` if that is not a `u64`.
 fn scaled(digits: &str, tens: u32) -> Option<u64> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

@@ -1,7 +1,7 @@
-//! bitcoind: how high the chain is, and each new block as it comes.
+//! bitcoind: the height of the chain, and each new block.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoincore_rpc::jsonrpc::error::Error as JsonRpcError;
@@ -10,18 +10,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::config::BitcoinConfig;
+use crate::config::BitcoinConfig;
+use crate::lock::lock;
 
-/// How many blocks are remembered, to see where a new branch starts.
+/// How many blocks to remember, to find where a new branch starts.
 const REMEMBERED: usize = 100;
 
 /// bitcoind's error while it starts.
 const RPC_IN_WARMUP: i32 = -28;
 
-/// A block.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Block {
-    /// Blocks before it.
     pub height: u32,
     /// Hex, in the usual (reversed) order.
     pub hash: String,
@@ -36,7 +35,6 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// A chain of which nothing is known yet.
     pub fn new(config: BitcoinConfig) -> Self {
         Self {
             config,
@@ -46,21 +44,19 @@ impl Chain {
         }
     }
 
-    /// The height of the last block seen.
     pub fn height(&self) -> u32 {
         self.tip.borrow().height
     }
 
-    /// To wait for a height with.
+    /// Reports each new tip.
     pub fn watch(&self) -> watch::Receiver<Block> {
         self.tip.subscribe()
     }
 
-    /// Connects to bitcoind and looks at its chain. While bitcoind says that it
-    /// is starting, it waits.
+    /// Connects to bitcoind and reads its tip; waits while bitcoind is still starting.
     ///
     /// # Errors
-    /// What was tried and what bitcoind, or its absence, said.
+    /// What was tried, and the error.
     pub async fn connect(&self) -> Result<(), String> {
         #[derive(Deserialize)]
         struct Info {
@@ -84,7 +80,7 @@ impl Chain {
             format!("Could not connect to bitcoind at {url} {how}: {e}. Is bitcoind running?")
         };
         let client = Client::new(&url, auth).map_err(|e| failed(&e))?;
-        *self.lock_client() = Some(Arc::new(client));
+        *lock(&self.client) = Some(Arc::new(client));
         let info: Info = loop {
             match self.call("getblockchaininfo", vec![]).await {
                 Err(Error::JsonRpc(JsonRpcError::Rpc(e))) if e.code == RPC_IN_WARMUP => {
@@ -103,12 +99,9 @@ impl Chain {
         Ok(())
     }
 
-    /// Asks bitcoind for its tip; gives the blocks that were not there at the
-    /// last look, oldest first (at the first look: none). After a
-    /// reorganisation these are the blocks of the new branch.
-    ///
-    /// # Errors
-    /// bitcoind does not answer, or not with what was asked for.
+    /// Asks bitcoind for its tip; gives the blocks since the last time, oldest first
+    /// (the first time: none). After a reorganisation these are the blocks of the new
+    /// branch.
     pub async fn poll(&self) -> Result<Vec<Block>, Error> {
         #[derive(Deserialize)]
         struct Header {
@@ -117,26 +110,26 @@ impl Chain {
         }
         let mut hash: String = self.call("getbestblockhash", vec![]).await?;
         let (first_look, oldest) = {
-            let recent = self.lock_recent();
+            let recent = lock(&self.recent);
             if recent.back().is_some_and(|b| b.hash == hash) {
                 return Ok(vec![]);
             }
             (recent.is_empty(), recent.front().map_or(0, |b| b.height))
         };
-        // Back from the tip to a block that is known, or to the height of the
-        // oldest that is remembered.
+        // Back from the tip to a known block, or to the height of the oldest
+        // remembered one.
         let mut new = VecDeque::new();
         loop {
             let header: Header = self.call("getblockheader", vec![json!(hash)]).await?;
             let height = header.height;
             new.push_front(Block { height, hash });
-            let known = |hash: &String| self.lock_recent().iter().any(|b| &b.hash == hash);
+            let known = |hash: &String| lock(&self.recent).iter().any(|b| &b.hash == hash);
             match header.previousblockhash {
                 Some(before) if !first_look && height > oldest && !known(&before) => hash = before,
                 _ => break,
             }
         }
-        let mut recent = self.lock_recent();
+        let mut recent = lock(&self.recent);
         if let Some(first) = new.front() {
             recent.retain(|b| b.height < first.height);
         }
@@ -153,7 +146,7 @@ impl Chain {
         })
     }
 
-    /// Says that this is the tip now, to whoever waits for a height.
+    /// Reports this block as the tip to those that [`watch`](Self::watch).
     pub fn reached(&self, block: &Block) {
         self.tip.send_replace(block.clone());
     }
@@ -162,19 +155,11 @@ impl Chain {
     where
         T: for<'de> Deserialize<'de> + Send + 'static,
     {
-        let Some(client) = self.lock_client().clone() else {
+        let Some(client) = lock(&self.client).clone() else {
             return Err(Error::ReturnedError("not connected to bitcoind".into()));
         };
         tokio::task::spawn_blocking(move || client.call(method, &params))
             .await
             .map_err(|e| Error::ReturnedError(e.to_string()))?
-    }
-
-    fn lock_client(&self) -> std::sync::MutexGuard<'_, Option<Arc<Client>>> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_recent(&self) -> std::sync::MutexGuard<'_, VecDeque<Block>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

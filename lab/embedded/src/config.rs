@@ -1,17 +1,16 @@
-//! What the node was told: lightningd's options, as far as they mean something
-//! to a node without a wallet.
+//! The node's configuration: lightningd's options, as far as they apply to a node
+//! without a wallet.
 //!
-//! An option of lightningd's that has no meaning here is taken and said once in
-//! the log; one that neither lightningd nor any plugin knows is refused, as
-//! lightningd refuses it.
+//! An option from lightningd that does not apply is accepted and logged once; one
+//! that neither lightningd nor any plugin knows is an error, as with lightningd.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::log::{Level, LogConfig};
-use super::option_table::{self, OWN};
-use super::options::{self, ConfigVar, parse_bool};
+use crate::log::{Level, LogConfig};
+use crate::option_table;
+use crate::options::{self, ConfigVar, parse_bool};
 
 /// The port on which lightningd listens on regtest.
 pub const DEFAULT_PORT: u16 = 19846;
@@ -35,7 +34,7 @@ pub struct BitcoinConfig {
 }
 
 impl BitcoinConfig {
-    /// Where bitcoind's JSON-RPC is.
+    /// Of bitcoind's JSON-RPC.
     pub fn url(&self) -> String {
         let host = self.host.as_deref().unwrap_or("127.0.0.1");
         format!("http://{host}:{}", self.port.unwrap_or(BITCOIN_RPC_PORT))
@@ -51,7 +50,7 @@ impl BitcoinConfig {
     }
 }
 
-/// What was said of plugins, in order.
+/// An option about plugins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PluginSetting {
     /// `plugin` (or `important-plugin`: true).
@@ -64,12 +63,11 @@ pub enum PluginSetting {
     Clear,
 }
 
-/// Everything the node was told.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `lightning-dir`.
     pub base_dir: PathBuf,
-    /// Where the node lives: `<lightning-dir>/regtest`.
+    /// The node's folder: `<lightning-dir>/regtest`.
     pub net_dir: PathBuf,
     /// `rpc-file`, in full.
     pub rpc_file: PathBuf,
@@ -77,55 +75,47 @@ pub struct Config {
     pub rpc_file_mode: u32,
     /// `pid-file`, in full.
     pub pid_file: PathBuf,
-    /// `alias`.
     pub alias: Option<String>,
-    /// `rgb`, six hex digits.
+    /// Six hex digits.
     pub rgb: Option<String>,
-    /// `addr` and `bind-addr`; empty is none.
+    /// `addr` and `bind-addr`.
     pub bind: Vec<SocketAddr>,
-    /// `addr`, where it is routable, and `announce-addr`: told in `getinfo`.
+    /// Routable `addr`, and `announce-addr`; shown in `getinfo`.
     pub announce: Vec<SocketAddr>,
-    /// `offline`: neither listen nor connect by itself.
+    /// Do not listen.
     pub offline: bool,
-    /// `bitcoin-*`.
     pub bitcoin: BitcoinConfig,
-    /// `dev-bitcoind-poll`, or four times a second.
+    /// How often to look for a block: `dev-bitcoind-poll`, or four times a second.
     pub poll: Duration,
-    /// `log-*`.
     pub log: LogConfig,
-    /// What was said of plugins.
+    /// In order.
     pub plugins: Vec<PluginSetting>,
-    /// `developer`.
     pub developer: bool,
     /// `allow-deprecated-apis`, true by default.
     pub deprecated_ok: bool,
     /// `cltv-final`, in blocks.
     pub cltv_final: u64,
-    /// `daemon`.
     pub daemon: bool,
-    /// The configuration file of `conf`, if one was given.
+    /// The configuration file that `conf` names.
     pub conf: Option<PathBuf>,
-    /// Every option known so far, in order of effect; for `listconfigs`.
+    /// Every option that is not a plugin's, in order of effect; for `listconfigs`.
     pub vars: Vec<ConfigVar>,
-    /// What nobody knows yet: plugins' options, or mistakes.
+    /// Plugins' options, or mistakes.
     pub unknown: Vec<ConfigVar>,
-    /// lightningd's options that have no effect here.
+    /// Options from lightningd that have no effect here.
     pub no_effect: Vec<String>,
 }
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Asked {
-    /// A node.
     Run(Box<Config>),
-    /// `--help`.
     Help,
-    /// `--version`.
     Version,
 }
 
 impl Config {
-    /// Reads the command line and the configuration files it leads to.
+    /// Reads the command line and the configuration files.
     ///
     /// # Errors
     /// One line, in lightningd's words where it has any.
@@ -176,7 +166,7 @@ impl Config {
                  for {other}, run lightningd"
             )),
             None => Err(
-                "no --network: the embedded node runs on regtest only; say --network=regtest"
+                "no --network: the embedded node runs on regtest only; add --network=regtest"
                     .into(),
             ),
         }
@@ -217,7 +207,6 @@ impl Config {
         network: &mut Option<String>,
     ) -> Result<(), String> {
         let name = var.name.clone();
-        // Flags first: they must not take a value.
         match name.as_str() {
             "regtest" | "testnet" | "testnet4" | "signet" | "mainnet" => {
                 var.settle_flag()?;
@@ -230,8 +219,7 @@ impl Config {
             "developer" => {
                 var.settle_flag()?;
                 self.developer = true;
-                // As in lightningd: a developer wants no deprecated APIs,
-                // unless something later says otherwise.
+                // As in lightningd, unless a later option allows them.
                 self.deprecated_ok = false;
             }
             "clear-plugins" => {
@@ -265,123 +253,76 @@ impl Config {
         cwd: &Path,
         network: &mut Option<String>,
     ) -> Result<(), String> {
-        let name = var.name.clone();
-        if !option_table::takes_value(&name) {
+        if !option_table::takes_value(&var.name) {
             self.unknown.push(var.clone());
             return Ok(());
         }
         let value = var.settle_argument()?.to_owned();
-        let done: Result<(), String> = match name.as_str() {
-            "network" => match value.as_str() {
-                "regtest" | "bitcoin" | "testnet" | "testnet4" | "signet" | "litecoin"
-                | "litecoin-testnet" | "liquid" | "liquid-regtest" => {
-                    *network = Some(value);
-                    Ok(())
-                }
-                _ => Err(format!("Unknown network name '{value}'")),
-            },
-            // Read before anything else.
-            "lightning-dir" | "conf" => Ok(()),
-            "rpc-file" => {
-                self.rpc_file = self.net_dir.join(value);
-                Ok(())
+        self.set(&var.name, value, cwd, network)
+            .map_err(|what| var.complain(what))?;
+        self.vars.push(var.clone());
+        Ok(())
+    }
+
+    /// Sets an option that takes a value; an error has lightningd's words.
+    fn set(
+        &mut self,
+        name: &str,
+        value: String,
+        cwd: &Path,
+        network: &mut Option<String>,
+    ) -> Result<(), String> {
+        match name {
+            "network" => *network = Some(known_network(value)?),
+            // These are read before all others.
+            "lightning-dir" | "conf" => {}
+            "rpc-file" => self.rpc_file = self.net_dir.join(value),
+            "rpc-file-mode" => self.rpc_file_mode = file_mode(&value)?,
+            "pid-file" => self.pid_file = self.net_dir.join(value),
+            "alias" if value.len() > 32 => {
+                return Err(format!("Alias '{value}' is over 32 characters"));
             }
-            "rpc-file-mode" => match u32::from_str_radix(&value, 8) {
-                Ok(mode) if mode <= 0o777 => {
-                    self.rpc_file_mode = mode;
-                    Ok(())
-                }
-                _ => Err(format!("'{value}' is not a file mode in octal digits")),
-            },
-            "pid-file" => {
-                self.pid_file = self.net_dir.join(value);
-                Ok(())
-            }
-            "alias" if value.len() > 32 => Err(format!("Alias '{value}' is over 32 characters")),
-            "alias" => {
-                self.alias = Some(value);
-                Ok(())
-            }
+            "alias" => self.alias = Some(value),
             "rgb" if value.len() != 6 || !value.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                Err(format!("rgb '{value}' is not six hex digits"))
+                return Err(format!("rgb '{value}' is not six hex digits"));
             }
-            "rgb" => {
-                self.rgb = Some(value.to_lowercase());
-                Ok(())
-            }
-            "addr" => parse_addr(&value).map(|addr| {
+            "rgb" => self.rgb = Some(value.to_lowercase()),
+            "addr" => {
+                let addr = parse_addr(&value)?;
                 self.bind.push(addr);
-                if is_routable(&addr) {
-                    self.announce.push(addr);
-                }
-            }),
-            "bind-addr" => parse_addr(&value).map(|addr| self.bind.push(addr)),
-            "announce-addr" => parse_addr(&value).map(|addr| self.announce.push(addr)),
-            "bitcoin-rpcuser" => {
-                self.bitcoin.user = Some(value);
-                Ok(())
+                self.announce.extend(is_routable(&addr).then_some(addr));
             }
-            "bitcoin-rpcpassword" => {
-                self.bitcoin.password = Some(value);
-                Ok(())
-            }
-            "bitcoin-rpcconnect" => {
-                self.bitcoin.host = Some(value);
-                Ok(())
-            }
-            "bitcoin-rpcport" => number(&value).map(|port| self.bitcoin.port = Some(port)),
-            "bitcoin-datadir" => {
-                self.bitcoin.datadir = Some(cwd.join(value));
-                Ok(())
-            }
+            "bind-addr" => self.bind.push(parse_addr(&value)?),
+            "announce-addr" => self.announce.push(parse_addr(&value)?),
+            "bitcoin-rpcuser" => self.bitcoin.user = Some(value),
+            "bitcoin-rpcpassword" => self.bitcoin.password = Some(value),
+            "bitcoin-rpcconnect" => self.bitcoin.host = Some(value),
+            "bitcoin-rpcport" => self.bitcoin.port = Some(number(&value)?),
+            "bitcoin-datadir" => self.bitcoin.datadir = Some(cwd.join(value)),
             "dev-bitcoind-poll" => {
-                number(&value).map(|secs: u32| self.poll = Duration::from_secs(secs.max(1).into()))
+                self.poll = Duration::from_secs(number::<u32>(&value)?.max(1).into());
             }
-            "cltv-final" => number(&value).map(|blocks: u32| self.cltv_final = blocks.into()),
-            "allow-deprecated-apis" => boolean(&value).map(|ok| self.deprecated_ok = ok),
-            "log-level" => self.log_level(&value),
-            "log-prefix" => {
-                self.log.prefix = value;
-                Ok(())
-            }
-            "log-timestamps" => boolean(&value).map(|on| self.log.timestamps = on),
+            "cltv-final" => self.cltv_final = number::<u32>(&value)?.into(),
+            "allow-deprecated-apis" => self.deprecated_ok = boolean(&value)?,
+            "log-level" => self.log_level(&value)?,
+            "log-prefix" => self.log.prefix = value,
+            "log-timestamps" => self.log.timestamps = boolean(&value)?,
+            "log-file" if value == "-" => self.log.files.push(value),
             "log-file" => {
-                self.log.files.push(if value == "-" {
-                    value
-                } else {
-                    self.net_dir.join(value).display().to_string()
-                });
-                Ok(())
+                let path = self.net_dir.join(value);
+                self.log.files.push(path.display().to_string());
             }
             "plugin" | "important-plugin" => {
-                let path = cwd.join(&value);
-                match path.canonicalize() {
-                    Ok(path) => {
-                        self.plugins
-                            .push(PluginSetting::Plugin(path, name == "important-plugin"));
-                        Ok(())
-                    }
-                    Err(e) => Err(format!(
-                        "Failed to register {value}: {}",
-                        options::os_error(&e)
-                    )),
-                }
+                let path = cwd.join(&value).canonicalize().map_err(|e| {
+                    format!("Failed to register {value}: {}", options::os_error(&e))
+                })?;
+                let important = name == "important-plugin";
+                self.plugins.push(PluginSetting::Plugin(path, important));
             }
-            "plugin-dir" => {
-                self.plugins.push(PluginSetting::Dir(cwd.join(value)));
-                Ok(())
-            }
-            "disable-plugin" => {
-                self.plugins.push(PluginSetting::Disable(value));
-                Ok(())
-            }
-            _ => {
-                self.no_effect.push(name);
-                Ok(())
-            }
-        };
-        done.map_err(|what| var.complain(what))?;
-        self.vars.push(var.clone());
+            "plugin-dir" => self.plugins.push(PluginSetting::Dir(cwd.join(value))),
+            "disable-plugin" => self.plugins.push(PluginSetting::Disable(value)),
+            _ => self.no_effect.push(name.to_owned()),
+        }
         Ok(())
     }
 
@@ -398,6 +339,21 @@ impl Config {
             None => self.log.level = level,
         }
         Ok(())
+    }
+}
+
+fn known_network(name: String) -> Result<String, String> {
+    match name.as_str() {
+        "regtest" | "bitcoin" | "testnet" | "testnet4" | "signet" | "litecoin"
+        | "litecoin-testnet" | "liquid" | "liquid-regtest" => Ok(name),
+        _ => Err(format!("Unknown network name '{name}'")),
+    }
+}
+
+fn file_mode(value: &str) -> Result<u32, String> {
+    match u32::from_str_radix(value, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err(format!("'{value}' is not a file mode in octal digits")),
     }
 }
 
@@ -449,31 +405,6 @@ fn is_routable(addr: &SocketAddr) -> bool {
     }
 }
 
-/// The whole `--help`.
-pub fn help() -> String {
-    let mut text = String::from(
-        "Usage: cln-embedded --network=regtest [options]\n\
-         One Lightning node for tests, in one process: lightningd's JSON-RPC, plugin protocol,\n\
-         peers and invoices, on regtest; no wallet, no channels, no payments.\n\n",
-    );
-    for flag in [
-        "daemon",
-        "developer",
-        "clear-plugins",
-        "offline",
-        "regtest",
-        "help",
-        "version",
-    ] {
-        text += &format!("--{flag}\n");
-    }
-    for own in OWN {
-        text += &format!("{:<32}{}\n", format!("--{}=<arg>", own.name), own.help);
-    }
-    text += "\nlightningd's other options are taken and have no effect; plugins add theirs.\n";
-    text
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -499,7 +430,7 @@ mod tests {
                 .contains("regtest only")
         );
         assert!(read("--mainnet").unwrap_err().contains("--network=bitcoin"));
-        assert!(read("").unwrap_err().contains("say --network=regtest"));
+        assert!(read("").unwrap_err().contains("add --network=regtest"));
         assert_eq!(
             read("--network=bogus").unwrap_err(),
             "--network=bogus: Unknown network name 'bogus'"
@@ -507,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_checked_in_lightningds_words() {
+    fn wrong_values() {
         for (line, want) in [
             ("--rgb=zz", "--rgb=zz: rgb 'zz' is not six hex digits"),
             ("--log-level=foo", "--log-level=foo: unknown log level foo"),
@@ -548,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_waits_for_the_plugins() {
+    fn unknown_options_wait_for_plugins() {
         let config =
             read("--network=regtest --eventlog-file=x --fee-base=1 --dev-fast-gossip").unwrap();
         assert_eq!(config.unknown.len(), 1);

@@ -1,29 +1,26 @@
 //! Feature bits (BOLT 9), as big-endian bytes: the form of lightningd's JSON.
 
-use bitcoin_hashes::hex::{DisplayHex, FromHex};
+use bitcoin_hashes::hex::DisplayHex;
 use serde_json::{Value, json};
 
-/// What the node says in `init`: the bits that lightningd makes mandatory for
-/// its peers, as optional (option_data_loss_protect 1, var_onion_optin 9,
-/// option_static_remotekey 13, payment_secret 15, option_channel_type 45), and
-/// no more. LDK closes a link on any mandatory bit the node does not have.
+/// The bits in `init`: those that lightningd requires of its peers, as optional
+/// (option_data_loss_protect 1, var_onion_optin 9, option_static_remotekey 13,
+/// payment_secret 15, option_channel_type 45), and no more. LDK closes a link on a
+/// mandatory bit that the node does not have.
 const INIT: [usize; 5] = [1, 9, 13, 15, 45];
 
-/// What an invoice says, as lightningd's: var_onion 8, payment_secret 14,
-/// basic_mpp 17, option_route_blinding 25. lightningd reads the invoices of the
-/// embedded node as its own.
+/// The bits in an invoice, as in lightningd's: var_onion 8, payment_secret 14,
+/// basic_mpp 17, option_route_blinding 25.
 const INVOICE: [usize; 4] = [8, 14, 17, 25];
 
-/// The node's feature bits in each place where it shows them.
+/// The node's feature bits, by where they appear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeatureSet {
-    /// `init` messages.
     pub init: Vec<u8>,
     /// `node_announcement` (the embedded node sends none).
     pub node: Vec<u8>,
     /// `channel_announcement` (the embedded node sends none).
     pub channel: Vec<u8>,
-    /// BOLT 11 invoices.
     pub invoice: Vec<u8>,
 }
 
@@ -51,7 +48,6 @@ impl FeatureSet {
         }
     }
 
-    /// No bit in any place.
     pub fn empty() -> Self {
         Self {
             init: vec![],
@@ -61,8 +57,7 @@ impl FeatureSet {
         }
     }
 
-    /// As in a plugin's `init`, which names more places than the node shows any
-    /// bits in.
+    /// As in a plugin's `init`, which has more members than `getinfo`.
     pub fn to_init_json(&self) -> Value {
         let mut places = self.to_json();
         for place in [
@@ -79,10 +74,10 @@ impl FeatureSet {
     /// As in `getinfo`.
     pub fn to_json(&self) -> Value {
         json!({
-            "init": hex(&self.init),
-            "node": hex(&self.node),
-            "channel": hex(&self.channel),
-            "invoice": hex(&self.invoice),
+            "init": self.init.to_lower_hex_string(),
+            "node": self.node.to_lower_hex_string(),
+            "channel": self.channel.to_lower_hex_string(),
+            "invoice": self.invoice.to_lower_hex_string(),
         })
     }
 }
@@ -106,16 +101,6 @@ fn or(a: &[u8], b: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.to_lower_hex_string()
-}
-
-/// Reads hex of either case; `None` if it is not.
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    Vec::from_hex(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,22 +108,14 @@ mod tests {
     #[test]
     fn bits_and_bytes() {
         let own = FeatureSet::default();
-        assert_eq!(hex(&own.invoice), "02024100");
-        assert_eq!(hex(&own.init), "20000000a202");
+        assert_eq!(own.to_json()["invoice"], "02024100");
+        assert_eq!(own.to_json()["init"], "20000000a202");
         let mut set = own.clone();
         set.add(&FeatureSet {
             init: bits(&[101]),
             ..FeatureSet::empty()
         });
-        assert_eq!(hex(&set.init), "2000000000000020000000a202");
+        assert_eq!(set.to_json()["init"], "2000000000000020000000a202");
         assert_eq!(set.node, own.node);
-    }
-
-    #[test]
-    fn hex_both_ways() {
-        assert_eq!(unhex("00fF"), Some(vec![0, 255]));
-        for wrong in ["0", "zz", "+1", "é"] {
-            assert_eq!(unhex(wrong), None, "{wrong}");
-        }
     }
 }

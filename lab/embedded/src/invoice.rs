@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lightning::bitcoin::hashes::{Hash, sha256};
+use bitcoin_hashes::{Hash, sha256};
 use lightning::bitcoin::secp256k1::Message;
 use lightning::types::features::Bolt11InvoiceFeatures;
 use lightning_invoice::{
@@ -11,31 +11,28 @@ use lightning_invoice::{
     Sha256, SiPrefix, TaggedField,
 };
 
-use super::keys::Keys;
+use crate::keys::Keys;
 
 /// The longest description that fits in a `d` field, in bytes.
 pub const MAX_DESCRIPTION: usize = 639;
 
-/// The most that LDK can put in an invoice, in msat (18.4 million bitcoin): it
-/// counts in tenths of a msat.
+/// The largest amount that LDK can put in an invoice, in msat (18.4 million
+/// bitcoin): it counts in tenths of a msat.
 pub const MAX_MSAT: u64 = u64::MAX / 10;
 
-/// What an invoice is to say.
+/// The content of an invoice.
 #[derive(Debug)]
 pub struct Terms {
-    /// In msat; `None` is any.
+    /// `None` for any amount.
     pub amount_msat: Option<u64>,
-    /// In the invoice itself, unless `hash_only`.
     pub description: String,
-    /// Put the description's SHA-256 in the invoice instead.
+    /// Put the description's SHA-256 in the invoice instead of itself.
     pub hash_only: bool,
     /// Seconds from `timestamp`.
     pub expiry: u64,
     /// `min_final_cltv_expiry_delta`, in blocks.
     pub cltv: u64,
-    /// The secret that proves payment.
     pub preimage: [u8; 32],
-    /// On-chain addresses.
     pub fallbacks: Vec<Fallback>,
     /// BOLT 9 bits, big-endian.
     pub features: Vec<u8>,
@@ -43,21 +40,19 @@ pub struct Terms {
     pub timestamp: u64,
 }
 
-/// What came of it.
+/// A new invoice.
 #[derive(Debug)]
 pub struct Made {
-    /// The invoice.
     pub bolt11: String,
     /// SHA-256 of the preimage.
     pub payment_hash: [u8; 32],
-    /// What a payer must know beside the hash.
     pub payment_secret: [u8; 32],
 }
 
 /// Makes and signs an invoice.
 ///
 /// # Errors
-/// One line, when BOLT 11 has no way to say it.
+/// One line: what an invoice cannot hold.
 pub fn make(terms: &Terms, keys: &Keys) -> Result<Made, String> {
     let payment_hash = sha256::Hash::hash(&terms.preimage);
     let payment_secret = payment_secret(&terms.preimage);
@@ -111,22 +106,22 @@ pub fn make(terms: &Terms, keys: &Keys) -> Result<Made, String> {
     })
 }
 
-/// lightningd's: it follows from the preimage, so it need not be stored.
-pub fn payment_secret(preimage: &[u8; 32]) -> [u8; 32] {
+/// Derived from the preimage as in lightningd, so that it need not be stored.
+fn payment_secret(preimage: &[u8; 32]) -> [u8; 32] {
     let mut modified = *preimage;
     modified[0] ^= 1;
     sha256::Hash::hash(&modified).to_byte_array()
 }
 
-/// The amount with the largest multiplier that keeps it whole (BOLT 11 asks for
-/// the shortest form).
+/// The amount in the largest unit that keeps it whole (BOLT 11 demands the shortest
+/// form).
 fn hrp_amount(msat: u64) -> Result<(Option<u64>, Option<SiPrefix>), String> {
     if msat > MAX_MSAT {
         return Err(format!(
             "{msat}msat is more than the embedded node can put in an invoice, which is {MAX_MSAT}msat"
         ));
     }
-    // In millionths of a millionth of a bitcoin, BOLT 11's smallest unit.
+    // BOLT 11's smallest unit, a millionth of a millionth of a bitcoin.
     let pico = msat * 10;
     for (divisor, prefix) in [
         (1_000_000_000_000, None),
@@ -167,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invoice_says_what_it_was_told() {
+    fn an_invoice_holds_its_terms() {
         let keys = keys();
         let made = make(&terms(), &keys).unwrap();
         // Amount, time and the tag of the first field, as lightningd writes them.
@@ -185,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_invoice_can_say() {
+    fn terms_an_invoice_cannot_hold() {
         let too_much = Terms {
             amount_msat: Some(MAX_MSAT + 1),
             ..terms()

@@ -1,9 +1,9 @@
-//! Splits a byte stream into the JSON values it is made of.
+//! JSON as text: messages out of a byte stream, members of an object as written.
 //!
-//! Core Lightning's socket and its plugins' pipes carry JSON objects one after
-//! another, with or without blank lines between them, cut anywhere by the
-//! kernel. [`JsonStream`] finds where each one ends in a single pass, so that
-//! a megabyte that comes a byte at a time costs a megabyte, not its square.
+//! lightningd's socket and its plugins' pipes carry JSON objects one after another,
+//! with or without blank lines between them, and reads may cut them anywhere.
+//! [`JsonStream`] finds the end of each one in a single pass, however small the
+//! pieces in which it arrives.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,25 +11,24 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The longest single message that is taken, in bytes. lightningd has no limit;
-/// without one, a peer of the pipe that never closes its brace would take the
-/// machine's memory.
-pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// The longest message that is accepted, in bytes. lightningd has no limit; without
+/// one, a client or plugin that never closes its brace would use up all memory.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
-/// How much of what was seen an error quotes, in bytes.
+/// At most this much of a message is quoted in an error, in bytes.
 const QUOTE: usize = 1000;
 
-/// Why a stream cannot be read any further.
+/// Why a stream cannot be read further.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Garbage {
-    /// What came cannot be the start of a JSON object; quoted as it came.
+    /// This cannot be the start of a JSON object.
     NotJson(String),
-    /// One message went on for more than this many bytes.
+    /// A message is longer than this many bytes.
     TooLong(usize),
 }
 
 impl fmt::Display for Garbage {
-    /// The words lightningd uses where it has any.
+    /// In lightningd's words where it has any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Garbage::NotJson(seen) => write!(f, "Failed to parse RPC JSON response '{seen}'"),
@@ -39,13 +38,13 @@ impl fmt::Display for Garbage {
 }
 
 /// An incremental splitter: [`push`](Self::push) bytes in, take
-/// [`next_message`](Self::next_message) out until it says `None`.
+/// [`next_message`](Self::next_message) out until it gives `None`.
 #[derive(Debug)]
 pub struct JsonStream {
     buf: Vec<u8>,
-    /// Where the next message starts (or the blanks before it).
+    /// Where the next message starts, or the whitespace before it.
     start: usize,
-    /// Everything before this has been looked at.
+    /// Everything before this has been scanned.
     scanned: usize,
     depth: usize,
     in_string: bool,
@@ -63,7 +62,7 @@ impl Default for JsonStream {
 
 impl JsonStream {
     /// A stream whose messages may be at most `limit` bytes long.
-    pub fn with_limit(limit: usize) -> Self {
+    fn with_limit(limit: usize) -> Self {
         Self {
             buf: Vec::new(),
             start: 0,
@@ -76,7 +75,6 @@ impl JsonStream {
         }
     }
 
-    /// Adds what was read.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.start > 0 {
             self.buf.drain(..self.start);
@@ -86,12 +84,12 @@ impl JsonStream {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// The next whole message, without the blanks around it; `None` when more
-    /// bytes are needed. It is balanced, not necessarily valid JSON.
+    /// The next whole message, without the whitespace around it; `None` if more bytes
+    /// are needed. It is balanced, not necessarily valid JSON.
     ///
     /// # Errors
-    /// [`Garbage`] when no message can come of what was read. The stream stays
-    /// where it is: there is no way to find the next message.
+    /// No message can follow from what was read. The stream stays where it is: there
+    /// is no way to find the next message.
     pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, Garbage> {
         while self.scanned < self.buf.len() {
             let byte = self.buf[self.scanned];
@@ -146,16 +144,16 @@ impl JsonStream {
         Ok(None)
     }
 
-    /// What is there, unread, for an error message.
+    /// The unread bytes, for an error message.
     pub fn quote(&self) -> String {
         quote(&self.buf[self.start..])
     }
 }
 
-/// JSON out of what lightningd's parser takes beyond JSON: a bare word that
-/// starts like a number, `true`, `false` or `null` and goes on otherwise.
-/// `lightning-cli` sends `127.0.0.1` so. Each becomes a string; `None` when that
-/// does not make JSON of it.
+/// Makes valid JSON of what lightningd's parser accepts beyond JSON: a bare word that
+/// starts like a number, `true`, `false` or `null` and continues otherwise, such as
+/// the `127.0.0.1` that `lightning-cli` sends. Each becomes a string; `None` if the
+/// result is not valid JSON, either.
 pub fn lenient(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
@@ -194,7 +192,7 @@ fn string_len(text: &str) -> Option<usize> {
     None
 }
 
-/// The start of `bytes` as text, cut where it gets long.
+/// The start of `bytes` as text.
 pub fn quote(bytes: &[u8]) -> String {
     match bytes.get(..QUOTE) {
         Some(head) if bytes.len() > QUOTE => {
@@ -204,16 +202,24 @@ pub fn quote(bytes: &[u8]) -> String {
     }
 }
 
-/// An object's members as they were written: in order, values raw, what is
-/// there twice twice.
+/// `whole` with `part`, a slice of it, replaced. The rest stays byte for byte as it
+/// was written, as in lightningd with a plugin's answers.
+pub fn splice(whole: &str, part: &str, with: &str) -> String {
+    let at = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    match (whole.get(..at), whole.get(at.wrapping_add(part.len())..)) {
+        (Some(before), Some(after)) => format!("{before}{with}{after}"),
+        // Not a slice of it.
+        _ => whole.to_owned(),
+    }
+}
+
+/// An object's members as they were written: in order, values raw, duplicates kept.
 #[derive(Debug)]
 pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {
-    /// Reads an object.
-    ///
     /// # Errors
-    /// It is not valid JSON, or no object.
+    /// `text` is not a valid JSON object.
     pub fn read(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
@@ -275,8 +281,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any values, with anything blank between them, cut anywhere, come
-        /// out as they went in.
+        /// Any values, with any whitespace between them, cut anywhere, come out as
+        /// they went in.
         #[test]
         fn what_goes_in_comes_out(
             values in prop::collection::vec(value().prop_map(|v| serde_json::json!({ "v": v })), 0..8),
@@ -305,7 +311,7 @@ mod tests {
             let _ = lenient(&text);
         }
 
-        /// No bytes make it panic, and what it hands out is never empty.
+        /// No message is empty, either.
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, cut in 1usize..16) {
             let mut stream = JsonStream::with_limit(64);
@@ -320,6 +326,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn splice_replaces_only_the_id() {
+        let text = r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : "cln:x#1" }"#;
+        let id = Members::read(text).unwrap().get("id").unwrap();
+        assert_eq!(
+            splice(text, id.get(), "42"),
+            r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : 42 }"#
+        );
     }
 
     #[test]
@@ -338,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_as_written() {
+    fn members_as_written() {
         let members = Members::read(r#"{"a": 1.0, "b" : null, "a":"x\\u0041"}"#).unwrap();
         let seen: Vec<_> = members.0.iter().map(|(n, v)| (&**n, v.get())).collect();
         assert_eq!(seen, [("a", "1.0"), ("b", "null"), ("a", r#""x\\u0041""#)]);
@@ -360,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_end_is_refused_at_the_limit() {
+    fn an_endless_message_is_refused_at_the_limit() {
         let mut stream = JsonStream::with_limit(1000);
         stream.push(b"{\"a\":\"");
         for _ in 0..99 {

@@ -1,15 +1,15 @@
-//! The node's identity: `hsm_secret` and the key made of it.
+//! The node's identity: `hsm_secret` and the key derived from it.
 //!
-//! The file is lightningd's (32 random bytes) and so is the derivation, so a
-//! directory keeps its node id whichever of the two runs in it.
+//! File (32 random bytes) and derivation are those of lightningd, so a directory
+//! keeps its node id whichever of the two runs in it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use lightning::bitcoin::hashes::hmac::{Hmac, HmacEngine};
-use lightning::bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin_hashes::hmac::{Hmac, HmacEngine};
+use bitcoin_hashes::{Hash, HashEngine, sha256};
 use lightning::bitcoin::secp256k1::ecdh::SharedSecret;
 use lightning::bitcoin::secp256k1::ecdsa::{RecoverableSignature, Signature};
 use lightning::bitcoin::secp256k1::{
@@ -21,7 +21,7 @@ use lightning::offers::invoice::UnsignedBolt12Invoice;
 use lightning::sign::{NodeSigner, PeerStorageKey, ReceiveAuthKey, Recipient};
 use lightning_invoice::RawBolt11Invoice;
 
-/// The node's key pair. It signs invoices and speaks for the node in BOLT 8.
+/// The node's key pair, for invoices and BOLT 8.
 pub struct Keys {
     secret: SecretKey,
     /// The node id.
@@ -30,10 +30,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads `hsm_secret`, or makes one (0600) where there is none.
+    /// Reads `hsm_secret`, or creates it (0600).
     ///
     /// # Errors
-    /// The file cannot be read or made, or is not 32 bytes long.
+    /// The file cannot be read or created, or is not 32 bytes long.
     pub fn load(path: &Path) -> io::Result<Self> {
         let fail = |what: String| io::Error::other(format!("{}: {what}", path.display()));
         let bytes = match fs::read(path) {
@@ -47,8 +47,8 @@ impl Keys {
         };
         let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| {
             fail(format!(
-                "{} bytes where an unencrypted hsm_secret has 32; \
-                 the embedded node reads no passphrases and no mnemonics",
+                "{} bytes, but an unencrypted hsm_secret has 32; \
+                 the embedded node supports neither passphrases nor mnemonics",
                 bytes.len()
             ))
         })?;
@@ -58,7 +58,7 @@ impl Keys {
     fn from_seed(seed: &[u8; 32]) -> Self {
         let secp = Secp256k1::new();
         let mut salt = 0u32;
-        // lightningd's loop; one turn in practice.
+        // As in lightningd; the first candidate is valid in practice.
         let secret = loop {
             let candidate = hkdf_sha256(&salt.to_le_bytes(), seed, b"nodeid");
             if let Ok(secret) = SecretKey::from_slice(&candidate) {
@@ -73,12 +73,11 @@ impl Keys {
         }
     }
 
-    /// The node id in hex.
+    /// Hex.
     pub fn id(&self) -> String {
         self.public.to_string()
     }
 
-    /// Signs an invoice's hash.
     pub fn sign_recoverable(&self, hash: &Message) -> RecoverableSignature {
         self.secp.sign_ecdsa_recoverable(hash, &self.secret)
     }
@@ -98,17 +97,14 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
         })
 }
 
-/// 32 bytes from the operating system.
-///
-/// # Errors
-/// It has none to give.
+/// 32 random bytes from the operating system.
 pub fn random() -> io::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|e| io::Error::other(format!("no random bytes: {e}")))?;
     Ok(bytes)
 }
 
-/// HKDF-SHA256 (RFC 5869) of one block, which is all a key needs.
+/// HKDF-SHA256 (RFC 5869), one block.
 fn hkdf_sha256(salt: &[u8], key: &[u8], info: &[u8]) -> [u8; 32] {
     let hmac = |key: &[u8], parts: &[&[u8]]| -> [u8; 32] {
         let mut engine = HmacEngine::<sha256::Hash>::new(key);
@@ -121,8 +117,8 @@ fn hkdf_sha256(salt: &[u8], key: &[u8], info: &[u8]) -> [u8; 32] {
     hmac(&extracted, &[info, &[1]])
 }
 
-/// What LDK asks of a node's key. Everything about channels and payments is
-/// refused: there are none.
+/// LDK's use of the node's key. Everything about channels and payments is refused:
+/// there are none.
 impl NodeSigner for Keys {
     fn get_expanded_key(&self) -> ExpandedKey {
         ExpandedKey::new(hkdf_sha256(
@@ -191,7 +187,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_key_survives_and_is_kept_secret() {
+    fn the_key_is_kept_on_file_with_mode_0600() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hsm_secret");
         let first = Keys::load(&path).unwrap();
@@ -201,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_kind_is_refused() {
+    fn an_encrypted_secret_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hsm_secret");
         fs::write(&path, [0; 73]).unwrap();

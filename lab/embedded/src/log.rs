@@ -1,34 +1,33 @@
 //! The node's log: lightningd's file format, levels and filters.
 //!
 //! A line is `2026-11-20T11:47:06.903Z DEBUG   plugin-manager: started(15479) …`:
-//! time in UTC, level in seven columns, who says it, what. Each line is written
-//! at once, in one piece: whoever reads the file while the node runs sees whole
-//! lines.
+//! time in UTC, level in seven columns, source, message. Each line is written at once
+//! and in one piece, so that a reader of the file sees whole lines.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-/// How much a line matters, in lightningd's order.
+use crate::lock::lock;
+
+/// lightningd's levels, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Every byte in and out. The embedded node writes none of these.
+    /// Every byte in and out; the embedded node writes none of these.
     Io,
-    /// Below debug.
     Trace,
-    /// For who looks for a fault.
     Debug,
-    /// What is worth knowing; the default.
+    /// The default.
     Info,
-    /// Something that needs attention (`warn` in a plugin's message).
+    /// Needs attention; `warn` in a plugin's message.
     Unusual,
-    /// Something that must not happen (`error` in a plugin's message).
+    /// Must not happen; `error` in a plugin's message.
     Broken,
 }
 
@@ -78,18 +77,17 @@ impl FromStr for Level {
     }
 }
 
-/// How the log is to be written; the options `log-*`.
+/// The options `log-*`.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
     /// `log-level` without a subsystem.
     pub level: Level,
     /// `log-level=LEVEL:SUBSYSTEM`: the level for sources that contain the text.
     pub filters: Vec<(String, Level)>,
-    /// `log-prefix`: before each line.
+    /// Before each line.
     pub prefix: String,
-    /// `log-timestamps`.
     pub timestamps: bool,
-    /// `log-file`, each of them; `-` is stdout, and none is stdout, too.
+    /// `log-file`, each of them; `-` is stdout, as is an empty list.
     pub files: Vec<String>,
 }
 
@@ -105,23 +103,21 @@ impl Default for LogConfig {
     }
 }
 
-/// One line, as those who subscribed to `log` or `warning` are told of it.
+/// One line, for the notifications `log` and `warning`.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// How much it matters.
     pub level: Level,
-    /// When it was said.
     pub time: SystemTime,
-    /// Who says it: `lightningd`, `plugin-eventlog`, `<node id>-connectd`.
+    /// For example `lightningd`, `plugin-eventlog`, `<node id>-connectd`.
     pub source: &'a str,
-    /// What is said, one line, ASCII.
+    /// One line, ASCII.
     pub message: &'a str,
-    /// Whether it is in the log, too (a warning is told even when it is not).
+    /// Whether it is in the log; a warning is sent even if it is not.
     pub written: bool,
 }
 
 impl Entry<'_> {
-    /// The body of the `log` and `warning` notifications, in lightningd's shape.
+    /// The body of both notifications.
     pub fn to_json(&self, level: &str) -> Value {
         let since = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
         json!({
@@ -140,7 +136,7 @@ fn timestamp(time: SystemTime) -> String {
 
 type Listener = Box<dyn Fn(&Entry<'_>) + Send + Sync>;
 
-/// The log of one node. Lines from one thread keep their order.
+/// Lines from one thread keep their order.
 pub struct Log {
     config: LogConfig,
     outputs: Mutex<Vec<Box<dyn Write + Send>>>,
@@ -148,7 +144,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the files (append, 0600 when created: a log can quote anything).
+    /// Opens the files for appending; new ones with mode 0600, since a log can quote
+    /// anything.
     ///
     /// # Errors
     /// Names the file that cannot be opened.
@@ -160,24 +157,24 @@ impl Log {
         })
     }
 
-    /// Opens the files again, for whoever moved them away (SIGHUP, as in
-    /// lightningd). Where one cannot be opened, all stay as they were.
+    /// Opens the files again after they were moved (SIGHUP, as in lightningd). If one
+    /// cannot be opened, all stay as they were.
     pub fn reopen(&self) {
         match open_all(&self.config.files) {
             Ok(outputs) => {
-                *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
-                self.info("lightningd", "SIGHUP: the log is opened again");
+                *lock(&self.outputs) = outputs;
+                self.info("lightningd", "SIGHUP: log files reopened");
             }
             Err(e) => self.broken("lightningd", e.to_string()),
         }
     }
 
-    /// Has `listener` told of every line that is written. Once only.
+    /// Calls `listener` for every line from here on. Once only.
     pub fn listen(&self, listener: Listener) {
         let _ = self.listener.set(listener);
     }
 
-    /// Whether a line of this level from this source is written.
+    /// Whether a line with this level and source is written.
     pub fn wants(&self, level: Level, source: &str) -> bool {
         let wanted = self
             .config
@@ -188,8 +185,7 @@ impl Log {
         level >= wanted
     }
 
-    /// Writes one line. Control characters and what is not ASCII become `?`,
-    /// as in lightningd.
+    /// Writes one line. Everything but printable ASCII becomes `?`, as in lightningd.
     pub fn log(&self, level: Level, source: &str, message: impl AsRef<str>) {
         let written = self.wants(level, source);
         if !written && level < Level::Unusual {
@@ -232,31 +228,28 @@ impl Log {
             self.config.prefix,
             level.column()
         );
-        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
-        for output in outputs.iter_mut() {
-            // A full disk must not end the node, and there is nowhere to say so.
+        for output in lock(&self.outputs).iter_mut() {
+            // A full disk must not end the node, and there is nowhere to report it.
             let _ = output
                 .write_all(line.as_bytes())
                 .and_then(|()| output.flush());
         }
     }
 
-    /// A line at level debug.
     pub fn debug(&self, source: &str, message: impl AsRef<str>) {
         self.log(Level::Debug, source, message);
     }
 
-    /// A line at level info.
     pub fn info(&self, source: &str, message: impl AsRef<str>) {
         self.log(Level::Info, source, message);
     }
 
-    /// A line at level unusual; it is also a `warning` notification.
+    /// Also a `warning` notification.
     pub fn unusual(&self, source: &str, message: impl AsRef<str>) {
         self.log(Level::Unusual, source, message);
     }
 
-    /// A line at level broken; it is also a `warning` notification.
+    /// Also a `warning` notification.
     pub fn broken(&self, source: &str, message: impl AsRef<str>) {
         self.log(Level::Broken, source, message);
     }
@@ -327,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_away_is_opened_again() {
+    fn a_moved_file_is_reopened() {
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("log"), dir.path().join("log.1"));
         let log = Log::open(LogConfig {
@@ -340,9 +333,9 @@ mod tests {
         log.info("x", "between");
         log.reopen();
         log.info("x", "after");
-        let said = |path: &Path, what: &str| std::fs::read_to_string(path).unwrap().contains(what);
-        assert!(said(&moved, "before") && said(&moved, "between") && !said(&moved, "after"));
-        assert!(said(&path, "after") && !said(&path, "between"));
+        let has = |path: &Path, what: &str| std::fs::read_to_string(path).unwrap().contains(what);
+        assert!(has(&moved, "before") && has(&moved, "between") && !has(&moved, "after"));
+        assert!(has(&path, "after") && !has(&path, "between"));
     }
 
     #[test]

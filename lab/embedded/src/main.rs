@@ -4,24 +4,24 @@
 //! `cln-embedded …` takes lightningd's options and runs one Lightning node that is
 //! real where it matters to a plugin: BOLT 8 and BOLT 1 with its peers (by LDK),
 //! BOLT 11 invoices, lightningd's JSON-RPC on `<lightning-dir>/regtest/lightning-rpc`,
-//! its plugin protocol, and the heights of a real bitcoind. It is no wallet: no
-//! channels, no payments, no coins; regtest only. Anything else is refused with
+//! its plugin protocol, and the heights of a real bitcoind. It has no wallet, no
+//! channels and no payments, and runs on regtest only. Anything else is refused with
 //! JSON-RPC error -32601.
 //!
-//! The lab does not depend on this package, nor this package on the lab: it is
-//! reached, as lightningd is, through its process and its socket.
+//! The lab and this package do not depend on each other: the lab uses the node as it
+//! uses lightningd, through its process and its socket.
 //!
 //! # Layout
-//! - [`options`], [`config`], [`option_table`]: lightningd's options and `config` files.
-//! - [`node`]: what a node is made of; its start and its end.
-//! - [`log`]: lightningd's log format, and who receives its lines.
-//! - [`keys`], [`store`]: what survives a restart: `hsm_secret`, invoices.
-//! - [`features`]: feature bits. [`amount`], [`invoice`]: BOLT 11.
-//! - [`chain`] asks bitcoind.
-//! - [`p2p`] keeps peers.
-//! - [`json`]: JSON messages out of a byte stream.
-//! - [`plugins`]: the plugin host.
+//! From top to bottom; each imports only those below it:
+//! - [`life`]: the node's start and end.
 //! - [`rpc`]: the socket, and one file a family of commands.
+//! - [`p2p`]: peers. [`plugins`]: the plugin host.
+//! - [`node`]: what a node consists of, which the three above share.
+//! - [`amount`], [`invoice`]: BOLT 11. [`features`]: feature bits.
+//! - [`chain`]: bitcoind. [`keys`], [`store`]: `hsm_secret`, invoices.
+//! - [`config`], [`option_table`], [`options`]: lightningd's options and `config` files.
+//! - [`log`]: lightningd's log format, and the listener to its lines.
+//! - [`json`]: JSON as text. [`lock`], [`version`]: one function each.
 
 mod amount;
 mod chain;
@@ -30,6 +30,8 @@ mod features;
 mod invoice;
 mod json;
 mod keys;
+mod life;
+mod lock;
 mod log;
 mod node;
 mod option_table;
@@ -38,33 +40,26 @@ mod p2p;
 mod plugins;
 mod rpc;
 mod store;
+mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use config::{Asked, Config};
 
-/// The release of LDK that speaks to peers; a test holds it to `Cargo.lock`.
-const LDK: &str = "0.2.7";
-
-/// What `getinfo` and `--version` say: `embedded-0.1.0 (LDK 0.2.7)`.
-fn version() -> String {
-    format!("embedded-{} (LDK {LDK})", env!("CARGO_PKG_VERSION"))
-}
-
 fn main() -> ExitCode {
     match run(std::env::args_os().skip(1)) {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
-            // lightningd's own word: a node's output is read as lightningd's is.
+            // As lightningd writes it: the lab reads both alike.
             eprintln!("lightningd: {message}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs a node with these arguments, lightningd's, until it is stopped. The process
-/// is the node's: it changes directory and handles signals.
+/// Runs a node with lightningd's arguments until it is stopped. It changes the
+/// process's directory and handles its signals.
 fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, String> {
     let args = args
         .into_iter()
@@ -75,39 +70,24 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, String> {
         .collect::<Result<Vec<_>, _>>()?;
     let config = match Config::read(args)? {
         Asked::Version => {
-            println!("{}", version());
+            println!("{}", version::version());
             return Ok(0);
         }
         Asked::Help => {
-            print!("{}", config::help());
+            print!("{}", option_table::help());
             return Ok(0);
         }
         Asked::Run(config) => *config,
     };
-    if config.daemon && !node::daemonize().map_err(|e| format!("--daemon: {e}"))? {
+    if config.daemon && !life::daemonize().map_err(|e| format!("--daemon: {e}"))? {
         return Ok(0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| e.to_string())?;
-    let ended = runtime.block_on(node::run(config));
-    // A call to a bitcoind that hangs must not keep the process.
+    let ended = runtime.block_on(life::run(config));
+    // A call to a bitcoind that hangs must not delay the exit.
     runtime.shutdown_background();
     ended
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    #[test]
-    fn the_version_names_the_ldk_that_is_built_in() {
-        let lock =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
-                .unwrap();
-        let (_, after) = lock.split_once("name = \"lightning\"\n").unwrap();
-        let line = after.lines().next().unwrap();
-        assert_eq!(line, format!("version = \"{}\"", super::LDK));
-    }
 }

@@ -1,232 +1,123 @@
-//! The options that lightningd v26.06 has, by name: which mean something to the
-//! embedded node, and of what kind the values of the others are.
+//! The options of lightningd v26.06: those that apply to the embedded node, and the
+//! value type of each of the rest.
 
-/// The kind of value of an option, which decides its key in `listconfigs`.
+/// The type of an option's value, which decides its key in `listconfigs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// `value_str`.
     Str,
-    /// `value_int`.
     Int,
-    /// `value_bool`.
     Bool,
-    /// `value_msat`.
     Msat,
 }
 
-/// One of lightningd's options that means something here.
+/// An option that takes a value.
 #[derive(Debug)]
-pub struct Own {
-    /// Its name.
+pub struct ValueOption {
     pub name: &'static str,
-    /// What it takes.
     pub kind: Kind,
     /// Whether it may be given more than once.
     pub multi: bool,
-    /// For `--help`.
+    /// For `--help`; empty if the option has no effect.
     pub help: &'static str,
 }
 
-const fn own(name: &'static str, kind: Kind, multi: bool, help: &'static str) -> Own {
-    Own {
-        name,
-        kind,
-        multi,
-        help,
-    }
+/// How many times an option may be given.
+const ONCE: bool = false;
+const MANY: bool = true;
+
+/// Rows of a name, the type of the value, how many times, and perhaps the help.
+macro_rules! options {
+    ($($name:literal $kind:ident $multi:ident $($help:literal)?;)*) => {
+        &[$(ValueOption { name: $name, kind: Kind::$kind, multi: $multi, help: concat!($($help)?) }),*]
+    };
 }
 
-/// The options with a value that mean something here.
-pub const OWN: &[Own] = &[
-    own(
-        "lightning-dir",
-        Kind::Str,
-        false,
-        "Base directory; the node lives in its folder regtest",
-    ),
-    own(
-        "conf",
-        Kind::Str,
-        false,
-        "Configuration file, instead of config in the directories",
-    ),
-    own(
-        "network",
-        Kind::Str,
-        false,
-        "regtest; nothing else is taken",
-    ),
-    own(
-        "rpc-file",
-        Kind::Str,
-        false,
-        "JSON-RPC socket (lightning-rpc)",
-    ),
-    own("rpc-file-mode", Kind::Str, false, "Its mode, octal (0600)"),
-    own("pid-file", Kind::Str, false, "File with the process id"),
-    own("alias", Kind::Str, false, "Up to 32 bytes"),
-    own("rgb", Kind::Str, false, "RRGGBB"),
-    own(
-        "addr",
-        Kind::Str,
-        true,
-        "Address to listen on and to announce: IP[:port]",
-    ),
-    own("bind-addr", Kind::Str, true, "Address to listen on"),
-    own("announce-addr", Kind::Str, true, "Address to announce"),
-    own(
-        "bitcoin-rpcuser",
-        Kind::Str,
-        false,
-        "User of bitcoind's JSON-RPC",
-    ),
-    own(
-        "bitcoin-rpcpassword",
-        Kind::Str,
-        false,
-        "Password of bitcoind's JSON-RPC",
-    ),
-    own(
-        "bitcoin-rpcconnect",
-        Kind::Str,
-        false,
-        "Host of bitcoind (127.0.0.1)",
-    ),
-    own(
-        "bitcoin-rpcport",
-        Kind::Int,
-        false,
-        "Port of bitcoind's JSON-RPC (18443)",
-    ),
-    own(
-        "bitcoin-datadir",
-        Kind::Str,
-        false,
-        "bitcoind's folder, for its cookie (~/.bitcoin)",
-    ),
-    own(
-        "dev-bitcoind-poll",
-        Kind::Int,
-        false,
-        "Seconds between two looks for a block (0.25)",
-    ),
-    own(
-        "cltv-final",
-        Kind::Int,
-        false,
-        "min_final_cltv_expiry of invoices, in blocks (10)",
-    ),
-    own(
-        "allow-deprecated-apis",
-        Kind::Bool,
-        false,
-        "Told to plugins (true; false with developer)",
-    ),
-    own(
-        "log-level",
-        Kind::Str,
-        true,
-        "LEVEL[:SUBSYSTEM]: io, trace, debug, info, unusual, broken",
-    ),
-    own(
-        "log-prefix",
-        Kind::Str,
-        false,
-        "Before each line of the log",
-    ),
-    own(
-        "log-timestamps",
-        Kind::Bool,
-        false,
-        "Time before each line of the log (true)",
-    ),
-    own(
-        "log-file",
-        Kind::Str,
-        true,
-        "Log to this file (- for stdout)",
-    ),
-    own("plugin", Kind::Str, true, "A plugin to run"),
-    own(
-        "important-plugin",
-        Kind::Str,
-        true,
-        "The same; its death ends the node",
-    ),
-    own(
-        "plugin-dir",
-        Kind::Str,
-        true,
-        "A folder with plugins to run",
-    ),
-    own(
-        "disable-plugin",
-        Kind::Str,
-        true,
-        "A plugin not to run, by path or file name",
-    ),
-];
+/// The options with a value that apply here.
+pub const OWN: &[ValueOption] = options! {
+    "lightning-dir" Str ONCE "Base directory; the node lives in its folder regtest";
+    "conf" Str ONCE "Configuration file, instead of config in the directories";
+    "network" Str ONCE "regtest, the only one supported";
+    "rpc-file" Str ONCE "JSON-RPC socket (lightning-rpc)";
+    "rpc-file-mode" Str ONCE "Its mode, octal (0600)";
+    "pid-file" Str ONCE "File with the process id";
+    "alias" Str ONCE "Up to 32 bytes";
+    "rgb" Str ONCE "RRGGBB";
+    "addr" Str MANY "Address to listen on and to announce: IP[:port]";
+    "bind-addr" Str MANY "Address to listen on";
+    "announce-addr" Str MANY "Address to announce";
+    "bitcoin-rpcuser" Str ONCE "User of bitcoind's JSON-RPC";
+    "bitcoin-rpcpassword" Str ONCE "Password of bitcoind's JSON-RPC";
+    "bitcoin-rpcconnect" Str ONCE "Host of bitcoind (127.0.0.1)";
+    "bitcoin-rpcport" Int ONCE "Port of bitcoind's JSON-RPC (18443)";
+    "bitcoin-datadir" Str ONCE "bitcoind's folder, for its cookie (~/.bitcoin)";
+    "dev-bitcoind-poll" Int ONCE "Seconds between checks for a new block (0.25)";
+    "cltv-final" Int ONCE "min_final_cltv_expiry of invoices, in blocks (10)";
+    "allow-deprecated-apis" Bool ONCE "Sent to plugins (true; false with developer)";
+    "log-level" Str MANY "LEVEL[:SUBSYSTEM]: io, trace, debug, info, unusual, broken";
+    "log-prefix" Str ONCE "Before each line of the log";
+    "log-timestamps" Bool ONCE "Time before each line of the log (true)";
+    "log-file" Str MANY "Log to this file (- for stdout)";
+    "plugin" Str MANY "A plugin to run";
+    "important-plugin" Str MANY "The same; its death ends the node";
+    "plugin-dir" Str MANY "A folder with plugins to run";
+    "disable-plugin" Str MANY "A plugin not to run, by path or file name";
+};
 
-/// An option of lightningd's that takes a value and has no effect here.
-const fn none(name: &'static str, kind: Kind, multi: bool) -> Own {
-    own(name, kind, multi, "")
-}
+/// The options with a value that have no effect here.
+pub const NO_EFFECT: &[ValueOption] = options! {
+    "accept-htlc-tlv-type" Int MANY;
+    "always-use-proxy" Bool ONCE;
+    "announce-addr-discovered" Str ONCE;
+    "announce-addr-discovered-port" Int ONCE;
+    "askrene-max-threads" Int ONCE;
+    "askrene-timeout" Int ONCE;
+    "autoclean-cycle" Int ONCE;
+    "autoclean-expiredinvoices-age" Int ONCE;
+    "autoclean-failedforwards-age" Int ONCE;
+    "autoclean-failedpays-age" Int ONCE;
+    "autoclean-networkevents-age" Int ONCE;
+    "autoclean-paidinvoices-age" Int ONCE;
+    "autoclean-succeededforwards-age" Int ONCE;
+    "autoclean-succeededpays-age" Int ONCE;
+    "autoconnect-seeker-peers" Int ONCE;
+    "autolisten" Bool ONCE;
+    "bitcoin-cli" Str ONCE;
+    "bitcoin-retry-timeout" Int ONCE;
+    "bitcoin-rpcclienttimeout" Int ONCE;
+    "bkpr-currency" Str ONCE;
+    "bwatch-poll-interval" Int ONCE;
+    "cltv-delta" Int ONCE;
+    "commit-fee" Int ONCE;
+    "commit-feerate-offset" Int ONCE;
+    "commit-time" Int ONCE;
+    "database-upgrade" Bool ONCE;
+    "fee-base" Int ONCE;
+    "fee-per-satoshi" Int ONCE;
+    "force-feerates" Str ONCE;
+    "funding-confirms" Int ONCE;
+    "htlc-maximum-msat" Msat ONCE;
+    "htlc-minimum-msat" Msat ONCE;
+    "i-promise-to-fix-broken-api-user" Str MANY;
+    "ignore-fee-limits" Bool ONCE;
+    "max-concurrent-htlcs" Int ONCE;
+    "max-dust-htlc-exposure-msat" Msat ONCE;
+    "message-padding" Bool ONCE;
+    "min-capacity-sat" Int ONCE;
+    "min-emergency-msat" Msat ONCE;
+    "payment-fronting-node" Str MANY;
+    "proxy" Str ONCE;
+    "require-confirmed-inputs" Bool ONCE;
+    "rescan" Int ONCE;
+    "subdaemon" Str MANY;
+    "tor-service-password" Str ONCE;
+    "wallet" Str ONCE;
+    "watchtime-blocks" Int ONCE;
+    "xpay-handle-pay" Bool ONCE;
+    "xpay-slow-mode" Bool ONCE;
+    "xpay-user-layer" Str MANY;
+};
 
-/// All of these.
-pub const NO_EFFECT: &[Own] = &[
-    none("accept-htlc-tlv-type", Kind::Int, true),
-    none("always-use-proxy", Kind::Bool, false),
-    none("announce-addr-discovered", Kind::Str, false),
-    none("announce-addr-discovered-port", Kind::Int, false),
-    none("askrene-max-threads", Kind::Int, false),
-    none("askrene-timeout", Kind::Int, false),
-    none("autoclean-cycle", Kind::Int, false),
-    none("autoclean-expiredinvoices-age", Kind::Int, false),
-    none("autoclean-failedforwards-age", Kind::Int, false),
-    none("autoclean-failedpays-age", Kind::Int, false),
-    none("autoclean-networkevents-age", Kind::Int, false),
-    none("autoclean-paidinvoices-age", Kind::Int, false),
-    none("autoclean-succeededforwards-age", Kind::Int, false),
-    none("autoclean-succeededpays-age", Kind::Int, false),
-    none("autoconnect-seeker-peers", Kind::Int, false),
-    none("autolisten", Kind::Bool, false),
-    none("bitcoin-cli", Kind::Str, false),
-    none("bitcoin-retry-timeout", Kind::Int, false),
-    none("bitcoin-rpcclienttimeout", Kind::Int, false),
-    none("bkpr-currency", Kind::Str, false),
-    none("bwatch-poll-interval", Kind::Int, false),
-    none("cltv-delta", Kind::Int, false),
-    none("commit-fee", Kind::Int, false),
-    none("commit-feerate-offset", Kind::Int, false),
-    none("commit-time", Kind::Int, false),
-    none("database-upgrade", Kind::Bool, false),
-    none("fee-base", Kind::Int, false),
-    none("fee-per-satoshi", Kind::Int, false),
-    none("force-feerates", Kind::Str, false),
-    none("funding-confirms", Kind::Int, false),
-    none("htlc-maximum-msat", Kind::Msat, false),
-    none("htlc-minimum-msat", Kind::Msat, false),
-    none("i-promise-to-fix-broken-api-user", Kind::Str, true),
-    none("ignore-fee-limits", Kind::Bool, false),
-    none("max-concurrent-htlcs", Kind::Int, false),
-    none("max-dust-htlc-exposure-msat", Kind::Msat, false),
-    none("message-padding", Kind::Bool, false),
-    none("min-capacity-sat", Kind::Int, false),
-    none("min-emergency-msat", Kind::Msat, false),
-    none("payment-fronting-node", Kind::Str, true),
-    none("proxy", Kind::Str, false),
-    none("require-confirmed-inputs", Kind::Bool, false),
-    none("rescan", Kind::Int, false),
-    none("subdaemon", Kind::Str, true),
-    none("tor-service-password", Kind::Str, false),
-    none("wallet", Kind::Str, false),
-    none("watchtime-blocks", Kind::Int, false),
-    none("xpay-handle-pay", Kind::Bool, false),
-    none("xpay-slow-mode", Kind::Bool, false),
-    none("xpay-user-layer", Kind::Str, true),
-];
-
-/// The same, of options that take no value.
+/// The options without a value that have no effect here.
 pub const NO_EFFECT_FLAGS: &[&str] = &[
     "disable-dns",
     "disable-mpp",
@@ -244,10 +135,10 @@ pub const NO_EFFECT_FLAGS: &[&str] = &[
     "test-daemons-only",
 ];
 
-/// The options without a value that mean something here.
+/// The options without a value that apply here.
 pub const OWN_FLAGS: &[&str] = &["regtest", "developer", "clear-plugins", "daemon", "offline"];
 
-/// Whether this is an option of lightningd's that takes a value.
+/// Whether lightningd has an option of this name that takes a value.
 pub fn takes_value(name: &str) -> bool {
     OWN.iter()
         .chain(NO_EFFECT)
@@ -257,4 +148,30 @@ pub fn takes_value(name: &str) -> bool {
 /// Whether lightningd has an option of this name.
 pub fn is_known(name: &str) -> bool {
     takes_value(name) || OWN_FLAGS.contains(&name) || NO_EFFECT_FLAGS.contains(&name)
+}
+
+/// The whole `--help`.
+pub fn help() -> String {
+    let mut text = String::from(
+        "Usage: cln-embedded --network=regtest [options]\n\
+         One Lightning node for tests, in one process: lightningd's JSON-RPC, plugin protocol,\n\
+         peers and invoices, on regtest; no wallet, no channels, no payments.\n\n",
+    );
+    for flag in [
+        "daemon",
+        "developer",
+        "clear-plugins",
+        "offline",
+        "regtest",
+        "help",
+        "version",
+    ] {
+        text += &format!("--{flag}\n");
+    }
+    for own in OWN {
+        text += &format!("{:<32}{}\n", format!("--{}=<arg>", own.name), own.help);
+    }
+    text +=
+        "\nOther options from lightningd are accepted and have no effect; plugins add their own.\n";
+    text
 }

@@ -1,9 +1,8 @@
 //! lightningd's options as text: the command line and the `config` files.
 //!
-//! A plugin's options are known only once it has given its manifest, so
-//! reading comes in two parts: [`command_line`] and [`config_file`] give
-//! [`ConfigVar`]s as written, and whoever knows the name says later whether it
-//! takes an argument.
+//! A plugin's options are known only once it has sent its manifest, so reading has
+//! two parts: [`command_line`] and [`config_file`] give [`ConfigVar`]s as written, and
+//! `settle_*` follows when it is known whether an option takes a value.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,18 +10,17 @@ use std::path::{Path, PathBuf};
 /// Where an option was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// On the command line.
     CommandLine,
-    /// In this file, at this line (counted from 1).
+    /// The file, and the line, counted from 1.
     File(PathBuf, usize),
-    /// In `plugin start PATH name=value`: gone when the plugin stops.
+    /// `plugin start PATH name=value`: gone when the plugin stops.
     PluginStart,
-    /// By `setconfig … transient=true`.
+    /// `setconfig … transient=true`.
     Transient,
 }
 
 impl fmt::Display for Source {
-    /// As `listconfigs` names it.
+    /// As in `listconfigs`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::CommandLine => f.write_str("cmdline"),
@@ -40,12 +38,11 @@ impl fmt::Display for Source {
 pub struct ConfigVar {
     /// Without the leading `--`.
     pub name: String,
-    /// What followed the `=`, if there was one.
+    /// The text after the `=`, if there is one.
     pub value: Option<String>,
-    /// On the command line, the next word when there was no `=`: the value if
-    /// the option takes one.
+    /// On the command line, the next word if there is no `=`: the value if the option
+    /// takes one.
     pub next_word: Option<String>,
-    /// Where it was given.
     pub source: Source,
 }
 
@@ -67,8 +64,7 @@ impl ConfigVar {
         }
     }
 
-    /// The value of an option that takes one, from after the `=` or the next
-    /// word.
+    /// The value of an option that takes one.
     ///
     /// # Errors
     /// There is none.
@@ -82,10 +78,8 @@ impl ConfigVar {
         }
     }
 
-    /// Makes sure that an option that takes no value was given none.
-    ///
     /// # Errors
-    /// It was.
+    /// There is a value, for an option that takes none.
     pub fn settle_flag(&self) -> Result<(), String> {
         if self.value.is_some() {
             return Err(self.complain("doesn't allow an argument"));
@@ -100,7 +94,7 @@ impl ConfigVar {
 /// Reads a command line, without the program's name.
 ///
 /// # Errors
-/// A word that belongs to no option.
+/// A word that does not belong to an option.
 pub fn command_line(args: impl IntoIterator<Item = String>) -> Result<Vec<ConfigVar>, String> {
     let mut vars: Vec<ConfigVar> = Vec::new();
     for arg in args {
@@ -130,10 +124,7 @@ pub fn command_line(args: impl IntoIterator<Item = String>) -> Result<Vec<Config
 }
 
 /// Reads a `config` file: `name` or `name=value` a line, `#` comments,
-/// `include FILE` (relative to the file it stands in).
-///
-/// # Errors
-/// The file, or one it includes, cannot be read.
+/// `include FILE` (relative to the including file).
 pub fn config_file(path: &Path) -> Result<Vec<ConfigVar>, String> {
     read_file(path, 0)
 }
@@ -173,7 +164,7 @@ fn split(text: &str) -> (String, Option<String>) {
     }
 }
 
-/// The operating system's words for an error, without Rust's `(os error 2)`.
+/// The operating system's message, without Rust's `(os error 2)`.
 pub fn os_error(e: &std::io::Error) -> String {
     match e.raw_os_error() {
         Some(errno) => nix::errno::Errno::from_raw(errno).desc().into(),

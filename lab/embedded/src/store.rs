@@ -1,10 +1,10 @@
 //! The node's invoices, on disk: one JSON object a line, one line a change.
 //!
-//! A line is appended in one write before the change is answered, so an answer
-//! is never about something that is gone after a crash, and the cost of an
-//! invoice does not grow with their number. Reading drops a last line that a
-//! crash cut short, and writes the file anew (beside it, then renamed over it)
-//! without what was deleted or changed since. Mode 0600: it holds preimages.
+//! A line is appended in one write before the change is answered, so that nothing
+//! answered is lost in a crash, and the cost of an invoice does not grow with their
+//! number. Opening drops a last line that a crash cut short, and rewrites the file
+//! (through a new one that replaces it) without outdated lines. Mode 0600: it holds
+//! preimages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// One invoice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invoice {
     /// Unique among the node's invoices.
@@ -23,9 +22,9 @@ pub struct Invoice {
     pub bolt11: String,
     /// Hex.
     pub payment_hash: String,
-    /// Hex; a secret until paid.
+    /// Hex; secret.
     pub preimage: String,
-    /// In msat; `None` for `any`.
+    /// `None` for `any`.
     pub amount_msat: Option<u64>,
     /// `None` once deleted with `delinvoice desconly`.
     pub description: Option<String>,
@@ -33,16 +32,15 @@ pub struct Invoice {
     pub expires_at: u64,
     /// 1 for the node's first invoice.
     pub created_index: u64,
-    /// Set by the first change.
+    /// Unset until the first change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_index: Option<u64>,
-    /// Nobody paid it in time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub expired: bool,
 }
 
 impl Invoice {
-    /// `unpaid` or `expired`: nobody can pay an embedded node.
+    /// `unpaid` or `expired`: an embedded node cannot be paid.
     pub fn status(&self) -> &'static str {
         if self.expired { "expired" } else { "unpaid" }
     }
@@ -52,37 +50,37 @@ impl Invoice {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Change {
-    /// The counters, so that indexes are not used twice after a deletion.
+    /// The highest indexes so far, so that none is used twice after a deletion.
     Counters { created: u64, updated: u64 },
-    /// A new invoice, or a changed one.
+    /// Adds or replaces an invoice.
     Put(Invoice),
     /// By `created_index`.
     Delete(u64),
 }
 
-/// The invoices of one node. One process at a time may have it open (the pid
-/// file sees to that).
+/// The invoices of one node. Only one process may have it open (the pid file ensures
+/// that).
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     file: File,
-    /// How long the file is, up to the last whole line.
+    /// The length of the file up to the last whole line.
     len: u64,
     invoices: BTreeMap<u64, Invoice>,
     by_label: HashMap<String, u64>,
     by_hash: HashMap<String, u64>,
-    /// The unpaid ones: when each expires, and which it is.
+    /// The unpaid ones, by `expires_at` and `created_index`.
     unpaid: BTreeSet<(u64, u64)>,
     created: u64,
     updated: u64,
 }
 
 impl Store {
-    /// Opens the file, or makes it.
+    /// Opens the file, or creates it.
     ///
     /// # Errors
-    /// It cannot be read or written, or a line in it (but for the last, which a
-    /// crash may have cut short) is not one of its own.
+    /// It cannot be read or written, or a line in it is invalid (except for the last,
+    /// which a crash may have cut short).
     pub fn open(path: &Path) -> io::Result<Self> {
         let fail = |what: String| io::Error::other(format!("{}: {what}", path.display()));
         let text = match fs::read(path) {
@@ -121,14 +119,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes what there is to the new file and puts it in the old one's place.
+    /// Writes all invoices to a new file and replaces the old one with it.
     fn rewrite(&mut self) -> io::Result<()> {
         let counters = Change::Counters {
             created: self.created,
             updated: self.updated,
         };
         let new = self.path.with_extension("new");
-        // What a crash left behind may have another mode.
+        // One that a crash left behind may have another mode.
         let _ = fs::remove_file(&new);
         self.file = append_to(&new)?;
         let mut text = line(&counters)?;
@@ -170,11 +168,11 @@ impl Store {
         }
     }
 
-    /// Writes a change, then makes it. On a failed write nothing has happened.
+    /// Writes a change, then applies it. If the write fails, nothing changes.
     fn commit(&mut self, change: Change) -> io::Result<()> {
         let text = line(&change)?;
         if let Err(e) = self.file.write_all(&text) {
-            // A part of the line may be there.
+            // Remove the part of the line that was written.
             let _ = self.file.set_len(self.len);
             return Err(io::Error::new(
                 e.kind(),
@@ -186,10 +184,7 @@ impl Store {
         Ok(())
     }
 
-    /// Adds an invoice, giving it its `created_index`.
-    ///
-    /// # Errors
-    /// It cannot be written; it is not added.
+    /// Adds an invoice; gives its new `created_index`.
     pub fn add(&mut self, mut invoice: Invoice) -> io::Result<u64> {
         invoice.created_index = self.created + 1;
         let index = invoice.created_index;
@@ -197,10 +192,7 @@ impl Store {
         Ok(index)
     }
 
-    /// Marks what nobody paid in time; `now` in seconds since the epoch.
-    ///
-    /// # Errors
-    /// It cannot be written.
+    /// Marks the expired ones; `now` in seconds since the epoch.
     pub fn expire(&mut self, now: u64) -> io::Result<()> {
         while let Some((expires_at, index)) = self.unpaid.first().copied() {
             if expires_at >= now {
@@ -218,18 +210,11 @@ impl Store {
         Ok(())
     }
 
-    /// Takes an invoice away for good.
-    ///
-    /// # Errors
-    /// It cannot be written; it is still there.
     pub fn delete(&mut self, created_index: u64) -> io::Result<()> {
         self.commit(Change::Delete(created_index))
     }
 
-    /// Takes an invoice's description away; gives the invoice as it is now.
-    ///
-    /// # Errors
-    /// It cannot be written; it is still there.
+    /// Removes an invoice's description; gives the changed invoice.
     pub fn forget_description(&mut self, invoice: &Invoice) -> io::Result<Invoice> {
         let changed = Invoice {
             description: None,
@@ -240,17 +225,16 @@ impl Store {
         Ok(changed)
     }
 
-    /// The invoice with this label.
     pub fn with_label(&self, label: &str) -> Option<&Invoice> {
         self.invoices.get(self.by_label.get(label)?)
     }
 
-    /// The invoice with this payment hash (hex).
+    /// By payment hash, hex.
     pub fn with_hash(&self, hash: &str) -> Option<&Invoice> {
         self.invoices.get(self.by_hash.get(hash)?)
     }
 
-    /// All invoices, oldest first.
+    /// Oldest first.
     pub fn invoices(&self) -> impl Iterator<Item = &Invoice> {
         self.invoices.values()
     }
@@ -292,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_paid_expires_once() {
+    fn an_unpaid_invoice_expires_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("invoices.jsonl");
         let mut store = Store::open(&path).unwrap();
@@ -353,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_last_line_cut_short_is_dropped_and_any_other_is_an_error() {
+    fn a_torn_last_line_is_dropped_and_any_other_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("invoices.jsonl");
         Store::open(&path).unwrap().add(invoice("a")).unwrap();

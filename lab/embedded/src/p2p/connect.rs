@@ -1,8 +1,8 @@
-//! Reaching out to a peer, with lightningd's words for what goes wrong.
+//! Outgoing connections, with lightningd's words for what goes wrong.
 //!
-//! LDK says only that a link is gone. How far it came is known from what LDK
-//! asked of [`super::handler::LinkHandler`]; whether the peer closed it is
-//! known from a second handle on the socket, which LDK does not read.
+//! LDK reports only that a link is gone. How far it came shows in LDK's calls of
+//! [`super::handler::LinkHandler`]; whether the peer closed it shows on a second
+//! handle on the socket, which LDK does not read.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,46 +15,25 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::handler::Phase;
-use super::into_std;
-use super::peer::Peer;
+use super::listener::into_std;
+use super::peer::{Failure, Peer};
 use crate::node::Node;
 use crate::options::os_error;
 
 /// How long a connection may take to come up, as in lightningd.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// After this long without a word from the peer, LDK's clock ended the
-/// handshake (it does so at the second tick, every ten seconds).
+/// A handshake that ends after this long was ended by LDK, because the peer sent
+/// nothing (at the second tick, one every ten seconds).
 const LDK_PATIENCE: Duration = Duration::from_secs(9);
 
-/// How often a link is tried that crossed another.
+/// How many times to try a link that crosses another.
 const TRIES: usize = 4;
 
-/// How long the side that gives way waits for the other's link.
+/// How long one of the sides waits for the other's link.
 const GIVE_WAY: Duration = Duration::from_millis(250);
 
-/// Why a connection did not come up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// Nobody knows where the peer is.
-    NoAddress,
-    /// The host's name means nothing; lightningd's words for it.
-    BadHost(String),
-    /// It could not be reached, or did not speak as it should.
-    Failed {
-        /// Where it was tried.
-        addr: SocketAddr,
-        /// `Connection establishment: Connection refused` and the like.
-        what: String,
-    },
-    /// It was up, and gone before anything could be said of it.
-    Dropped,
-}
-
-/// The peer with this id: the one that is connected, or a new link to `host`.
-///
-/// # Errors
-/// Why there is none.
+/// The peer with this id: the one that is connected, or by a new link to `host`.
 pub async fn connect(
     node: &Arc<Node>,
     id: PublicKey,
@@ -102,10 +81,10 @@ pub async fn connect(
     rx.await.unwrap_or(Err(Failure::Dropped))
 }
 
-/// Opens the link, again if it crossed one that the peer opened at the same
-/// time: LDK keeps the link it knows and drops the other, so two that cross can
-/// end each other on both sides. The side with the smaller id tries again at
-/// once, the other gives it time.
+/// Opens the link, and again if it crosses one that the peer opens at the same
+/// time: LDK keeps the link it knows and drops the other, so two that cross can end
+/// each other on both sides. The side with the smaller id tries again at once, the
+/// other waits for it.
 async fn reach_uncrossed(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> Result<(), Failure> {
     let mut tries = 0;
     loop {
@@ -126,10 +105,10 @@ async fn reach_uncrossed(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> R
     }
 }
 
-/// What became of an attempt, and how far it came.
+/// A failed attempt comes with how far it came.
 type Attempt = Result<(), (Failure, Phase)>;
 
-/// Opens the link; the events of the link tell who waits for it that it is up.
+/// Opens the link; [`super::links`] answers the callers that wait for it.
 async fn reach(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> Attempt {
     let fail = |what: String| (Failure::Failed { addr, what }, Phase::Handshake);
     let started = Instant::now();
@@ -163,7 +142,6 @@ async fn reach(node: &Arc<Node>, id: PublicKey, addr: SocketAddr) -> Attempt {
     };
     if !ended {
         node.peers.manager.disconnect_by_node_id(id);
-        // Whatever it waited for so long, it will not do better now.
         return Err(fail(format!("{doing}: Connection timed out")));
     }
     let why = why_ended(&witness, started, phase);
@@ -190,8 +168,8 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
     }
     let found = tokio::net::lookup_host((host, port)).await;
     match found.map(|addrs| addrs.collect::<Vec<_>>()) {
-        // lightningd tries each address; regtest peers are on this machine, where
-        // an IPv4 address is the one that is listened on.
+        // lightningd tries each address; regtest peers are on this machine and listen
+        // on IPv4.
         Ok(addrs) if !addrs.is_empty() => {
             Ok(*addrs.iter().find(|a| a.is_ipv4()).unwrap_or(&addrs[0]))
         }
@@ -199,11 +177,11 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr, Failure> {
             "No address associated with hostname".into(),
         )),
         Err(e) => {
-            let words = e.to_string();
-            let words = words
+            let message = e.to_string();
+            let message = message
                 .strip_prefix("failed to lookup address information: ")
-                .unwrap_or(&words);
-            Err(Failure::BadHost(words.to_owned()))
+                .unwrap_or(&message);
+            Err(Failure::BadHost(message.to_owned()))
         }
     }
 }

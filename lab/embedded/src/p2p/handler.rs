@@ -1,10 +1,10 @@
-//! What LDK's `PeerManager` asks of a node that has peers and nothing else.
+//! The callbacks of LDK's `PeerManager`, for a node that has peers and nothing else.
 //!
-//! LDK calls these while it holds its own locks: they note what happened and
-//! return; [`super::Peers`] acts on it later.
+//! LDK calls them while it holds its own locks: they note what happened and return;
+//! [`super::links`] acts on it later.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use lightning::bitcoin::constants::ChainHash;
 use lightning::bitcoin::secp256k1::PublicKey;
@@ -21,40 +21,28 @@ use lightning::util::logger::{self, Logger, Record};
 use lightning::util::ser::{LengthLimitedRead, Writeable, Writer};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::log::{Level, Log};
+use crate::lock::lock;
+use crate::log::{Level, Log};
 
 /// What happened to a link.
 #[derive(Debug)]
 pub enum Event {
-    /// Noise and init are done.
-    Up {
-        /// Who is there.
-        id: PublicKey,
-        /// Its init message.
-        init: Box<Init>,
-    },
-    /// It is gone, whoever ended it.
-    Down {
-        /// Who was there.
-        id: PublicKey,
-    },
-    /// A pong of this many bytes came.
-    Pong {
-        /// From whom.
-        id: PublicKey,
-        /// The pong's `byteslen`.
-        bytes: u16,
-    },
+    /// The handshake and `init` are done.
+    Up { id: PublicKey, init: Box<Init> },
+    /// Whoever ended it.
+    Down { id: PublicKey },
+    /// `bytes` is its `byteslen`.
+    Pong { id: PublicKey, bytes: u16 },
 }
 
-/// How far an outgoing link has come, to say what failed.
+/// How far an outgoing link has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// BOLT 8 is under way.
     Handshake,
-    /// BOLT 8 is done, `init` was sent.
+    /// `init` was sent.
     Init,
-    /// Both have said `init`.
+    /// `init` was received, too.
     Up,
 }
 
@@ -63,19 +51,18 @@ struct Followed {
     up: Option<oneshot::Sender<()>>,
 }
 
-/// The handler of the node's links.
 pub struct LinkHandler {
     events: mpsc::UnboundedSender<Event>,
-    /// What we say in `init`, BOLT 9 big-endian.
+    /// Those in `init`, BOLT 9 big-endian.
     features: Arc<Mutex<Vec<u8>>>,
     followed: Mutex<HashMap<PublicKey, Followed>>,
     to_send: Mutex<Vec<MessageSendEvent>>,
-    /// Refuses channels in the words of the protocol.
+    /// Answers messages about channels with errors.
     no_channels: ErroringMessageHandler,
 }
 
 impl LinkHandler {
-    /// A handler that tells `events`.
+    /// Reports to `events`.
     pub fn new(events: mpsc::UnboundedSender<Event>, features: Arc<Mutex<Vec<u8>>>) -> Self {
         Self {
             events,
@@ -86,7 +73,7 @@ impl LinkHandler {
         }
     }
 
-    /// Follows the outgoing link to this node from here on; says when it is up.
+    /// Follows the outgoing link to this node from here on; resolves when it is up.
     pub fn follow(&self, id: PublicKey) -> oneshot::Receiver<()> {
         let (tx, rx) = oneshot::channel();
         lock(&self.followed).insert(
@@ -99,15 +86,15 @@ impl LinkHandler {
         rx
     }
 
-    /// Ends the following; how far the link came.
+    /// Ends that; gives how far the link came.
     pub fn unfollow(&self, id: &PublicKey) -> Phase {
         lock(&self.followed)
             .remove(id)
             .map_or(Phase::Handshake, |f| f.phase)
     }
 
-    /// Has a channel refused that the peer wants to open; `fundchannel` over
-    /// there shows the words.
+    /// Refuses a channel that the peer wants to open; its `fundchannel` shows the
+    /// message.
     fn refuse_channel(&self, node_id: PublicKey, channel_id: ChannelId) {
         let data = "this is an embedded node: it has no channels".into();
         lock(&self.to_send).push(MessageSendEvent::HandleError {
@@ -118,8 +105,7 @@ impl LinkHandler {
         });
     }
 
-    /// Has a warning sent to the peer and the link closed, at the next
-    /// `process_events`.
+    /// Sends a warning to the peer and closes the link, at the next `process_events`.
     pub fn warn_and_disconnect(&self, node_id: PublicKey, text: &str) {
         lock(&self.to_send).push(MessageSendEvent::HandleError {
             node_id,
@@ -131,10 +117,6 @@ impl LinkHandler {
             },
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl BaseMessageHandler for LinkHandler {
@@ -178,7 +160,7 @@ impl BaseMessageHandler for LinkHandler {
     }
 }
 
-/// Every other message about a channel goes to LDK's handler that refuses them.
+/// Every other message about a channel goes to LDK's handler that refuses it.
 macro_rules! refuse {
     ($($method:ident($msg:ty);)*) => {
         $(fn $method(&self, id: PublicKey, msg: $msg) {
@@ -255,11 +237,11 @@ impl ChannelMessageHandler for LinkHandler {
     fn message_received(&self) {}
 }
 
-/// A BOLT 1 `ping`, sent as a message of our own: LDK sends pings only when it
-/// wants to.
+/// A BOLT 1 `ping`, sent as a custom message: LDK sends its own pings only when it
+/// decides to.
 #[derive(Debug)]
 pub struct Ping {
-    /// How many bytes the pong is to have.
+    /// How many bytes the pong must have.
     pub pong_bytes: u16,
     /// How many bytes follow.
     pub bytes: u16,
@@ -279,14 +261,13 @@ impl Writeable for Ping {
     }
 }
 
-/// Sends the pings that were asked for.
 #[derive(Default)]
 pub struct PingSender {
     queue: Mutex<Vec<(PublicKey, Ping)>>,
 }
 
 impl PingSender {
-    /// Has a ping sent at the next `process_events`.
+    /// Sends a ping at the next `process_events`.
     pub fn send(&self, id: PublicKey, ping: Ping) {
         lock(&self.queue).push((id, ping));
     }
@@ -324,13 +305,11 @@ impl CustomMessageHandler for PingSender {
     }
 }
 
-/// Takes LDK's log lines: what matters goes to the node's log, under the names
-/// of lightningd's daemon for peers. It is also where pongs are seen: LDK tells
-/// nobody else of them.
+/// Passes LDK's log lines to the node's log, as from lightningd's daemon for peers.
+/// Pongs are noticed here, too: LDK reports them nowhere else.
 pub struct LdkLog {
-    /// The node's log.
     pub log: Arc<Log>,
-    /// Who is told of pongs.
+    /// Receives pongs.
     pub events: mpsc::UnboundedSender<Event>,
 }
 
@@ -343,8 +322,8 @@ impl Logger for LdkLog {
                 Level::Trace
             }
             logger::Level::Debug => Level::Debug,
-            // LDK's Info to Error are about what a peer did: nothing in them
-            // needs the attention of whoever runs the node.
+            // LDK's Info to Error are about what a peer did, which needs no attention
+            // here.
             logger::Level::Info | logger::Level::Warn | logger::Level::Error => Level::Debug,
         };
         let source = match record.peer_id {
@@ -358,7 +337,7 @@ impl Logger for LdkLog {
 }
 
 impl LdkLog {
-    /// `Received message Pong(Pong { byteslen: 128 }) from 02…`
+    /// Reads `Received message Pong(Pong { byteslen: 128 }) from 02…`.
     fn note_pong(&self, record: &Record<'_>) {
         let Some(id) = record.peer_id else { return };
         if !record.module_path.ends_with("peer_handler") {

@@ -1,4 +1,5 @@
-//! A connected peer, in each shape in which lightningd shows one.
+//! A connected peer, in each shape in which lightningd shows one, and why there is
+//! none.
 
 use std::net::SocketAddr;
 
@@ -8,9 +9,9 @@ use serde_json::{Value, json};
 /// Which side opened a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The peer did.
+    /// The peer.
     In,
-    /// We did.
+    /// This node.
     Out,
 }
 
@@ -23,18 +24,33 @@ impl Direction {
     }
 }
 
+/// Why a connection did not come up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The peer's address is unknown.
+    NoAddress,
+    /// The host's name cannot be resolved; the resolver's message.
+    BadHost(String),
+    /// It could not be reached, or violated the protocol.
+    Failed {
+        addr: SocketAddr,
+        /// For example `Connection establishment: Connection refused`.
+        what: String,
+    },
+    /// It was up, and down again before the caller could be answered.
+    Dropped,
+}
+
 /// A connected peer.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Its node id.
     pub id: PublicKey,
-    /// Who opened the link.
     pub direction: Direction,
     /// The other end of the TCP connection.
     pub address: SocketAddr,
     /// Its `init` features, hex.
     pub features: String,
-    /// Where it says it sees us.
+    /// Our address as the peer sees it.
     pub remote_addr: Option<String>,
 }
 
@@ -82,7 +98,7 @@ impl Peer {
         peer
     }
 
-    /// One of `listpeers`.
+    /// The entry in `listpeers`.
     pub fn list_json(&self) -> Value {
         let mut peer = json!({
             "id": self.id.to_string(),

@@ -1,5 +1,4 @@
-//! Which files are plugins to run: named by the configuration, or found in a
-//! folder.
+//! Which plugins to run: those the configuration names, and those in a folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +8,8 @@ use crate::config::PluginSetting;
 use crate::node::Node;
 use crate::options::os_error;
 
-/// The files to run: in the order of the configuration, then what is in the
-/// default folder.
+/// The files to run, each with whether it is important: in the order of the
+/// configuration, then those in the default folder.
 pub fn configured(node: &Node) -> Result<Vec<(PathBuf, bool)>, String> {
     let mut files: Vec<(PathBuf, bool)> = Vec::new();
     let add = |files: &mut Vec<(PathBuf, bool)>, path: PathBuf, important| {
@@ -45,11 +44,7 @@ pub fn configured(node: &Node) -> Result<Vec<(PathBuf, bool)>, String> {
                 files.clear();
             }
             PluginSetting::Disable(name) => {
-                node.plugins
-                    .disabled
-                    .lock()
-                    .unwrap_or_else(|e| e.into_inner())
-                    .push(name.clone());
+                node.plugins.disable(name.clone());
                 files.retain(|(path, _)| {
                     let disabled = node.plugins.is_disabled(path);
                     if disabled {
@@ -69,7 +64,7 @@ pub fn configured(node: &Node) -> Result<Vec<(PathBuf, bool)>, String> {
     Ok(files)
 }
 
-/// What is to run of `<lightning-dir>/plugins` and the folders in it.
+/// The plugins in `<lightning-dir>/plugins` and its subfolders.
 pub fn default_dir(node: &Node) -> Vec<PathBuf> {
     let dir = &node.plugins.default_dir;
     let mut files = executables(dir).unwrap_or_default();
@@ -88,7 +83,7 @@ pub fn default_dir(node: &Node) -> Vec<PathBuf> {
 }
 
 /// The files in a folder that can be plugins: executable, with a sane name;
-/// canonical, by name.
+/// canonical, sorted.
 pub fn executables(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {

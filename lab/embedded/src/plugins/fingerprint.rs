@@ -1,35 +1,37 @@
 //! Whether a plugin's file is still the one that was started.
 //!
-//! lightningd reads the whole file at each start for a checksum. A debug build
-//! of a Rust plugin has tens of megabytes, so here a small file is kept as it
-//! was, and of a large one only an open handle: what replaces an executable that
-//! runs is another file, and the handle still reads the old one.
+//! lightningd reads the whole file at each start for a checksum. A debug build of
+//! a Rust plugin has tens of megabytes, so a small file is kept in memory and a
+//! large one as an open handle: a running executable can only be replaced by
+//! another file, and the handle still reads the old one.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// A file up to this long is kept, in bytes.
+/// The longest file that is kept in memory, in bytes.
 const SMALL: u64 = 256 * 1024;
 
-/// A file as it was.
+/// A file as it was when its plugin started.
 #[derive(Debug)]
 pub struct Fingerprint {
-    /// Device, inode, length, time of the last change.
-    meta: Option<(u64, u64, u64, i64, i64)>,
+    meta: Option<Summary>,
     content: Content,
 }
 
 #[derive(Debug)]
 enum Content {
-    /// It cannot be read (it may still be run).
+    /// An unreadable file may still be executable.
     Unreadable,
     Small(Vec<u8>),
     Large(File),
 }
 
-fn summary(meta: &Metadata) -> (u64, u64, u64, i64, i64) {
+/// Device, inode, length, time of the last change in s and ns.
+type Summary = (u64, u64, u64, i64, i64);
+
+fn summary(meta: &Metadata) -> Summary {
     (
         meta.dev(),
         meta.ino(),
@@ -40,7 +42,6 @@ fn summary(meta: &Metadata) -> (u64, u64, u64, i64, i64) {
 }
 
 impl Fingerprint {
-    /// Of the file as it is now.
     pub fn of(path: &Path) -> Self {
         let read = || -> io::Result<Self> {
             let mut file = File::open(path)?;
@@ -63,8 +64,8 @@ impl Fingerprint {
         })
     }
 
-    /// Whether the file there now has other content. A file that was only
-    /// touched has not; one that cannot be read is taken for the same.
+    /// Whether the file there now has other content. One that cannot be read counts
+    /// as unchanged.
     pub fn differs(&self, path: &Path) -> bool {
         let Ok(now) = File::open(path) else {
             return false;
@@ -91,7 +92,7 @@ impl Fingerprint {
                 });
                 match old {
                     Ok(old) if !written_in_place => !same(old, now).unwrap_or(false),
-                    // What it was is gone: take it for changed.
+                    // The old content is lost: assume a change.
                     _ => true,
                 }
             }
@@ -140,7 +141,7 @@ mod tests {
         let print = Fingerprint::of(&path);
         assert!(!print.differs(&path), "untouched");
 
-        // The same again in another file, as `cp` and `cargo` put it there.
+        // The same content in another file, as `cp` and `cargo` write it.
         fs::write(&other, vec![b'x'; size]).unwrap();
         File::options()
             .write(true)
@@ -149,7 +150,7 @@ mod tests {
             .set_modified(SystemTime::now() + Duration::from_secs(5))
             .unwrap();
         fs::rename(&other, &path).unwrap();
-        assert!(!print.differs(&path), "only replaced by the same");
+        assert!(!print.differs(&path), "replaced by the same content");
 
         let mut changed = vec![b'x'; size];
         changed[size - 1] = b'y';
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_that_was_touched_is_the_same() {
+    fn a_touched_file_is_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p");
         fs::write(&path, "x").unwrap();

@@ -1,18 +1,16 @@
 //! Hooks: asking plugins before something happens. The embedded node calls
-//! `rpc_command` and `peer_connected`; nothing that the others are about ever
-//! happens in it.
+//! `rpc_command` and `peer_connected`; what the others are for never happens in it.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::process::{Plugin, Terminated};
+use super::plugin::{Plugin, Terminated};
 use crate::node::Node;
 
-/// What the plugins made of an RPC command.
+/// The decision of the plugins about an RPC command.
 #[derive(Debug, PartialEq)]
 pub enum Verdict {
-    /// Nothing: go on.
     Continue,
     /// Carry out this request instead.
     Replace(Value),
@@ -22,8 +20,8 @@ pub enum Verdict {
     Fail(Value),
 }
 
-/// The running plugins that want a hook, in the order in which they are to be
-/// asked: of their start, but for what `before` and `after` say.
+/// The running plugins with this hook, in the order in which to ask them: that of
+/// their start, except where `before` and `after` demand another.
 fn chain(node: &Node, hook: &str) -> Vec<Arc<Plugin>> {
     let mut waiting: Vec<Arc<Plugin>> = node.plugins.all();
     waiting.retain(|p| {
@@ -38,8 +36,7 @@ fn chain(node: &Node, hook: &str) -> Vec<Arc<Plugin>> {
                 .iter()
                 .all(|other| Arc::ptr_eq(p, other) || !comes_before(other, p, hook))
         });
-        // A circle is broken where it starts: lightningd refuses the plugin that
-        // closes it, `lifecycle` does, too, so there is none.
+        // There is no cycle: a plugin that closes one is refused when it starts.
         chain.push(waiting.remove(free.unwrap_or(0)));
     }
     chain
@@ -57,14 +54,15 @@ fn comes_before(a: &Plugin, b: &Plugin, hook: &str) -> bool {
     of_a.before.contains(&b.name) || of_b.after.contains(&a.name)
 }
 
-/// Whether the plugins that want a hook can be put in an order.
+/// Whether there is an order in which to ask the plugins, with `newcomer`, for each
+/// of its hooks.
 pub fn can_be_ordered(node: &Node, newcomer: &Plugin) -> bool {
     let Some(manifest) = newcomer.manifest() else {
         return true;
     };
     manifest.hooks.iter().all(|hook| {
         let plugins = node.plugins.all();
-        // Is the newcomer before something that is before the newcomer?
+        // Must the newcomer be asked before a plugin that must be asked before it?
         let mut after: Vec<&Arc<Plugin>> = plugins
             .iter()
             .filter(|p| comes_before(newcomer, p, &hook.name))
@@ -86,8 +84,8 @@ pub fn can_be_ordered(node: &Node, newcomer: &Plugin) -> bool {
     })
 }
 
-/// Asks one plugin; `None` if it died, or answered with no result (lightningd
-/// dies of that; here it is said and the next plugin is asked).
+/// Asks one plugin; `None` if it died or answered without a result (lightningd
+/// crashes then; here it is logged and the next plugin is asked).
 async fn ask(
     node: &Node,
     plugin: &Plugin,
@@ -95,7 +93,8 @@ async fn ask(
     payload: &Value,
     caller: Option<&str>,
 ) -> Option<Value> {
-    match plugin.request(node, hook, payload.clone(), caller).await {
+    let answer = node.plugins.request(plugin, hook, payload.clone(), caller);
+    match answer.await {
         Ok(answer) => {
             let answer: Value = serde_json::from_slice(&answer).ok()?;
             let result = answer.get("result").cloned();
@@ -118,8 +117,8 @@ async fn ask(
     }
 }
 
-/// Asks about a peer that has just connected. Gives the words with which to
-/// turn it away (possibly none), if it is to be turned away.
+/// Asks about a peer that has just connected. If it is rejected, gives the message
+/// for it, which may be empty.
 pub async fn peer_connected(node: &Arc<Node>, payload: Value) -> Option<String> {
     for plugin in chain(node, "peer_connected") {
         let Some(result) = ask(node, &plugin, "peer_connected", &payload, None).await else {
@@ -128,8 +127,8 @@ pub async fn peer_connected(node: &Arc<Node>, payload: Value) -> Option<String> 
         match result.get("result").and_then(Value::as_str) {
             Some("continue") => {}
             Some("disconnect") => {
-                let words = result.get("error_message").and_then(Value::as_str);
-                return Some(words.unwrap_or_default().to_owned());
+                let message = result.get("error_message").and_then(Value::as_str);
+                return Some(message.unwrap_or_default().to_owned());
             }
             _ => node.log.broken(
                 "lightningd",

@@ -1,19 +1,19 @@
-//! What plugins say: answers, log lines, notifications for each other.
+//! Messages from plugins: answers, log lines, notifications for each other.
 
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::process::Plugin;
-use crate::json::{JsonStream, Members, quote};
+use super::plugin::Plugin;
+use crate::json::{JsonStream, Members, quote, splice};
 use crate::log::Level;
 use crate::node::Node;
 
-/// Acts on one message of a plugin.
+/// Acts on one message from a plugin.
 ///
 /// # Errors
-/// Why the plugin is to be killed, in lightningd's words.
+/// Why the plugin must be killed, in lightningd's words.
 pub fn handle(
     node: &Node,
     plugin: &Arc<Plugin>,
@@ -60,7 +60,7 @@ fn id_text(id: &RawValue) -> String {
 }
 
 /// A line for the node's log. pyln sends a traceback line by line, others send
-/// it whole: each line of it becomes a line of the log.
+/// it whole: each of its lines becomes one in the log.
 fn log(node: &Node, plugin: &Plugin, params: &RawValue) -> Result<(), String> {
     let params: Value = serde_json::from_str(params.get()).unwrap_or(Value::Null);
     let Some(message) = params.get("message").and_then(Value::as_str) else {
@@ -84,7 +84,7 @@ fn log(node: &Node, plugin: &Plugin, params: &RawValue) -> Result<(), String> {
     Ok(())
 }
 
-/// Word of how far a request has come, for whoever made it.
+/// Passes a request's progress on to its caller.
 fn progress(plugin: &Plugin, method: &str, params: &RawValue) -> Result<(), String> {
     let text = params.get();
     let members = Members::read(text).unwrap_or(Members(vec![]));
@@ -100,20 +100,7 @@ fn progress(plugin: &Plugin, method: &str, params: &RawValue) -> Result<(), Stri
     Ok(())
 }
 
-/// `whole` with `part`, a slice of it, replaced.
-///
-/// Everything else stays byte for byte as it was written, which is what
-/// lightningd does with a plugin's answers.
-pub fn splice(whole: &str, part: &str, with: &str) -> String {
-    let at = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    match (whole.get(..at), whole.get(at.wrapping_add(part.len())..)) {
-        (Some(before), Some(after)) => format!("{before}{with}{after}"),
-        // Not a slice of it.
-        _ => whole.to_owned(),
-    }
-}
-
-/// A notification for other plugins: passed on if the manifest declared it.
+/// Passes a notification on to other plugins, if the manifest declares it.
 fn forward(node: &Node, plugin: &Plugin, topic: &str, params: &RawValue) {
     let declared = plugin
         .manifest()
@@ -135,20 +122,4 @@ fn forward(node: &Node, plugin: &Plugin, topic: &str, params: &RawValue) {
         params.get()
     );
     node.plugins.notify(topic, line.into_bytes());
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn only_the_id_is_replaced() {
-        let text = r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : "cln:x#1" }"#;
-        let id = Members::read(text).unwrap().get("id").unwrap();
-        assert_eq!(
-            splice(text, id.get(), "42"),
-            r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : 42 }"#
-        );
-    }
 }

@@ -1,12 +1,13 @@
-//! A plugin's answer to `getmanifest`, read and checked in lightningd's words.
+//! A plugin's answer to `getmanifest`, checked as lightningd does, with its words.
 
 use serde_json::{Map, Value};
 
-use crate::features::{FeatureSet, unhex};
+use crate::features::FeatureSet;
 use crate::options::parse_bool;
+use bitcoin_hashes::hex::FromHex;
 use cln_topics::Topic;
 
-/// The hooks that lightningd has. The embedded node calls two of them.
+/// The hooks of lightningd.
 pub const HOOKS: &[&str] = &[
     "commitment_revocation",
     "custommsg",
@@ -25,44 +26,36 @@ pub const HOOKS: &[&str] = &[
     "rpc_command",
 ];
 
-/// Those it calls.
+/// The hooks that the embedded node calls.
 pub const CALLED_HOOKS: &[&str] = &["peer_connected", "rpc_command"];
 
-/// What a plugin's option takes.
+/// The type of a plugin's option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionKind {
-    /// Nothing: there or not.
+    /// Takes no value.
     Flag,
-    /// `true` or `false`.
     Bool,
-    /// A number.
     Int,
-    /// Any text.
     Str,
-    /// Any text, not shown.
+    /// A string that `listconfigs` does not show.
     Conceal,
 }
 
-/// One option of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginOption {
     /// Without `--`.
     pub name: String,
-    /// What it takes.
     pub kind: OptionKind,
-    /// May be given more than once.
+    /// Whether it may be given more than once.
     pub multi: bool,
-    /// `setconfig` may change it.
+    /// Whether `setconfig` may change it.
     pub dynamic: bool,
-    /// As text, checked against the kind.
+    /// Checked against `kind`.
     pub default: Option<String>,
 }
 
 impl PluginOption {
-    /// Checks a value.
-    ///
-    /// # Errors
-    /// lightningd's words.
+    /// Checks a value; an error has lightningd's words.
     pub fn check(&self, value: &str) -> Result<(), String> {
         match self.kind {
             OptionKind::Int if value.parse::<i64>().is_err() => {
@@ -75,7 +68,7 @@ impl PluginOption {
         }
     }
 
-    /// A checked value in the form in which a plugin's `init` has it.
+    /// A checked value as in a plugin's `init`.
     pub fn to_json(&self, value: &str) -> Value {
         match self.kind {
             OptionKind::Int => value.parse::<i64>().map_or(Value::Null, Value::from),
@@ -86,57 +79,48 @@ impl PluginOption {
     }
 }
 
-/// One RPC method of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Method {
-    /// Its name.
     pub name: String,
     /// Its parameters, for `help`.
     pub usage: String,
-    /// Shown by `help`.
     pub deprecated: bool,
 }
 
-/// One hook a plugin asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// Its name.
     pub name: String,
-    /// Plugins that must be called after this one.
+    /// Plugins that must be asked after this one.
     pub before: Vec<String>,
-    /// Plugins that must be called before this one.
+    /// Plugins that must be asked before this one.
     pub after: Vec<String>,
-    /// For `rpc_command`: the methods it is for; empty is all.
+    /// For `rpc_command`: only these methods; empty for all.
     pub filters: Vec<String>,
 }
 
-/// What a plugin says it has and wants.
+/// What a plugin declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// May be started and stopped while the node runs.
+    /// Whether it may be started and stopped while the node runs.
     pub dynamic: bool,
-    /// Its options.
     pub options: Vec<PluginOption>,
-    /// Its RPC methods.
     pub methods: Vec<Method>,
-    /// Topics it wants, `*` among them.
+    /// May contain `*`.
     pub subscriptions: Vec<String>,
-    /// Topics it sends.
+    /// The topics it sends.
     pub topics: Vec<String>,
-    /// Hooks it wants.
     pub hooks: Vec<Hook>,
-    /// Feature bits it adds.
     pub features: FeatureSet,
-    /// It understands the `check` command.
+    /// Whether it supports the `check` command.
     pub can_check: bool,
 }
 
-/// Why a plugin is not to run.
+/// Why a plugin must not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// It said so itself; its reason.
+    /// It disabled itself, for this reason.
     Disabled(String),
-    /// Its manifest is wrong; lightningd's words.
+    /// Its manifest is wrong, in lightningd's words.
     Wrong(String),
 }
 
@@ -148,8 +132,8 @@ impl Manifest {
     /// Reads the answer to `getmanifest`.
     ///
     /// # Errors
-    /// Why the plugin is not to run. `answer` is quoted where there is no
-    /// `result` in it.
+    /// Why the plugin must not run; `quoted` is the answer as text for the error
+    /// about a missing `result`.
     pub fn read(answer: &Value, quoted: &str) -> Result<Self, Refusal> {
         let Some(result) = answer.get("result").and_then(Value::as_object) else {
             return wrong(format!("Invalid/missing result tok in '{quoted}'"));
@@ -202,6 +186,15 @@ fn flag(from: &Map<String, Value>, of: &str, name: &str) -> Result<bool, Refusal
     }
 }
 
+/// The array `result.NAME`, empty if it is missing.
+fn array<'a>(result: &'a Map<String, Value>, name: &str) -> Result<&'a [Value], Refusal> {
+    match result.get(name) {
+        None => Ok(&[]),
+        Some(Value::Array(list)) => Ok(list),
+        Some(_) => wrong(format!("\"result.{name}\" is not an array")),
+    }
+}
+
 fn features(result: &Map<String, Value>, dynamic: bool) -> Result<FeatureSet, Refusal> {
     let mut set = FeatureSet::empty();
     let Some(given) = result.get("featurebits") else {
@@ -216,9 +209,9 @@ fn features(result: &Map<String, Value>, dynamic: bool) -> Result<FeatureSet, Re
         let Some(value) = given.get(name) else {
             continue;
         };
-        match value.as_str().and_then(unhex) {
-            Some(bytes) => *bits = bytes,
-            None => {
+        match value.as_str().map(Vec::from_hex) {
+            Some(Ok(bytes)) => *bits = bytes,
+            _ => {
                 return wrong(format!(
                     "Featurebits returned by plugin is not a valid hexadecimal string: {}",
                     text(value)
@@ -247,14 +240,8 @@ fn custom_messages(messages: &Value) -> Result<(), Refusal> {
 }
 
 fn topics(result: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
-    let Some(given) = result.get("notifications") else {
-        return Ok(vec![]);
-    };
-    let Some(list) = given.as_array() else {
-        return wrong("\"result.notifications\" is not an array");
-    };
     let mut topics = Vec::new();
-    for (i, item) in list.iter().enumerate() {
+    for (i, item) in array(result, "notifications")?.iter().enumerate() {
         if !item.is_object() {
             return wrong(format!("\"result.notifications[{i}]\" is not an object"));
         }
@@ -275,14 +262,11 @@ fn topics(result: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
 }
 
 fn options(result: &Map<String, Value>) -> Result<Vec<PluginOption>, Refusal> {
-    let Some(given) = result.get("options") else {
+    if !result.contains_key("options") {
         return wrong("\"result.options\" was not found in the manifest");
-    };
-    let Some(list) = given.as_array() else {
-        return wrong("\"result.options\" is not an array");
-    };
+    }
     let mut options: Vec<PluginOption> = Vec::new();
-    for item in list {
+    for item in array(result, "options")? {
         let option = option(item)?;
         if options.iter().any(|o| o.name == option.name) {
             return wrong(format!("Option \"{}\" already registered", option.name));
@@ -319,15 +303,11 @@ fn option(item: &Value) -> Result<PluginOption, Refusal> {
             return wrong("Only \"string\", \"int\", \"bool\", and \"flag\" options are supported");
         }
     };
-    if multi && matches!(kind, OptionKind::Flag | OptionKind::Bool) {
-        let kind = if kind == OptionKind::Flag {
-            "flag"
-        } else {
-            "bool"
-        };
-        return wrong(format!("{kind} type cannot be multi"));
+    match kind {
+        OptionKind::Flag if multi => return wrong("flag type cannot be multi"),
+        OptionKind::Bool if multi => return wrong("bool type cannot be multi"),
+        _ => {}
     }
-    let default = given.get("default").filter(|d| !d.is_null());
     let mut option = PluginOption {
         name,
         kind,
@@ -335,33 +315,37 @@ fn option(item: &Value) -> Result<PluginOption, Refusal> {
         dynamic,
         default: None,
     };
-    if let Some(default) = default {
-        if kind == OptionKind::Flag {
-            if default != &Value::Bool(false) {
-                return wrong(format!(
-                    "{dashed} type flag default must be 'false' not {default}"
-                ));
-            }
-        } else {
-            let default = text(default);
-            if let Err(what) = option.check(&default) {
-                return wrong(format!("Invalid default '{default}': {what}"));
-            }
-            option.default = Some(default);
-        }
+    if let Some(given) = given.get("default").filter(|d| !d.is_null()) {
+        option.default = default(&option, given)?;
     }
     Ok(option)
 }
 
+/// The default of an option, `None` for that of a flag.
+fn default(option: &PluginOption, given: &Value) -> Result<Option<String>, Refusal> {
+    if option.kind == OptionKind::Flag {
+        return if given == &Value::Bool(false) {
+            Ok(None)
+        } else {
+            wrong(format!(
+                "--{} type flag default must be 'false' not {given}",
+                option.name
+            ))
+        };
+    }
+    let default = text(given);
+    match option.check(&default) {
+        Ok(()) => Ok(Some(default)),
+        Err(what) => wrong(format!("Invalid default '{default}': {what}")),
+    }
+}
+
 fn methods(result: &Map<String, Value>) -> Result<Vec<Method>, Refusal> {
-    let Some(given) = result.get("rpcmethods") else {
+    if !result.contains_key("rpcmethods") {
         return wrong("\"result.rpcmethods\" missing");
-    };
-    let Some(list) = given.as_array() else {
-        return wrong("\"result.rpcmethods\" is not an array");
-    };
+    }
     let mut methods = Vec::new();
-    for item in list {
+    for item in array(result, "rpcmethods")? {
         let Some(name) = item.get("name").and_then(Value::as_str) else {
             return wrong(format!("rpcmethod does not have a string \"name\": {item}"));
         };
@@ -389,14 +373,8 @@ fn methods(result: &Map<String, Value>) -> Result<Vec<Method>, Refusal> {
 }
 
 fn subscriptions(result: &Map<String, Value>) -> Result<Vec<String>, Refusal> {
-    let Some(given) = result.get("subscriptions") else {
-        return Ok(vec![]);
-    };
-    let Some(list) = given.as_array() else {
-        return wrong("\"result.subscriptions\" is not an array");
-    };
     let mut subscriptions = Vec::new();
-    for (i, item) in list.iter().enumerate() {
+    for (i, item) in array(result, "subscriptions")?.iter().enumerate() {
         match item.as_str() {
             Some(topic) => subscriptions.push(topic.to_owned()),
             None => {
@@ -444,7 +422,7 @@ fn hooks(result: &Map<String, Value>) -> Result<Vec<Hook>, Refusal> {
     Ok(hooks)
 }
 
-/// True for a topic that lightningd itself sends: a plugin may not.
+/// Whether lightningd itself sends a topic; a plugin may not.
 fn is_native(topic: &str) -> bool {
     Topic::find(topic).is_some_and(Topic::is_native)
 }
@@ -500,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_lightningds_words() {
+    fn errors_have_lightningds_words() {
         let with = |key: &str, value: Value| {
             let mut base = json!({"options": [], "rpcmethods": []});
             base[key] = value;
@@ -565,7 +543,6 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a plugin answers, it is read or refused.
         #[test]
         fn no_answer_panics(
             key in prop::sample::select(vec!["options", "rpcmethods", "subscriptions", "notifications", "hooks", "featurebits", "custommessages"]),

@@ -1,55 +1,57 @@
-//! The plugin host: lightningd's whole plugin protocol, for what the embedded
-//! node has.
+//! The plugin host: lightningd's plugin protocol, with the hooks and topics of what the
+//! embedded node has.
 //!
 //! # Layout
-//! - [`manifest`]: what a plugin says it has and wants.
-//! - [`process`]: one plugin's process and its pipes.
-//! - [`fingerprint`]: whether its file has changed.
-//! - [`incoming`]: what plugins say.
-//! - [`files`]: which files are to run.
-//! - [`lifecycle`]: start, restart, stop, death, shutdown.
+//! - [`files`]: which files to run. [`fingerprint`]: whether one has changed.
+//! - [`manifest`]: what a plugin declares.
 //! - [`settings`]: the values of plugins' options.
+//! - [`plugin`]: one plugin: its stage, its open requests.
+//! - [`process`]: its process and pipes. [`incoming`]: messages from it.
+//! - [`start`], [`end`]: from a file to a running plugin; stop, death, shutdown.
 //! - [`hooks`]: asking plugins before something happens.
-//! - this file: which plugins there are, and telling them things.
+//! - this file: the list of plugins, requests and notifications to them.
 
+pub mod end;
 pub mod files;
 pub mod fingerprint;
 pub mod hooks;
 pub mod incoming;
-pub mod lifecycle;
 pub mod manifest;
+pub mod plugin;
 pub mod process;
 pub mod settings;
+pub mod start;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
-use self::process::Plugin;
+use self::plugin::{Answer, Plugin};
 use self::settings::Settings;
-use super::config::Config;
-use super::log::{Entry, Level};
+use crate::config::Config;
+use crate::lock::lock;
+use crate::log::{Entry, Level};
 use cln_topics::Topic;
 
-/// The plugins of one node, in the order of their start.
+/// The plugins, in the order of their start.
 pub struct Plugins {
     list: Mutex<Vec<Arc<Plugin>>>,
-    /// Names and paths that must not run.
-    pub disabled: Mutex<Vec<String>>,
-    /// `<lightning-dir>/plugins`: what is in it runs.
+    /// Names and paths given to `disable-plugin`.
+    disabled: Mutex<Vec<String>>,
+    /// `<lightning-dir>/plugins`: every plugin in it runs.
     pub default_dir: PathBuf,
-    /// Values of plugins' options.
-    pub settings: Mutex<Settings>,
+    settings: Mutex<Settings>,
     startup: AtomicBool,
     shutting_down: AtomicBool,
     ids: AtomicU64,
+    /// Whether a method is one of the node itself, which no plugin may take.
+    pub is_builtin: fn(&str) -> bool,
 }
 
 impl Plugins {
-    /// None yet.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, is_builtin: fn(&str) -> bool) -> Self {
         Self {
             list: Mutex::default(),
             disabled: Mutex::default(),
@@ -58,39 +60,38 @@ impl Plugins {
             startup: AtomicBool::new(true),
             shutting_down: AtomicBool::new(false),
             ids: AtomicU64::new(0),
+            is_builtin,
         }
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Arc<Plugin>>> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.list)
     }
 
     /// The values of plugins' options.
     pub fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.settings)
     }
 
-    /// All of them, those on their way up included.
+    /// All of them, including those that are still starting.
     pub fn all(&self) -> Vec<Arc<Plugin>> {
         self.list().clone()
     }
 
-    /// Adds one that was started.
     pub fn add(&self, plugin: Arc<Plugin>) {
         self.list().push(plugin);
     }
 
-    /// Takes one away.
     pub fn remove(&self, plugin: &Arc<Plugin>) {
         self.list().retain(|p| !Arc::ptr_eq(p, plugin));
     }
 
-    /// The one whose file this is (canonical).
+    /// The plugin with this file (canonical).
     pub fn with_path(&self, path: &Path) -> Option<Arc<Plugin>> {
         self.list().iter().find(|p| p.path == path).cloned()
     }
 
-    /// The one that is named, by path or by file name.
+    /// The plugin with this path or file name.
     pub fn named(&self, name: &str) -> Option<Arc<Plugin>> {
         self.list()
             .iter()
@@ -98,7 +99,7 @@ impl Plugins {
             .cloned()
     }
 
-    /// The one that has this RPC method.
+    /// The plugin that has this RPC method.
     pub fn with_method(&self, method: &str) -> Option<Arc<Plugin>> {
         let has = |p: &Arc<Plugin>| {
             p.manifest()
@@ -116,10 +117,10 @@ impl Plugins {
         self.list().iter().any(|p| has(p) && p.running())
     }
 
-    /// Whether anybody may send this topic.
+    /// Whether lightningd or a plugin may send this topic.
     pub fn knows_topic(&self, topic: &str) -> bool {
-        // Those of the plugins that come with lightningd are known there, so there is
-        // nothing to warn of here, though nobody sends them.
+        // Includes the topics of lightningd's own plugins, which nobody sends here: a
+        // plugin that subscribes to one is right with lightningd.
         Topic::find(topic).is_some()
             || self.list().iter().any(|p| {
                 p.manifest()
@@ -127,28 +128,29 @@ impl Plugins {
             })
     }
 
-    /// Whether this file was named by `disable-plugin`.
-    pub fn is_disabled(&self, path: &Path) -> bool {
-        let disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
-        disabled.iter().any(|name| is_named(path, name))
+    /// Notes a `disable-plugin`.
+    pub fn disable(&self, name: String) {
+        lock(&self.disabled).push(name);
     }
 
-    /// Whether the node is still on its way up.
+    /// Whether `disable-plugin` names this file.
+    pub fn is_disabled(&self, path: &Path) -> bool {
+        lock(&self.disabled).iter().any(|name| is_named(path, name))
+    }
+
+    /// Whether the node is still starting.
     pub fn startup(&self) -> bool {
         self.startup.load(Ordering::Relaxed)
     }
 
-    /// The node is up.
     pub fn end_startup(&self) {
         self.startup.store(false, Ordering::Relaxed);
     }
 
-    /// Whether the node is on its way out.
     pub fn shutting_down(&self) -> bool {
         self.shutting_down.load(Ordering::Relaxed)
     }
 
-    /// The node is on its way out.
     pub fn begin_shutdown(&self) {
         self.shutting_down.store(true, Ordering::Relaxed);
     }
@@ -173,7 +175,23 @@ impl Plugins {
         }
     }
 
-    /// Sends `line` to each running plugin that wants `topic`.
+    /// Sends a request from the node itself and waits for the answer. `caller` is the
+    /// id of the command it serves, as JSON.
+    pub async fn request(
+        &self,
+        plugin: &Plugin,
+        method: &str,
+        params: Value,
+        caller: Option<&str>,
+    ) -> Answer {
+        let id = self.next_id(method, caller);
+        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        plugin
+            .exchange(&id, format!("{message}\n\n").into_bytes(), None)
+            .await
+    }
+
+    /// Sends `line` to each running plugin that subscribed to `topic`.
     pub fn notify(&self, topic: &str, line: Vec<u8>) {
         let line: Arc<[u8]> = line.into();
         for plugin in self.list().iter().filter(|p| p.running()) {
@@ -183,14 +201,14 @@ impl Plugins {
         }
     }
 
-    /// Tells of something the node itself has to tell: `params` holds `body`
-    /// under the topic's name.
+    /// Sends a notification from the node itself: `params` holds `body` under the
+    /// topic's name.
     pub fn notify_native(&self, topic: &str, body: Value) {
         self.notify(topic, native_line(topic, body));
     }
 
-    /// Tells of a line of the log: `log` if it was written, and `warning` if it
-    /// matters that much.
+    /// Notifies of a line of the log: `log` if it was written, and `warning` from
+    /// level unusual on.
     pub fn notify_log(&self, entry: &Entry<'_>) {
         let anyone = |topic: &str| self.list().iter().any(|p| p.subscriptions(topic) > 0);
         if entry.written && anyone("log") {
@@ -207,7 +225,7 @@ impl Plugins {
     }
 }
 
-/// One notification of lightningd's own, as it is on the wire.
+/// One notification from the node itself, as it is on the wire.
 pub fn native_line(topic: &str, body: Value) -> Vec<u8> {
     let message = json!({ "jsonrpc": "2.0", "method": topic, "params": { topic: body } });
     format!("{message}\n\n").into_bytes()

@@ -1,27 +1,27 @@
-//! The values of plugins' options: from the command line, the configuration
-//! files, `plugin start`, `setconfig`.
+//! The values of plugins' options: from the command line, the configuration files,
+//! `plugin start`, `setconfig`.
 
 use serde_json::{Map, Value};
 
 use super::manifest::{OptionKind, PluginOption};
 use crate::options::{ConfigVar, Source};
 
-/// What was set, in order of effect: of what was set twice, the last counts.
+/// Values in the order in which they were set: the last one counts.
 #[derive(Debug, Default)]
 pub struct Settings {
     vars: Vec<ConfigVar>,
 }
 
 impl Settings {
-    /// Adds a value. It must be one that the option takes.
+    /// Adds a value, which must be valid for the option.
     pub fn set(&mut self, var: ConfigVar) {
         self.vars.push(var);
     }
 
-    /// The values of an option, each with where it was set; empty if it was not.
+    /// The values of an option; empty if it was not set.
     pub fn get(&self, option: &PluginOption) -> Vec<&ConfigVar> {
         let all: Vec<_> = self.vars.iter().filter(|v| v.name == option.name).collect();
-        // What `plugin start` sets replaces what was there before.
+        // A value from `plugin start` replaces those before it.
         let from = all
             .iter()
             .position(|v| v.source == Source::PluginStart)
@@ -39,7 +39,7 @@ impl Settings {
         self.vars.extend(with);
     }
 
-    /// Forgets what `plugin start` set for these options.
+    /// Removes the values that `plugin start` set for these options.
     pub fn forget_start(&mut self, options: &[PluginOption]) {
         self.vars.retain(|v| {
             v.source != Source::PluginStart || !options.iter().any(|o| o.name == v.name)
@@ -69,10 +69,10 @@ impl Settings {
     }
 }
 
-/// Makes a variable of an option out of what was written, checked.
+/// Checks a value that was given for an option.
 ///
 /// # Errors
-/// lightningd's words for what is wrong with it.
+/// What is wrong with it, in lightningd's words.
 pub fn settle(option: &PluginOption, mut var: ConfigVar) -> Result<ConfigVar, String> {
     if option.kind == OptionKind::Flag {
         var.settle_flag()?;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn values_as_a_plugin_sees_them() {
+    fn values_for_init() {
         let options = [
             option("s", OptionKind::Str, false, Some("d")),
             option("n", OptionKind::Int, true, Some("1")),

@@ -2,35 +2,21 @@
 
 use serde_json::{Value, json};
 
-/// The request is not one.
 pub const INVALID_REQUEST: i32 = -32600;
-/// There is no such method (here).
 pub const METHOD_NOT_FOUND: i32 = -32601;
-/// The parameters are wrong.
 pub const INVALID_PARAMS: i32 = -32602;
-/// Something else.
+/// Any other error.
 pub const LIGHTNINGD: i32 = -1;
-/// A plugin could not be started.
 pub const PLUGIN_ERROR: i32 = -3;
-/// A plugin died before it answered.
 pub const PLUGIN_TERMINATED: i32 = -4;
-/// Nobody knows the peer's address.
 pub const CONNECT_NO_KNOWN_ADDRESS: i32 = 400;
-/// No address of the peer worked.
 pub const CONNECT_ALL_ADDRESSES_FAILED: i32 = 401;
-/// The peer went away again.
 pub const CONNECT_DISCONNECTED_DURING: i32 = 402;
-/// The label is taken.
 pub const INVOICE_LABEL_ALREADY_EXISTS: i32 = 900;
-/// The preimage is taken.
 pub const INVOICE_PREIMAGE_ALREADY_EXISTS: i32 = 901;
-/// There is no such invoice.
 pub const INVOICE_NOT_FOUND: i32 = 905;
-/// The invoice is in another state.
 pub const INVOICE_STATUS_UNEXPECTED: i32 = 906;
-/// The invoice has no description.
 pub const INVOICE_NO_DESCRIPTION: i32 = 908;
-/// The height was not reached in time.
 pub const WAIT_TIMEOUT: i32 = 2000;
 
 /// Why a command failed.
@@ -38,18 +24,14 @@ pub const WAIT_TIMEOUT: i32 = 2000;
 pub struct RpcError {
     /// One of the codes above, or a plugin's.
     pub code: i32,
-    /// For people.
     pub message: String,
-    /// For programs.
     pub data: Option<Box<Value>>,
-    /// The parameter's value that is wrong, as JSON. It may be a secret, so the
-    /// caller is told of it only where lightningd tells it, too: see
-    /// [`RpcError::tell`].
+    /// The parameter's wrong value, as JSON. It may be a secret, so it appears in the
+    /// answer only where lightningd shows it, too: see [`RpcError::with_token`].
     pub token: Option<Box<str>>,
 }
 
 impl RpcError {
-    /// An error without data.
     pub fn new(code: i32, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -59,7 +41,6 @@ impl RpcError {
         }
     }
 
-    /// The parameters are wrong.
     pub fn params(message: impl Into<String>) -> Self {
         Self::new(INVALID_PARAMS, message)
     }
@@ -72,7 +53,6 @@ impl RpcError {
         }
     }
 
-    /// A plugin died before it answered.
     pub fn terminated() -> Self {
         Self::new(
             PLUGIN_TERMINATED,
@@ -80,10 +60,10 @@ impl RpcError {
         )
     }
 
-    /// Makes the message about a wrong value what lightningd makes of it: with
-    /// the value for developers and for `check`, without for others. Gives the
-    /// line for the log that has it then.
-    pub fn tell(mut self, with_value: bool) -> (Self, Option<String>) {
+    /// Completes the message about a wrong value as lightningd does: with the value
+    /// for developers and for `check`; for others it is in the line for the log that
+    /// is given, too.
+    pub fn with_token(mut self, with_value: bool) -> (Self, Option<String>) {
         let Some(token) = self.token.take() else {
             return (self, None);
         };
@@ -99,7 +79,6 @@ impl RpcError {
         (self, Some(line))
     }
 
-    /// As in the answer.
     pub fn to_json(&self) -> Value {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let Some(data) = &self.data {

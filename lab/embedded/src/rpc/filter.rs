@@ -1,25 +1,20 @@
-//! `filter` in a request: only the parts of a result that the caller wants.
+//! `filter` in a request: the parts of a result that the caller wants.
 
 use serde_json::{Map, Value};
 
 use super::error::RpcError;
 
-/// The parts that are wanted: `{"peers":[{"id":true}]}`.
+/// For example `{"peers":[{"id":true}]}`.
 #[derive(Debug, PartialEq)]
 pub enum Filter {
-    /// All of it.
     All,
     /// These members of an object.
     Object(Vec<(String, Filter)>),
-    /// Of each element of an array.
+    /// The same of each element of an array.
     Array(Box<Filter>),
 }
 
 impl Filter {
-    /// Reads a filter.
-    ///
-    /// # Errors
-    /// It is not one.
     pub fn read(json: &str) -> Result<Self, RpcError> {
         let value: Value = serde_json::from_str(json).unwrap_or_default();
         match value {
@@ -52,7 +47,7 @@ impl Filter {
         }
     }
 
-    /// What is left of `value`.
+    /// The wanted parts of `value`.
     pub fn apply(&self, value: Value) -> Value {
         match (self, value) {
             (Filter::Object(wanted), Value::Object(mut members)) => {
@@ -82,7 +77,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_what_is_wanted_is_left() {
+    fn only_wanted_parts_remain() {
         let filter = Filter::read(r#"{"peers":[{"id":true}],"a":true}"#).unwrap();
         let value = json!({"peers": [{"id": 1, "x": 2}, {"x": 3}], "a": {"b": 1}, "c": 4});
         assert_eq!(

@@ -2,69 +2,57 @@
 //! requests on one connection, answered as each is done.
 //!
 //! # Layout
-//! - [`error`]: codes. [`params`]: reading parameters.
-//! - [`filter`]: `filter` in a request.
-//! - [`commands`]: one file a family of commands.
-//! - this file: connections, and a request's way to its command or plugin.
+//! - this file: connections.
+//! - [`request`]: one request's way to its command or plugin.
+//! - [`commands`]: the table of commands, one file a family.
+//! - [`call`]: what a command receives. [`params`]: reading parameters.
+//! - [`filter`]: `filter` in a request. [`error`]: codes.
+//! - [`names`]: the commands that only lightningd has.
 
+pub mod call;
 pub mod commands;
 pub mod error;
 pub mod filter;
+pub mod names;
 pub mod params;
+pub mod request;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use self::commands::{Call, Stop};
-use self::error::{INVALID_REQUEST, METHOD_NOT_FOUND, RpcError};
-use self::params::Params;
-use super::json::{JsonStream, Members, lenient, quote};
-use super::node::{Ending, Node};
-use super::plugins::hooks::{self, Verdict};
-use super::plugins::incoming::splice;
-use super::plugins::process::{Plugin, Progress, Terminated};
+use self::call::Flags;
+use self::request::{answer, invalid};
+use crate::json::{JsonStream, Members, lenient, quote};
+use crate::node::{Ending, Node};
 
-/// How many requests of one connection are under way or unread by the client
-/// before no more is read from it.
+/// At most this many requests of one connection are under way, or answered and not
+/// yet read by the client; until then no more is read from it.
 const IN_FLIGHT: usize = 1024;
 
-/// How much is read at once, in bytes: every idle connection has this much.
+/// The size of the buffer that every connection has, in bytes.
 const READ: usize = 8 * 1024;
 
-/// What is to be written to a client.
 struct Out {
     bytes: Vec<u8>,
     /// Given back once written.
     _permit: Option<OwnedSemaphorePermit>,
-    /// The answer of `stop`: the process goes after it.
+    /// Whether this is the answer to `stop`, after which the process exits.
     last: bool,
 }
 
-/// What is set for one connection.
-#[derive(Default)]
-pub struct Flags {
-    /// `notifications`: the client wants `message` and `progress`.
-    pub notifications: AtomicBool,
-}
-
-/// Makes the socket (0600) and serves it for the node's life.
-///
-/// # Errors
-/// It cannot be made.
+/// Creates the socket (0600) and serves it until the node stops.
 pub fn listen(node: &Arc<Node>) -> io::Result<()> {
     let path = &node.config.rpc_file;
-    // What an earlier node left behind: the pid file says that it is gone.
+    // An earlier node may have left it behind; the pid file shows that it is gone.
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -82,7 +70,7 @@ async fn accept(node: Arc<Node>, listener: UnixListener) {
                 tokio::spawn(serve(node.clone(), stream));
             }
             Err(e) => {
-                // Most likely no file descriptor is left: let some go first.
+                // Probably the file descriptors ran out: wait until some are closed.
                 node.log
                     .unusual("jsonrpc", format!("accepting a connection: {e}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -107,25 +95,10 @@ async fn serve(node: Arc<Node>, stream: UnixStream) {
         };
         stream.push(&buf[..len]);
         loop {
-            let message = match stream.next_message() {
-                Ok(Some(message)) => message,
+            let text = match next_request(&mut stream) {
+                Ok(Some(text)) => text,
                 Ok(None) => break,
-                Err(garbage) => {
-                    let _ = answers.send(malformed(&garbage.to_string()));
-                    return;
-                }
-            };
-            let wrong = match legible(&message) {
-                Some(text) if Members::read(&text).is_ok_and(|m| m.get("jsonrpc").is_some()) => {
-                    Ok(text)
-                }
-                Some(_) => Err("JSON-RPC message does not contain \"jsonrpc\" field:"),
-                None => Err("Failed to parse RPC JSON response"),
-            };
-            let text = match wrong {
-                Ok(text) => text,
                 Err(what) => {
-                    let what = format!("{what} '{}{}'", quote(&message), stream.quote());
                     let _ = answers.send(malformed(&what));
                     return;
                 }
@@ -151,7 +124,23 @@ async fn serve(node: Arc<Node>, stream: UnixStream) {
     }
 }
 
-/// A message as JSON text, if it is, or is what lightningd takes for it.
+/// The next message of a connection, as JSON with a `jsonrpc` member; an error
+/// has lightningd's words.
+fn next_request(stream: &mut JsonStream) -> Result<Option<String>, String> {
+    let Some(message) = stream.next_message().map_err(|e| e.to_string())? else {
+        return Ok(None);
+    };
+    let what = match legible(&message) {
+        Some(text) if Members::read(&text).is_ok_and(|m| m.get("jsonrpc").is_some()) => {
+            return Ok(Some(text));
+        }
+        Some(_) => "JSON-RPC message does not contain \"jsonrpc\" field:",
+        None => "Failed to parse RPC JSON response",
+    };
+    Err(format!("{what} '{}{}'", quote(&message), stream.quote()))
+}
+
+/// A message as JSON text, if lightningd would accept it as JSON.
 fn legible(message: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(message).ok()?;
     match serde_json::from_str::<&RawValue>(text) {
@@ -168,7 +157,7 @@ async fn write(
 ) {
     loop {
         let out = tokio::select! {
-            // Word of a request's progress comes before its answer.
+            // A request's progress comes before its answer.
             biased;
             Some(line) = progress.recv() => Out { bytes: line, _permit: None, last: false },
             out = queue.recv() => match out {
@@ -187,236 +176,11 @@ async fn write(
     }
 }
 
-/// An answer to what is no request.
+/// The answer to what is not a request.
 fn malformed(what: &str) -> Out {
-    let error = RpcError::new(INVALID_REQUEST, what);
     Out {
-        bytes: failure("null", &error),
+        bytes: invalid("null", what),
         _permit: None,
         last: false,
-    }
-}
-
-fn success(id: &str, result: &Value) -> Vec<u8> {
-    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n\n").into_bytes()
-}
-
-fn failure(id: &str, error: &RpcError) -> Vec<u8> {
-    format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{}}}\n\n",
-        error.to_json()
-    )
-    .into_bytes()
-}
-
-/// The answer to one message, which is valid JSON with a `jsonrpc` member, and
-/// whether it is that of `stop`.
-async fn answer(
-    node: &Arc<Node>,
-    text: &str,
-    progress: &mpsc::UnboundedSender<Vec<u8>>,
-    flags: &Arc<Flags>,
-) -> (Vec<u8>, bool) {
-    let Ok(members) = Members::read(text) else {
-        return (malformed("Expected {} for json command").bytes, false);
-    };
-    let id = match members.get("id") {
-        None => return (malformed("No id").bytes, false),
-        Some(id) if id.get().starts_with(['{', '[']) => {
-            return (malformed("Expected string/primitive for id").bytes, false);
-        }
-        Some(id) => id.get().to_owned(),
-    };
-    if members.get("jsonrpc").is_none_or(|v| v.get() != "\"2.0\"") {
-        return (
-            malformed("jsonrpc: \"2.0\" must be specified in the request").bytes,
-            false,
-        );
-    }
-    let refuse = |what: &str| (failure(&id, &RpcError::new(INVALID_REQUEST, what)), false);
-    let Some(method) = members.get("method") else {
-        return refuse("No method");
-    };
-    if members.get("params").is_none() {
-        return refuse("No params");
-    }
-    let Ok(method) = serde_json::from_str::<String>(method.get()) else {
-        return refuse("Expected string for method");
-    };
-    if let Err(error) = known(node, &method) {
-        return (failure(&id, &error), false);
-    }
-    let origin = Origin {
-        node,
-        id: &id,
-        progress,
-        flags,
-    };
-    if node.plugins.has_hook("rpc_command") {
-        let request: Value = serde_json::from_str(text).unwrap_or_default();
-        match hooks::rpc_command(node, &method, &request, &id).await {
-            Verdict::Continue => {}
-            Verdict::Return(result) => return (success(&id, &result), false),
-            Verdict::Fail(error) => {
-                return (
-                    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}\n\n")
-                        .into_bytes(),
-                    false,
-                );
-            }
-            Verdict::Replace(request) => {
-                return match check_replacement(node, &request) {
-                    Ok(method) => origin.dispatch(&method, &request.to_string()).await,
-                    Err(what) => {
-                        let what =
-                            format!("Bad response to 'rpc_command' hook: {what} ({request})");
-                        refuse(&what)
-                    }
-                };
-            }
-        }
-    }
-    origin.dispatch(&method, text).await
-}
-
-/// Whether there is such a command, here.
-fn known(node: &Node, method: &str) -> Result<(), RpcError> {
-    if commands::is_builtin(method) || node.plugins.with_method(method).is_some() {
-        return Ok(());
-    }
-    Err(RpcError::new(METHOD_NOT_FOUND, commands::why_not(method)))
-}
-
-/// What a plugin puts in a request's place; gives its method.
-fn check_replacement(node: &Node, request: &Value) -> Result<String, String> {
-    let Some(object) = request.as_object() else {
-        return Err("'replace' must be an object".into());
-    };
-    for member in ["method", "params", "id"] {
-        if !object.contains_key(member) {
-            return Err(format!("missing '{member}'"));
-        }
-    }
-    let method = object["method"].as_str().unwrap_or_default().to_owned();
-    if known(node, &method).is_err() {
-        return Err(format!("redirected to unknown method '{method}'"));
-    }
-    if object.get("jsonrpc") != Some(&json!("2.0")) {
-        return Err("jsonrpc: \"2.0\" must be specified in the request".into());
-    }
-    Ok(method)
-}
-
-/// Where a request came from.
-struct Origin<'a> {
-    node: &'a Arc<Node>,
-    /// As JSON.
-    id: &'a str,
-    progress: &'a mpsc::UnboundedSender<Vec<u8>>,
-    flags: &'a Arc<Flags>,
-}
-
-impl Origin<'_> {
-    /// Carries out a request that may be carried out.
-    async fn dispatch(&self, method: &str, text: &str) -> (Vec<u8>, bool) {
-        if let Some(plugin) = self.node.plugins.with_method(method) {
-            return (self.pass_on(&plugin, method, text).await, false);
-        }
-        if method == "check"
-            && let Some(plugin) = self.checked_by_plugin(text)
-        {
-            return (self.pass_on(&plugin, method, text).await, false);
-        }
-        let members = Members::read(text).unwrap_or(Members(vec![]));
-        let params = members.get("params").map(|p| Params::new(p.to_owned()));
-        let Some(params) = params else {
-            return (
-                failure(self.id, &RpcError::new(INVALID_REQUEST, "No params")),
-                false,
-            );
-        };
-        let filter = match members
-            .get("filter")
-            .map(|f| filter::Filter::read(f.get()))
-            .transpose()
-        {
-            Ok(filter) => filter,
-            Err(error) => return (self.failure(error, false), false),
-        };
-        let call = Call {
-            node: self.node.clone(),
-            id: self.id.to_owned(),
-            params,
-            check: false,
-            flags: self.flags.clone(),
-        };
-        let result = match commands::run(method, call).await {
-            Ok(result) => result,
-            // Only `check` has commands check and stop there, and it answers itself.
-            Err(Stop::Checked) => Value::Object(Map::new()),
-            Err(Stop::Failed(error)) => return (self.failure(error, method == "check"), false),
-        };
-        let result = match filter {
-            Some(filter) => filter.apply(result),
-            None => result,
-        };
-        (success(self.id, &result), method == "stop")
-    }
-
-    /// The plugin that can check the command that this `check` is about.
-    fn checked_by_plugin(&self, text: &str) -> Option<Arc<Plugin>> {
-        let request: Value = serde_json::from_str(text).ok()?;
-        let params = &request["params"];
-        let command = params
-            .get("command_to_check")
-            .or_else(|| params.get(0))?
-            .as_str()?;
-        let plugin = self.node.plugins.with_method(command)?;
-        plugin
-            .manifest()
-            .is_some_and(|m| m.can_check)
-            .then_some(plugin)
-    }
-
-    fn failure(&self, error: RpcError, check: bool) -> Vec<u8> {
-        let (error, line) = error.tell(check || self.node.config.developer);
-        if let Some(line) = line {
-            self.node.log.info("jsonrpc", line);
-        }
-        failure(self.id, &error)
-    }
-
-    /// Lets a plugin answer: request and answer pass through as they are
-    /// written, but for the id.
-    async fn pass_on(&self, plugin: &Plugin, method: &str, text: &str) -> Vec<u8> {
-        let id = self.node.plugins.next_id(method, Some(self.id));
-        let caller_id = Members::read(text).ok().and_then(|m| m.get("id"));
-        let request = match caller_id {
-            Some(caller_id) => splice(text, caller_id.get(), &json!(id).to_string()),
-            None => text.to_owned(),
-        };
-        let progress = self
-            .flags
-            .notifications
-            .load(Ordering::Relaxed)
-            .then(|| Progress {
-                to: self.progress.clone(),
-                id: self.id.to_owned(),
-            });
-        match plugin
-            .exchange(&id, format!("{request}\n\n").into_bytes(), progress)
-            .await
-        {
-            Ok(answer) => {
-                let answer = String::from_utf8_lossy(&answer);
-                let their_id = Members::read(&answer).ok().and_then(|m| m.get("id"));
-                let answer = match their_id {
-                    Some(their_id) => splice(&answer, their_id.get(), self.id),
-                    None => answer.into_owned(),
-                };
-                format!("{answer}\n\n").into_bytes()
-            }
-            Err(Terminated) => failure(self.id, &RpcError::terminated()),
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! A command's parameters: by position or by name, checked in the order and in
-//! the words of lightningd.
+//! A command's parameters: by position or by name, checked in lightningd's order and
+//! with its words.
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -18,17 +18,15 @@ impl<'a> Token<'a> {
         serde_json::from_str(self.0.get()).unwrap_or_else(|_| self.0.get().to_owned())
     }
 
-    /// The text, if it is a string.
     pub fn string(self) -> Option<String> {
         serde_json::from_str(self.0.get()).ok()
     }
 
-    /// As a value.
     pub fn value(self) -> Value {
         serde_json::from_str(self.0.get()).unwrap_or(Value::Null)
     }
 
-    /// An error about it, in lightningd's words.
+    /// An error about this value.
     pub fn bad(self, name: &str, what: &str) -> RpcError {
         RpcError::bad(name, what, self.0.get())
     }
@@ -38,18 +36,17 @@ impl<'a> Token<'a> {
     }
 }
 
-/// What becomes of one parameter's value.
+/// Takes a parameter's value.
 type Take<'a> = Box<dyn FnMut(Token<'_>) -> Result<(), RpcError> + 'a>;
 
-/// One parameter a command has.
+/// One parameter of a command.
 pub struct Param<'a> {
     name: &'static str,
     required: bool,
     take: Take<'a>,
 }
 
-/// A parameter that must be there. `read` makes the value of it that ends up in
-/// `slot`.
+/// A required parameter; `read` makes the value for `slot`.
 pub fn req<'a, T>(
     name: &'static str,
     slot: &'a mut Option<T>,
@@ -58,7 +55,7 @@ pub fn req<'a, T>(
     param(name, true, slot, read)
 }
 
-/// A parameter that may be there.
+/// An optional parameter.
 pub fn opt<'a, T>(
     name: &'static str,
     slot: &'a mut Option<T>,
@@ -83,32 +80,30 @@ fn param<'a, T>(
     }
 }
 
-/// The parameters of a request, as they came.
+/// The parameters of a request, as they were written.
 #[derive(Debug, Clone)]
 pub struct Params(Box<RawValue>);
 
 impl Params {
-    /// What stood under `params`.
     pub fn new(raw: Box<RawValue>) -> Self {
         Self(raw)
     }
 
-    /// Whether they came by position.
     pub fn by_position(&self) -> bool {
         self.0.get().starts_with('[')
     }
 
-    /// The values given by position (none, if by name).
+    /// The values given by position.
     pub fn positional(&self) -> Vec<&RawValue> {
         serde_json::from_str(self.0.get()).unwrap_or_default()
     }
 
-    /// The names and values given by name (none, if by position).
+    /// The names and values given by name.
     pub fn named(&self) -> Members<'_> {
         Members::read(self.0.get()).unwrap_or(Members(vec![]))
     }
 
-    /// The parameters by name, as values.
+    /// The same as parsed values.
     pub fn to_map(&self) -> Map<String, Value> {
         serde_json::from_str(self.0.get()).unwrap_or_default()
     }
@@ -116,15 +111,12 @@ impl Params {
     /// Reads them into `spec`, required ones first.
     ///
     /// # Errors
-    /// lightningd's words for the first thing that is wrong.
+    /// The first thing that is wrong, in lightningd's words.
     pub fn read(&self, spec: Vec<Param<'_>>) -> Result<(), RpcError> {
         self.read_some(spec, false)
     }
 
-    /// The same, passing over what is not in `spec`.
-    ///
-    /// # Errors
-    /// As above.
+    /// The same; with `allow_extra`, others than those in `spec` are ignored.
     pub fn read_some(&self, mut spec: Vec<Param<'_>>, allow_extra: bool) -> Result<(), RpcError> {
         let mut set = vec![false; spec.len()];
         match self.0.get().as_bytes().first() {
@@ -180,18 +172,12 @@ impl Params {
     }
 }
 
-/// A string.
-///
-/// # Errors
-/// It is something else.
+/// A string, or the literal of anything else.
 pub fn string(_: &str, token: Token<'_>) -> Result<String, RpcError> {
     Ok(token.text())
 }
 
 /// A label: a string or a number.
-///
-/// # Errors
-/// It is something else.
 pub fn label(name: &str, token: Token<'_>) -> Result<String, RpcError> {
     match token.value() {
         Value::String(text) => Ok(text),
@@ -200,10 +186,7 @@ pub fn label(name: &str, token: Token<'_>) -> Result<String, RpcError> {
     }
 }
 
-/// A string with JSON's escapes undone.
-///
-/// # Errors
-/// It is something else.
+/// A string, unescaped.
 pub fn escaped_string(name: &str, token: Token<'_>) -> Result<String, RpcError> {
     token
         .string()
@@ -211,9 +194,6 @@ pub fn escaped_string(name: &str, token: Token<'_>) -> Result<String, RpcError> 
 }
 
 /// `true` or `false`, also as a string.
-///
-/// # Errors
-/// It is something else.
 pub fn boolean(name: &str, token: Token<'_>) -> Result<bool, RpcError> {
     let text = token.text();
     parse_bool(&text)
@@ -221,10 +201,7 @@ pub fn boolean(name: &str, token: Token<'_>) -> Result<bool, RpcError> {
         .ok_or_else(|| token.bad(name, "should be 'true' or 'false'"))
 }
 
-/// A number of 32 bits without sign, also as a string.
-///
-/// # Errors
-/// It is something else.
+/// A `u32`, also as a string.
 pub fn number(name: &str, token: Token<'_>) -> Result<u32, RpcError> {
     token
         .text()
@@ -232,10 +209,7 @@ pub fn number(name: &str, token: Token<'_>) -> Result<u32, RpcError> {
         .map_err(|_| token.bad(name, "should be an integer"))
 }
 
-/// The same, in the words that newer parameters have.
-///
-/// # Errors
-/// It is something else.
+/// The same, with the error that newer parameters give.
 pub fn number32(name: &str, token: Token<'_>) -> Result<u32, RpcError> {
     token
         .text()
@@ -243,10 +217,7 @@ pub fn number32(name: &str, token: Token<'_>) -> Result<u32, RpcError> {
         .map_err(|_| token.bad(name, "should be an unsigned 32 bit integer"))
 }
 
-/// A number of 64 bits without sign, also as a string.
-///
-/// # Errors
-/// It is something else.
+/// A `u64`, also as a string.
 pub fn number64(name: &str, token: Token<'_>) -> Result<u64, RpcError> {
     token
         .text()
@@ -280,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong() {
+    fn wrong_params() {
         for (json, want) in [
             ("{}", "missing required parameter: a"),
             ("[]", "missing required parameter: a"),

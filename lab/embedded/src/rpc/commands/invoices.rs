@@ -3,17 +3,18 @@
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bitcoin_hashes::Hash;
+use bitcoin_hashes::hex::{DisplayHex, FromHex};
 use lightning::bitcoin::address::{Address, NetworkUnchecked};
-use lightning::bitcoin::hashes::Hash;
 use lightning::bitcoin::{Network, PubkeyHash, ScriptHash, WitnessVersion};
 use lightning_invoice::{Bolt11Invoice, Fallback};
 use serde_json::{Value, json};
 
-use super::{Call, Stop};
 use crate::amount::parse_msat;
-use crate::features::{hex, unhex};
 use crate::invoice::{self, MAX_DESCRIPTION, Terms};
 use crate::keys;
+use crate::node::Node;
+use crate::rpc::call::{Call, Stop};
 use crate::rpc::error::{
     INVOICE_LABEL_ALREADY_EXISTS, INVOICE_NO_DESCRIPTION, INVOICE_NOT_FOUND,
     INVOICE_PREIMAGE_ALREADY_EXISTS, INVOICE_STATUS_UNEXPECTED, LIGHTNINGD, RpcError,
@@ -27,8 +28,8 @@ const DEFAULT_EXPIRY: u64 = 604_800;
 /// The longest label, in bytes.
 const MAX_LABEL: usize = 128;
 
-/// The longest time an invoice may be good for, in seconds: a hundred years.
-/// lightningd takes more; sums with the time of day must not overflow.
+/// The longest time that an invoice may be valid for, in seconds: a hundred years.
+/// lightningd accepts more; sums with the current time must not overflow.
 const MAX_EXPIRY: u64 = 100 * 366 * 86_400;
 
 /// Seconds since the epoch.
@@ -37,7 +38,7 @@ fn now() -> u64 {
     now.unwrap_or_default().as_secs()
 }
 
-/// Amount in msat, or any.
+/// In msat; `None` for `any`.
 fn amount(name: &str, token: Token<'_>) -> Result<Option<u64>, RpcError> {
     let text = token.text();
     if text == "any" {
@@ -50,7 +51,7 @@ fn amount(name: &str, token: Token<'_>) -> Result<Option<u64>, RpcError> {
 }
 
 fn bytes32(token: Token<'_>) -> Option<[u8; 32]> {
-    unhex(&token.text())?.try_into().ok()
+    FromHex::from_hex(&token.text()).ok()
 }
 
 fn fallback(address: &str) -> Result<Fallback, String> {
@@ -74,30 +75,34 @@ fn fallback(address: &str) -> Result<Fallback, String> {
                 .map_err(|e| e.to_string())?,
             program: program.program().as_bytes().to_vec(),
         }),
-        None => Err("no kind of address that BOLT 11 has".into()),
+        None => Err("BOLT 11 does not have this kind of address".into()),
     }
 }
 
-/// `invoice`
-pub fn invoice(call: &Call) -> Result<Value, Stop> {
-    let (mut msat, mut label, mut description, mut expiry) = (None, None, None, None);
-    let (mut fallbacks, mut preimage, mut expose, mut cltv) = (None, None, None, None);
+/// Seconds that an invoice is valid for.
+fn expiry(name: &str, token: Token<'_>) -> Result<u64, RpcError> {
+    let seconds = params::number64(name, token)?;
+    if seconds > MAX_EXPIRY {
+        return Err(token.bad(name, "should be at most a hundred years"));
+    }
+    Ok(seconds)
+}
+
+fn failed(e: std::io::Error) -> RpcError {
+    RpcError::new(LIGHTNINGD, e.to_string())
+}
+
+/// Reads the parameters of `invoice`: the label, and what to put in the invoice.
+fn label_and_terms(call: &Call) -> Result<(String, Terms), RpcError> {
+    let (mut msat, mut label, mut description, mut seconds) = (None, None, None, None);
+    let (mut addresses, mut preimage, mut expose, mut cltv) = (None, None, None, None);
     let mut hash_only = None;
     call.params.read(vec![
         req("amount_msat", &mut msat, amount),
         req("label", &mut label, params::label),
         req("description", &mut description, params::escaped_string),
-        opt(
-            "expiry",
-            &mut expiry,
-            |name, token| match params::number64(name, token)? {
-                seconds if seconds > MAX_EXPIRY => {
-                    Err(token.bad(name, "should be at most a hundred years"))
-                }
-                seconds => Ok(seconds),
-            },
-        ),
-        opt("fallbacks", &mut fallbacks, |name, token| {
+        opt("expiry", &mut seconds, expiry),
+        opt("fallbacks", &mut addresses, |name, token| {
             match token.value() {
                 Value::Array(list) => Ok(list),
                 _ => Err(token.bad(name, "should be an array")),
@@ -113,92 +118,95 @@ pub fn invoice(call: &Call) -> Result<Value, Stop> {
         opt("cltv", &mut cltv, params::number),
         opt("deschashonly", &mut hash_only, params::boolean),
     ])?;
-    let (msat, label) = (msat.flatten(), label.unwrap_or_default());
+    let label = label.unwrap_or_default();
     let description = description.unwrap_or_default();
     let hash_only = hash_only.unwrap_or(false);
     if label.len() > MAX_LABEL {
-        return Err(RpcError::params(format!("Label '{label}' over {MAX_LABEL} bytes")).into());
+        return Err(RpcError::params(format!(
+            "Label '{label}' over {MAX_LABEL} bytes"
+        )));
     }
     if description.len() > MAX_DESCRIPTION && !hash_only {
         return Err(RpcError::params(format!(
             "Description greater than {MAX_DESCRIPTION} bytes invalid (description length {})",
             description.len()
-        ))
-        .into());
+        )));
     }
-    let fallbacks = fallbacks
+    let fallbacks = addresses
         .unwrap_or_default()
         .iter()
         .map(|a| fallback(a.as_str().unwrap_or_default()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| RpcError::new(LIGHTNINGD, "Fallback address not valid"))?;
-    call.done_if_check()?;
-
-    let node = &call.node;
-    let now = now();
-    let preimage = match preimage {
-        Some(preimage) => preimage,
-        None => keys::random().map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?,
-    };
     let terms = Terms {
-        amount_msat: msat,
+        amount_msat: msat.flatten(),
         description,
         hash_only,
-        expiry: expiry.unwrap_or(DEFAULT_EXPIRY),
-        cltv: cltv.map_or(node.config.cltv_final, u64::from),
-        preimage,
+        expiry: seconds.unwrap_or(DEFAULT_EXPIRY),
+        cltv: cltv.map_or(call.node.config.cltv_final, u64::from),
+        preimage: preimage.map_or_else(keys::random, Ok).map_err(failed)?,
         fallbacks,
-        features: node.features().invoice,
-        timestamp: now,
+        features: call.node.features().invoice,
+        timestamp: now(),
     };
+    Ok((label, terms))
+}
+
+/// `invoice`
+pub async fn invoice(call: &Call) -> Result<Value, Stop> {
+    let (label, terms) = label_and_terms(call)?;
+    call.done_if_check()?;
+    let node = &call.node;
     let made = invoice::make(&terms, &node.keys)
         .map_err(|e| RpcError::params(format!("amount_msat: {e}")))?;
-    let payment_hash = hex(&made.payment_hash);
-    let expires_at = now + terms.expiry;
-    let created_index = {
-        let mut store = node.store();
-        if store.with_hash(&payment_hash).is_some() {
-            return Err(
-                RpcError::new(INVOICE_PREIMAGE_ALREADY_EXISTS, "preimage already used").into(),
-            );
-        }
-        if store.with_label(&label).is_some() {
-            return Err(RpcError::new(
-                INVOICE_LABEL_ALREADY_EXISTS,
-                format!("Duplicate label '{label}'"),
-            )
-            .into());
-        }
-        store
-            .add(Invoice {
-                label: label.clone(),
-                bolt11: made.bolt11.clone(),
-                payment_hash: payment_hash.clone(),
-                preimage: hex(&preimage),
-                amount_msat: msat,
-                description: Some(terms.description),
-                expires_at,
-                created_index: 0,
-                updated_index: None,
-                expired: false,
-            })
-            .map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?
+    let payment_hash = made.payment_hash.to_lower_hex_string();
+    let preimage = terms.preimage.to_lower_hex_string();
+    let mut new = Invoice {
+        label,
+        bolt11: made.bolt11,
+        payment_hash,
+        preimage,
+        amount_msat: terms.amount_msat,
+        description: Some(terms.description),
+        expires_at: terms.timestamp + terms.expiry,
+        created_index: 0,
+        updated_index: None,
+        expired: false,
     };
+    new.created_index = add(node, &new)?;
     let mut creation = json!({});
-    if let Some(msat) = msat {
+    if let Some(msat) = new.amount_msat {
         creation["msat"] = json!(msat);
     }
-    creation["preimage"] = json!(hex(&preimage));
-    creation["label"] = json!(label);
+    creation["preimage"] = json!(new.preimage);
+    creation["label"] = json!(new.label);
     node.notify("invoice_creation", creation);
     Ok(json!({
-        "payment_hash": payment_hash,
-        "expires_at": expires_at,
-        "bolt11": made.bolt11,
-        "payment_secret": hex(&made.payment_secret),
-        "created_index": created_index,
+        "payment_hash": new.payment_hash,
+        "expires_at": new.expires_at,
+        "bolt11": new.bolt11,
+        "payment_secret": made.payment_secret.to_lower_hex_string(),
+        "created_index": new.created_index,
         "warning_capacity": "Insufficient incoming channel capacity to pay invoice",
     }))
+}
+
+/// Stores an invoice whose hash and label are new; gives its `created_index`.
+fn add(node: &Node, invoice: &Invoice) -> Result<u64, RpcError> {
+    let mut store = node.store();
+    if store.with_hash(&invoice.payment_hash).is_some() {
+        return Err(RpcError::new(
+            INVOICE_PREIMAGE_ALREADY_EXISTS,
+            "preimage already used",
+        ));
+    }
+    if store.with_label(&invoice.label).is_some() {
+        return Err(RpcError::new(
+            INVOICE_LABEL_ALREADY_EXISTS,
+            format!("Duplicate label '{}'", invoice.label),
+        ));
+    }
+    store.add(invoice.clone()).map_err(failed)
 }
 
 fn show(invoice: &Invoice) -> Value {
@@ -222,13 +230,27 @@ fn show(invoice: &Invoice) -> Value {
     shown
 }
 
-/// `listinvoices`
-pub fn listinvoices(call: &Call) -> Result<Value, Stop> {
+/// What `listinvoices` lists.
+enum Wanted {
+    Label(String),
+    /// By payment hash, hex.
+    Hash(String),
+    /// Offers have no invoices here.
+    Offer,
+    /// All invoices, or a range of indexes.
+    Range {
+        by_update: bool,
+        start: u64,
+        limit: usize,
+    },
+}
+
+fn wanted(call: &Call) -> Result<Wanted, RpcError> {
     let (mut label, mut invstring, mut payment_hash, mut offer_id) = (None, None, None, None);
-    let (mut index, mut start, mut limit) = (None, None, None);
+    let (mut by_update, mut start, mut limit) = (None, None, None);
     let hash = |name: &str, token: Token<'_>| {
         bytes32(token)
-            .map(|bytes| hex(&bytes))
+            .map(|bytes| bytes.to_lower_hex_string())
             .ok_or_else(|| token.bad(name, "should be a 32 byte hex value"))
     };
     call.params.read(vec![
@@ -236,7 +258,7 @@ pub fn listinvoices(call: &Call) -> Result<Value, Stop> {
         opt("invstring", &mut invstring, params::string),
         opt("payment_hash", &mut payment_hash, hash),
         opt("offer_id", &mut offer_id, hash),
-        opt("index", &mut index, |name, token| {
+        opt("index", &mut by_update, |name, token| {
             match token.text().as_str() {
                 "created" => Ok(false),
                 "updated" => Ok(true),
@@ -255,62 +277,72 @@ pub fn listinvoices(call: &Call) -> Result<Value, Stop> {
     if one.iter().filter(|given| **given).count() > 1 {
         return Err(RpcError::params(
             "Can only specify one of {label}, {invstring}, {payment_hash} or {offer_id}",
-        )
-        .into());
+        ));
     }
     let start = start.unwrap_or(0);
     for (given, name) in [(start != 0, "start"), (limit.is_some(), "limit")] {
-        if given && index.is_none() {
-            return Err(
-                RpcError::params(format!("Can only specify {{{name}}} with {{index}}")).into(),
-            );
+        if given && by_update.is_none() {
+            return Err(RpcError::params(format!(
+                "Can only specify {{{name}}} with {{index}}"
+            )));
         }
     }
     if let Some(text) = invstring {
-        let text = text.strip_prefix("lightning:").unwrap_or(&text).to_owned();
+        let text = text.strip_prefix("lightning:").unwrap_or(&text);
         let parsed =
-            Bolt11Invoice::from_str(&text).map_err(|_| RpcError::params("Invalid invstring"))?;
-        payment_hash = Some(hex(&parsed.payment_hash().to_byte_array()));
+            Bolt11Invoice::from_str(text).map_err(|_| RpcError::params("Invalid invstring"))?;
+        payment_hash = Some(parsed.payment_hash().to_string());
     }
-    call.done_if_check()?;
-
-    let mut store = call.node.store();
-    store
-        .expire(now())
-        .map_err(|e| RpcError::new(LIGHTNINGD, e.to_string()))?;
-    let found: Vec<Value> = if let Some(label) = label {
-        store.with_label(&label).into_iter().map(show).collect()
+    Ok(if let Some(label) = label {
+        Wanted::Label(label)
     } else if let Some(hash) = payment_hash {
-        store.with_hash(&hash).into_iter().map(show).collect()
+        Wanted::Hash(hash)
     } else if offer_id.is_some() {
-        vec![]
+        Wanted::Offer
     } else {
-        let by_update = index == Some(true);
-        let at = |i: &&Invoice| {
-            if by_update {
-                i.updated_index.unwrap_or(0)
-            } else {
-                i.created_index
-            }
-        };
-        let mut all: Vec<_> = store
-            .invoices()
-            .filter(|i| !by_update || i.updated_index.is_some())
-            .collect();
-        if by_update {
-            all.sort_by_key(at);
+        Wanted::Range {
+            by_update: by_update == Some(true),
+            start,
+            limit: limit.map_or(usize::MAX, |l| l as usize),
         }
-        all.iter()
-            .filter(|i| at(i) >= start)
-            .take(limit.map_or(usize::MAX, |l| l as usize))
-            .map(|i| show(i))
-            .collect()
+    })
+}
+
+/// `listinvoices`
+pub async fn listinvoices(call: &Call) -> Result<Value, Stop> {
+    let wanted = wanted(call)?;
+    call.done_if_check()?;
+    let mut store = call.node.store();
+    store.expire(now()).map_err(failed)?;
+    let found: Vec<Value> = match wanted {
+        Wanted::Label(label) => store.with_label(&label).into_iter().map(show).collect(),
+        Wanted::Hash(hash) => store.with_hash(&hash).into_iter().map(show).collect(),
+        Wanted::Offer => vec![],
+        Wanted::Range {
+            by_update,
+            start,
+            limit,
+        } => {
+            let index = |i: &Invoice| {
+                if by_update {
+                    i.updated_index
+                } else {
+                    Some(i.created_index)
+                }
+            };
+            let mut all: Vec<_> = store
+                .invoices()
+                .filter(|i| index(i).is_some_and(|index| index >= start))
+                .collect();
+            all.sort_by_key(|i| index(i));
+            all.into_iter().take(limit).map(show).collect()
+        }
     };
     Ok(json!({ "invoices": found }))
 }
 
 /// `delinvoice`
-pub fn delinvoice(call: &Call) -> Result<Value, Stop> {
+pub async fn delinvoice(call: &Call) -> Result<Value, Stop> {
     let (mut label, mut status, mut description_only) = (None, None, None);
     call.params.read(vec![
         req("label", &mut label, params::label),
@@ -318,7 +350,6 @@ pub fn delinvoice(call: &Call) -> Result<Value, Stop> {
         opt("desconly", &mut description_only, params::boolean),
     ])?;
     let (label, status) = (label.unwrap_or_default(), status.unwrap_or_default());
-    let failed = |e: std::io::Error| RpcError::new(LIGHTNINGD, e.to_string());
     let mut store = call.node.store();
     store.expire(now()).map_err(failed)?;
     let Some(invoice) = store.with_label(&label).cloned() else {
@@ -346,7 +377,7 @@ pub fn delinvoice(call: &Call) -> Result<Value, Stop> {
         }
         call.done_if_check()?;
         let changed = store.forget_description(&invoice).map_err(failed)?;
-        // lightningd shows it without the index of this very change.
+        // lightningd shows it without the index of this change.
         return Ok(show(&Invoice {
             updated_index: invoice.updated_index,
             ..changed

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Call, Stop};
 use crate::amount::parse_msat;
 use crate::node::Node;
 use crate::option_table::{self, Kind};
 use crate::options::{self, ConfigVar};
 use crate::plugins::manifest::{OptionKind, PluginOption};
-use crate::plugins::process::Plugin;
+use crate::plugins::plugin::Plugin;
+use crate::rpc::call::{Call, Stop};
 use crate::rpc::error::RpcError;
 use crate::rpc::params::{self, opt};
 
 /// `listconfigs`
-pub fn listconfigs(call: &Call) -> Result<Value, Stop> {
+pub async fn listconfigs(call: &Call) -> Result<Value, Stop> {
     let mut name = None;
     call.params
         .read(vec![opt("config", &mut name, params::string)])?;
@@ -50,8 +50,7 @@ fn all(node: &Node) -> Map<String, Value> {
         let set = of(own.name);
         let value = |v: &&ConfigVar| typed(own.kind, v.value.as_deref().unwrap_or_default());
         let entry = if own.multi {
-            // With what may be given more than once, the values are a list; the
-            // log level is one nevertheless.
+            // The values of a multi option are a list, except for the log level.
             if own.name == "log-level" {
                 json!({ "value_str": node.config.log.level.name(), "source": source(set.last().copied()) })
             } else {
@@ -79,7 +78,7 @@ fn all(node: &Node) -> Map<String, Value> {
         let set = of(name);
         let entry = match option_table::NO_EFFECT.iter().find(|o| o.name == name) {
             Some(option) => shown(option, &set),
-            // A flag, or a developer's option: the one that says so by `=`.
+            // A flag, or a developer's option, which takes a value if there is an `=`.
             None => match set.last().and_then(|v| v.value.as_ref()) {
                 Some(value) => json!({ "value_str": value, "source": source(set.last().copied()) }),
                 None => json!({ "set": true, "source": source(set.last().copied()) }),
@@ -123,8 +122,8 @@ fn source(var: Option<&ConfigVar>) -> String {
     var.map_or_else(|| "default".into(), |v| v.source.to_string())
 }
 
-/// An option that was set, and nothing else is known of.
-fn shown(option: &option_table::Own, set: &[&ConfigVar]) -> Value {
+/// An option that was set and has no effect.
+fn shown(option: &option_table::ValueOption, set: &[&ConfigVar]) -> Value {
     let value = |v: &&ConfigVar| typed(option.kind, v.value.as_deref().unwrap_or_default());
     if option.multi {
         let values: Vec<_> = set.iter().map(value).collect();
@@ -135,7 +134,7 @@ fn shown(option: &option_table::Own, set: &[&ConfigVar]) -> Value {
     }
 }
 
-/// What holds where nothing was set.
+/// The value of an option that was not set.
 fn default_of(node: &Node, name: &str) -> Option<Value> {
     Some(match name {
         "alias" => json!(node.alias()),
@@ -195,7 +194,7 @@ pub(super) fn plugin_option(
     Some(entry)
 }
 
-/// The plugin that has an option, and the option.
+/// A plugin's option by name, and the plugin.
 pub(super) fn find(node: &Node, name: &str) -> Option<(Arc<Plugin>, PluginOption)> {
     node.plugins.all().into_iter().find_map(|plugin| {
         let option = plugin

@@ -5,17 +5,18 @@ use std::str::FromStr;
 use lightning::bitcoin::secp256k1::PublicKey;
 use serde_json::{Value, json};
 
-use super::{Call, Stop};
 use crate::config::DEFAULT_PORT;
 use crate::log::Level;
-use crate::p2p::connect::{self, Failure};
+use crate::p2p::connect;
+use crate::p2p::peer::Failure;
+use crate::rpc::call::{Call, Stop};
 use crate::rpc::error::{
     CONNECT_ALL_ADDRESSES_FAILED, CONNECT_DISCONNECTED_DURING, CONNECT_NO_KNOWN_ADDRESS,
     LIGHTNINGD, RpcError,
 };
 use crate::rpc::params::{self, Token, opt, req};
 
-/// A node id: 66 hex digits that are a point of the curve.
+/// A node id: 66 hex digits that are a point on the curve.
 fn parse_id(text: &str) -> Option<PublicKey> {
     (text.len() == 66)
         .then(|| PublicKey::from_str(text).ok())
@@ -26,7 +27,7 @@ fn node_id(name: &str, token: Token<'_>) -> Result<PublicKey, RpcError> {
     parse_id(&token.text()).ok_or_else(|| token.bad(name, "should be a node id"))
 }
 
-/// What `connect` takes for a peer: `id`, `id@host`, `id@host:port`.
+/// The peer to `connect` to: `id`, `id@host`, `id@host:port`.
 struct Target {
     id: PublicKey,
     host: Option<String>,
@@ -136,7 +137,7 @@ pub async fn disconnect(call: &Call) -> Result<Value, Stop> {
                 None => Err(RpcError::params(format!("Unknown peer '{text}'"))),
             }
         }),
-        // There are no channels that a link must be kept for.
+        // There are no channels that need the link.
         opt("force", &mut force, params::boolean),
     ])?;
     call.done_if_check()?;
@@ -147,11 +148,11 @@ pub async fn disconnect(call: &Call) -> Result<Value, Stop> {
 }
 
 /// `listpeers`
-pub fn listpeers(call: &Call) -> Result<Value, Stop> {
+pub async fn listpeers(call: &Call) -> Result<Value, Stop> {
     let (mut id, mut level) = (None, None);
     call.params.read(vec![
         opt("id", &mut id, node_id),
-        // lightningd adds the peer's log here; the file has it.
+        // lightningd adds the peer's log; here it is only in the file.
         opt("level", &mut level, |name, token| {
             match token.text().parse::<Level>() {
                 Ok(level) if level <= Level::Unusual => Ok(level),
@@ -177,7 +178,7 @@ pub async fn ping(call: &Call) -> Result<Value, Stop> {
         opt("pongbytes", &mut pong_bytes, params::number),
     ])?;
     let (len, pong_bytes) = (len.unwrap_or(128), pong_bytes.unwrap_or(128));
-    // A message has 65535 bytes: two of type, two of each length.
+    // A message has at most 65535 bytes: two of type, two of each length.
     let fits = u16::try_from(len).ok().filter(|len| *len <= 65535 - 6);
     let Some(len) = fits else {
         return Err(RpcError::params(format!("{len} would result in oversize ping")).into());
@@ -191,7 +192,7 @@ pub async fn ping(call: &Call) -> Result<Value, Stop> {
         return Err(gone().into());
     };
     call.done_if_check()?;
-    // BOLT 1: a ping that asks for this many bytes gets no pong.
+    // BOLT 1: a ping that asks for this many bytes or more gets no pong.
     if pong_bytes >= 65532 {
         peers.send_ping(&id, len, pong_bytes);
         return Ok(json!({ "totlen": 0 }));

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 use serde_json::{Map, Value, json};
 
-use super::{Call, Stop};
-use crate::plugins::lifecycle::{self, StartError};
+use crate::plugins::end;
+use crate::plugins::start::{self, StartError};
+use crate::rpc::call::{Call, Stop};
 use crate::rpc::error::{PLUGIN_ERROR, RpcError};
 use crate::rpc::params::{self, req};
 
@@ -24,7 +25,7 @@ pub async fn plugin(call: &Call) -> Result<Value, Stop> {
         "rescan" => {
             only_subcommand(call)?;
             call.done_if_check()?;
-            lifecycle::rescan(&call.node, &call.id)
+            start::rescan(&call.node, &call.id)
                 .await
                 .map_err(RpcError::params)?;
             Ok(list(call, "rescan"))
@@ -45,7 +46,7 @@ fn only_subcommand(call: &Call) -> Result<(), Stop> {
         .read(vec![req("subcommand", &mut subcommand, params::string)])?)
 }
 
-/// The answer of most of them.
+/// The answer of most subcommands.
 fn list(call: &Call, subcommand: &str) -> Value {
     let plugins: Vec<_> = call
         .node
@@ -93,9 +94,9 @@ async fn start(call: &Call) -> Result<Value, Stop> {
         .into());
     }
     call.done_if_check()?;
-    match lifecycle::start(node, &file, options, &call.id).await {
+    match start::one(node, &file, options, &call.id).await {
         Ok(()) => Ok(list(call, "start")),
-        // lightningd's words, out of a stale errno.
+        // lightningd's words, which come from a stale errno.
         Err(StartError::AlreadyRuns) => {
             Err(RpcError::params(format!("{}: Invalid argument", file.display())).into())
         }
@@ -117,7 +118,7 @@ async fn startdir(call: &Call) -> Result<Value, Stop> {
         return Err(RpcError::params(format!("Could not open {dir}")).into());
     }
     call.done_if_check()?;
-    lifecycle::start_dir(&call.node, Path::new(&dir), &call.id)
+    start::dir(&call.node, Path::new(&dir), &call.id)
         .await
         .map_err(RpcError::params)?;
     Ok(list(call, "startdir"))
@@ -139,6 +140,6 @@ async fn stop(call: &Call) -> Result<Value, Stop> {
             RpcError::params(format!("{name} cannot be managed when lightningd is up")).into(),
         );
     }
-    lifecycle::stop(&call.node, &plugin).await;
+    end::stop(&call.node, &plugin).await;
     Ok(json!({ "command": "stop", "result": format!("Successfully stopped {}.", plugin.name) }))
 }

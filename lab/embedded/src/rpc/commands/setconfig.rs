@@ -1,4 +1,4 @@
-//! setconfig changes what a plugin declared dynamic: it asks the plugin, and
+//! setconfig: changes an option that a plugin declares dynamic. It asks the plugin and
 //! keeps the value in `config.setconfig`, which the configuration includes.
 
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::listconfigs::{find, plugin_option};
-use super::{Call, Stop};
 use crate::node::Node;
 use crate::option_table;
 use crate::options::{self, ConfigVar, Source};
 use crate::plugins::manifest::{OptionKind, PluginOption};
-use crate::plugins::process::Plugin;
+use crate::plugins::plugin::Plugin;
+use crate::rpc::call::{Call, Stop};
 use crate::rpc::error::{LIGHTNINGD, RpcError};
 use crate::rpc::params::{self, Token, opt, req};
 
@@ -90,7 +90,7 @@ fn values(option: &PluginOption, val: Option<Value>) -> Result<Vec<Option<String
         },
     };
     for value in values.iter().flatten() {
-        // lightningd dies of a number that is none.
+        // lightningd crashes on an invalid number.
         option
             .check(value)
             .map_err(|what| RpcError::params(format!("Error setting {name}: {what}")))?;
@@ -101,7 +101,7 @@ fn values(option: &PluginOption, val: Option<Value>) -> Result<Vec<Option<String
     Ok(values)
 }
 
-/// Has the plugin take the values, or say that it would.
+/// Asks the plugin to accept the values, or for `check` whether it would.
 async fn ask(
     call: &Call,
     plugin: &Plugin,
@@ -130,8 +130,10 @@ async fn ask(
             format!("Malformed setvalue {} plugin return", option.name),
         )
     };
-    let answer = plugin
-        .request(&call.node, method, Value::Object(params), Some(&call.id))
+    let answer = call
+        .node
+        .plugins
+        .request(plugin, method, Value::Object(params), Some(&call.id))
         .await
         .map_err(|_| RpcError::terminated())?;
     let answer: Value = serde_json::from_slice(&answer).map_err(|_| malformed())?;
@@ -152,8 +154,8 @@ async fn ask(
     }
 }
 
-/// The configuration file that is the node's own, and the one with what
-/// `setconfig` set, which the first includes.
+/// The node's configuration file, and the one that `setconfig` writes, which the first
+/// includes.
 struct Files {
     base: PathBuf,
     set: PathBuf,
@@ -174,6 +176,7 @@ impl Files {
         })
     }
 
+    /// The name of the file that `setconfig` writes, which is beside the other.
     fn set_name(&self) -> String {
         self.set
             .file_name()
@@ -182,7 +185,7 @@ impl Files {
             .into_owned()
     }
 
-    /// Whether every line that is to be replaced is still what was read.
+    /// Checks that every line to replace is still as it was read.
     fn check(&self, node: &Node, option: &PluginOption) -> Result<(), String> {
         let settings = node.plugins.settings();
         for var in settings.get(option) {
@@ -207,7 +210,7 @@ impl Files {
         Ok(())
     }
 
-    /// Writes the values; comments out what they replace. Gives where each is.
+    /// Writes the values and comments out those they replace; gives the place of each.
     fn keep(
         &self,
         node: &Node,
@@ -217,7 +220,7 @@ impl Files {
         let mut set = if self.set.exists() {
             read_lines(&self.set)?
         } else {
-            vec!["# Written by setconfig; edit it only while the node is down.".into()]
+            vec!["# Written by setconfig; edit it only while the node is stopped.".into()]
         };
         let mut free = Vec::new();
         let settings = node.plugins.settings();
@@ -228,14 +231,7 @@ impl Files {
             if *path == self.set {
                 free.push(*number);
             } else {
-                let mut lines = read_lines(path)?;
-                if let Some(line) = lines.get_mut(number - 1) {
-                    *line = format!(
-                        "# setconfig commented out (see {}): {line}",
-                        self.set_name()
-                    );
-                }
-                write_lines(path, &lines)?;
+                self.comment_out(path, *number)?;
             }
         }
         let mut sources = Vec::new();
@@ -260,18 +256,33 @@ impl Files {
             }
         }
         write_lines(&self.set, &set)?;
-        let mut base = if self.base.exists() {
+        self.include()?;
+        Ok(sources)
+    }
+
+    fn comment_out(&self, path: &PathBuf, number: usize) -> Result<(), String> {
+        let mut lines = read_lines(path)?;
+        if let Some(line) = lines.get_mut(number - 1) {
+            let set = self.set_name();
+            *line = format!("# setconfig commented out (see {set}): {line}");
+        }
+        write_lines(path, &lines)
+    }
+
+    /// Makes the node's configuration file include the one that `setconfig` writes.
+    fn include(&self) -> Result<(), String> {
+        let mut lines = if self.base.exists() {
             read_lines(&self.base)?
         } else {
             vec![]
         };
         let include = format!("include {}", self.set_name());
-        if !base.iter().any(|line| line.trim() == include) {
-            base.push("# Inserted by setconfig".into());
-            base.push(include);
-            write_lines(&self.base, &base)?;
+        if lines.iter().any(|line| line.trim() == include) {
+            return Ok(());
         }
-        Ok(sources)
+        lines.push("# Inserted by setconfig".into());
+        lines.push(include);
+        write_lines(&self.base, &lines)
     }
 }
 
@@ -293,8 +304,7 @@ fn read_lines(path: &PathBuf) -> Result<Vec<String>, String> {
     Ok(text.lines().map(Into::into).collect())
 }
 
-/// Writes a file anew, beside it and then over it, with the mode it had (0600
-/// when it is new).
+/// Replaces a file with a new one of the same mode (0600 if there was none).
 fn write_lines(path: &PathBuf, lines: &[String]) -> Result<(), String> {
     use std::io::Write;
     let fail = |e: std::io::Error| {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Call, Stop};
+use crate::rpc::call::{Call, Stop};
 use crate::rpc::error::{RpcError, WAIT_TIMEOUT};
 use crate::rpc::params::{self, opt, req};
 

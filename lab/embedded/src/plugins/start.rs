@@ -1,4 +1,4 @@
-//! From a file to a running plugin, and to its end.
+//! From a file to a running plugin.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,33 +7,26 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::end::end;
 use super::fingerprint::Fingerprint;
-use super::manifest::{CALLED_HOOKS, Manifest, Refusal};
-use super::process::{Plugin, Stage, Terminated};
-use super::{files, hooks, native_line, settings};
+use super::manifest::{CALLED_HOOKS, Manifest, OptionKind, Refusal};
+use super::plugin::{Plugin, Stage, Terminated};
+use super::{files, hooks, process, settings};
 use crate::log::Level;
-use crate::node::{Ending, Node};
+use crate::node::Node;
 use crate::option_table;
 use crate::options::{ConfigVar, Source, os_error};
-use crate::rpc::commands;
 
-/// How long a plugin may take to answer `getmanifest`, and again `init`.
+/// How long a plugin may take to answer `getmanifest`, and again for `init`.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long a plugin that asked for `shutdown` may take to go.
-const SHUTDOWN_WITHIN: Duration = Duration::from_secs(30);
-
-/// How long one that did not may take to go after the end of its input, when
-/// the node ends.
-const EOF_WITHIN: Duration = Duration::from_secs(2);
-
-/// Starts what the configuration names and reads all manifests; then every
-/// option is known.
+/// Starts the configured plugins and reads all manifests; then every option is
+/// known.
 ///
 /// # Errors
-/// An option that nobody knows or that has a wrong value; a plugin that cannot
-/// be started at all.
-pub async fn start_all(node: &Arc<Node>) -> Result<(), String> {
+/// An option is unknown or has a wrong value, or a plugin's process cannot be
+/// started.
+pub async fn all(node: &Arc<Node>) -> Result<(), String> {
     let mut started = Vec::new();
     for (path, important) in files::configured(node)? {
         match register(node, &path, important) {
@@ -47,7 +40,7 @@ pub async fn start_all(node: &Arc<Node>) -> Result<(), String> {
         let node = node.clone();
         phases.spawn(async move { manifest_phase(&node, &plugin, None, None).await });
     }
-    // A plugin that fails is gone, and said so; the node starts without it.
+    // A plugin that fails has been ended and logged; the node starts without it.
     while phases.join_next().await.is_some() {}
 
     for var in &node.config.unknown {
@@ -68,8 +61,8 @@ pub async fn start_all(node: &Arc<Node>) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts the process of a plugin that does not run yet, or whose file is no
-/// longer what runs. `None` when it runs as it is.
+/// Starts a plugin's process, unless it runs already from the file as it is now
+/// (`None`).
 fn register(node: &Arc<Node>, path: &Path, important: bool) -> Result<Option<Arc<Plugin>>, String> {
     if let Some(old) = node.plugins.with_path(path) {
         if important {
@@ -80,25 +73,21 @@ fn register(node: &Arc<Node>, path: &Path, important: bool) -> Result<Option<Arc
         }
         end(node, &old, Level::Info, "Plugin changed, needs restart.");
     }
-    let plugin = Plugin::spawn(node, path, Fingerprint::of(path), important)?;
+    let plugin = process::spawn(node, path, Fingerprint::of(path), important)?;
     node.plugins.add(plugin.clone());
     Ok(Some(plugin))
 }
 
-/// Why `plugin start` did not work.
+/// Why `plugin start` fails.
 #[derive(Debug)]
 pub enum StartError {
-    /// It runs already, from the same file.
+    /// From the same file.
     AlreadyRuns,
-    /// What became of it.
     Failed(String),
 }
 
-/// Starts one plugin while the node runs, with options of its own.
-///
-/// # Errors
-/// What became of it.
-pub async fn start(
+/// `plugin start`: starts one plugin, with options of its own.
+pub async fn one(
     node: &Arc<Node>,
     path: &Path,
     options: Map<String, Value>,
@@ -116,11 +105,11 @@ pub async fn start(
 }
 
 /// Starts those of these files that do not run yet; returns once each of them
-/// runs or is gone.
+/// runs or has ended.
 ///
 /// # Errors
-/// One of the files cannot be started at all.
-pub async fn start_many(node: &Arc<Node>, files: Vec<PathBuf>, caller: &str) -> Result<(), String> {
+/// The process of one of them cannot be started.
+async fn many(node: &Arc<Node>, files: Vec<PathBuf>, caller: &str) -> Result<(), String> {
     let mut tasks = tokio::task::JoinSet::new();
     for path in files {
         if node.plugins.is_disabled(&path) {
@@ -142,10 +131,7 @@ pub async fn start_many(node: &Arc<Node>, files: Vec<PathBuf>, caller: &str) -> 
 }
 
 /// `plugin startdir`.
-///
-/// # Errors
-/// lightningd's words.
-pub async fn start_dir(node: &Arc<Node>, dir: &Path, caller: &str) -> Result<(), String> {
+pub async fn dir(node: &Arc<Node>, dir: &Path, caller: &str) -> Result<(), String> {
     let files = files::executables(dir).map_err(|e| {
         format!(
             "Failed to open plugin-dir {}: {}",
@@ -153,15 +139,12 @@ pub async fn start_dir(node: &Arc<Node>, dir: &Path, caller: &str) -> Result<(),
             os_error(&e)
         )
     })?;
-    start_many(node, files, caller).await
+    many(node, files, caller).await
 }
 
 /// `plugin rescan`.
-///
-/// # Errors
-/// One of the files cannot be started at all.
 pub async fn rescan(node: &Arc<Node>, caller: &str) -> Result<(), String> {
-    start_many(node, files::default_dir(node), caller).await
+    many(node, files::default_dir(node), caller).await
 }
 
 async fn bring_up(
@@ -174,8 +157,7 @@ async fn bring_up(
     init_phase(node, plugin).await
 }
 
-/// Sends a request and waits for the answer as long as a plugin on its way up
-/// may take.
+/// Sends a request to a plugin that starts; one that takes too long is ended.
 async fn ask(
     node: &Arc<Node>,
     plugin: &Arc<Plugin>,
@@ -183,7 +165,8 @@ async fn ask(
     params: Value,
     caller: Option<&str>,
 ) -> Result<Vec<u8>, String> {
-    match tokio::time::timeout(ANSWER_WITHIN, plugin.request(node, method, params, caller)).await {
+    let answer = node.plugins.request(plugin, method, params, caller);
+    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Terminated)) => Err(plugin.ended().await),
         Err(_) => {
@@ -194,7 +177,7 @@ async fn ask(
     }
 }
 
-/// Asks for the manifest and takes it up. On any error the plugin is gone.
+/// Asks for the manifest and applies it. On any error the plugin has ended.
 async fn manifest_phase(
     node: &Arc<Node>,
     plugin: &Arc<Plugin>,
@@ -237,10 +220,10 @@ async fn manifest_phase(
     Ok(())
 }
 
-/// A name is one plugin's, or lightningd's.
+/// Refuses a method or an option whose name is taken.
 fn check_names(node: &Node, plugin: &Plugin, manifest: &Manifest) -> Result<(), String> {
     for method in &manifest.methods {
-        let taken_by = if commands::is_builtin(&method.name) {
+        let taken_by = if (node.plugins.is_builtin)(&method.name) {
             Some("lightningd".to_owned())
         } else {
             node.plugins
@@ -267,7 +250,7 @@ fn check_names(node: &Node, plugin: &Plugin, manifest: &Manifest) -> Result<(), 
     Ok(())
 }
 
-/// Takes up the options of `plugin start PATH name=value`.
+/// Sets the options of `plugin start PATH name=value`.
 fn start_options(
     node: &Node,
     manifest: &Manifest,
@@ -281,7 +264,7 @@ fn start_options(
             Value::String(text) => text,
             other => other.to_string(),
         };
-        let is_flag = option.kind == super::manifest::OptionKind::Flag;
+        let is_flag = option.kind == OptionKind::Flag;
         let var = ConfigVar {
             name,
             value: (!is_flag).then_some(value),
@@ -294,12 +277,12 @@ fn start_options(
     Ok(())
 }
 
-/// Sends `init`. On any error the plugin is gone.
+/// Sends `init`. On any error the plugin has ended.
 async fn init_phase(node: &Arc<Node>, plugin: &Arc<Plugin>) -> Result<(), String> {
     let Some(manifest) = plugin.manifest() else {
         return Err(plugin.death().unwrap_or_default());
     };
-    warn_of(node, plugin, &manifest);
+    warn(node, plugin, &manifest);
     let options = node.plugins.settings().to_json(&manifest.options);
     let params = json!({
         "options": options,
@@ -326,18 +309,18 @@ async fn init_phase(node: &Arc<Node>, plugin: &Arc<Plugin>) -> Result<(), String
         return Err(why);
     }
     plugin.set_stage(Stage::Running);
-    node.notify("plugin_started", about(plugin));
+    node.notify("plugin_started", plugin.about());
     Ok(())
 }
 
-/// The socket's name, relative to the node's folder where it is in it.
+/// The socket's path, relative to the node's folder if it is inside.
 fn rpc_file_name(node: &Node) -> &Path {
     let file = &node.config.rpc_file;
     file.strip_prefix(&node.config.net_dir).unwrap_or(file)
 }
 
-/// Says what the plugin asked for and will not get.
-fn warn_of(node: &Node, plugin: &Plugin, manifest: &Manifest) {
+/// Logs what the plugin asks for and will not get.
+fn warn(node: &Node, plugin: &Plugin, manifest: &Manifest) {
     for topic in &manifest.subscriptions {
         if topic != "*" && !node.plugins.knows_topic(topic) {
             node.log.unusual(
@@ -359,18 +342,8 @@ fn warn_of(node: &Node, plugin: &Plugin, manifest: &Manifest) {
     }
 }
 
-/// The body of `plugin_started` and `plugin_stopped`.
-fn about(plugin: &Plugin) -> Value {
-    let manifest = plugin.manifest();
-    let methods: Vec<_> = manifest
-        .iter()
-        .flat_map(|m| m.methods.iter().map(|m| m.name.as_str()))
-        .collect();
-    json!({ "plugin_name": plugin.name, "plugin_path": plugin.path, "methods": methods })
-}
-
-/// Sends `init` to all that have given their manifest; returns once each runs
-/// or is gone.
+/// Sends `init` to all that have sent their manifest; returns once each runs or
+/// has ended.
 pub async fn init_all(node: &Arc<Node>) {
     let mut tasks = tokio::task::JoinSet::new();
     for plugin in node.plugins.all() {
@@ -381,89 +354,4 @@ pub async fn init_all(node: &Arc<Node>) {
     }
     while tasks.join_next().await.is_some() {}
     node.plugins.end_startup();
-}
-
-/// Ends a plugin: kills it, fails what it owed, forgets it, tells the others.
-pub fn end(node: &Arc<Node>, plugin: &Arc<Plugin>, level: Level, why: &str) {
-    if !plugin.mark_dead(why) {
-        return;
-    }
-    node.log
-        .log(level, &plugin.source(), format!("Killing plugin: {why}"));
-    plugin.destroy();
-    node.plugins.remove(plugin);
-    if let Some(manifest) = plugin.manifest() {
-        node.plugins.settings().forget_start(&manifest.options);
-    }
-    if node.plugins.shutting_down() {
-        return;
-    }
-    node.notify("plugin_stopped", about(plugin));
-    if plugin.is_important() {
-        node.log.broken(
-            &plugin.source(),
-            "Plugin marked as important, shutting down lightningd!",
-        );
-        let node = node.clone();
-        tokio::spawn(async move {
-            node.stop().await;
-            node.advance_ending(Ending::Exit(1));
-        });
-    }
-}
-
-/// `plugin stop`: tells it, if it asked for `shutdown`, and kills it in the end.
-pub async fn stop(node: &Arc<Node>, plugin: &Arc<Plugin>) {
-    plugin.important.store(false, Ordering::Relaxed);
-    if plugin.running() && plugin.subscriptions("shutdown") > 0 {
-        plugin.send(native_line("shutdown", json!({})).into());
-        if tokio::time::timeout(SHUTDOWN_WITHIN, plugin.ended())
-            .await
-            .is_ok()
-        {
-            return;
-        }
-        node.log
-            .unusual(&plugin.source(), "Timeout on shutdown: killing anyway");
-    }
-    end(node, plugin, Level::Info, "stopped by lightningd via RPC");
-}
-
-/// Ends all plugins, for good: those that asked for `shutdown` get it and half
-/// a minute; the others see the end of their input; what then still runs is
-/// killed. No process of a plugin is left afterwards.
-pub async fn shutdown(node: &Arc<Node>) {
-    node.plugins.begin_shutdown();
-    let mut tasks = tokio::task::JoinSet::new();
-    for plugin in node.plugins.all() {
-        let asked = plugin.running() && plugin.subscriptions("shutdown") > 0;
-        if asked {
-            plugin.send(native_line("shutdown", json!({})).into());
-        } else if plugin.stage() == Stage::Running {
-            plugin.close_stdin();
-        } else {
-            end(node, &plugin, Level::Debug, "the node ends");
-        }
-        let node = node.clone();
-        tasks.spawn(async move {
-            let within = if asked { SHUTDOWN_WITHIN } else { EOF_WITHIN };
-            if tokio::time::timeout(within, plugin.gone()).await.is_err() {
-                node.log.debug(
-                    "lightningd",
-                    format!(
-                        "{}: failed to self-terminate in time, killing.",
-                        plugin.name
-                    ),
-                );
-                end(
-                    &node,
-                    &plugin,
-                    Level::Debug,
-                    "failed to self-terminate in time",
-                );
-                plugin.gone().await;
-            }
-        });
-    }
-    while tasks.join_next().await.is_some() {}
 }

@@ -1,0 +1,24 @@
+//! The version that `--version` and `getinfo` show.
+
+/// The release of LDK that speaks to peers; a test compares it to `Cargo.lock`.
+const LDK: &str = "0.2.7";
+
+/// For example `embedded-0.1.0 (LDK 0.2.7)`.
+pub fn version() -> String {
+    format!("embedded-{} (LDK {LDK})", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn names_the_ldk_in_cargo_lock() {
+        let lock =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"))
+                .unwrap();
+        let (_, after) = lock.split_once("name = \"lightning\"\n").unwrap();
+        let line = after.lines().next().unwrap();
+        assert_eq!(line, format!("version = \"{}\"", super::LDK));
+    }
+}
