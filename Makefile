@@ -2,8 +2,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# Where contrib/get-bitcoind puts a bitcoind, should none be on the PATH, and
-# where the lab keeps its prepared chain.
+# Where contrib/get-bitcoind installs bitcoind if none is on the PATH, and where the
+# lab keeps its prepared chain.
 export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
 
 CARGO ?= cargo
@@ -36,10 +36,10 @@ topics: build ## write plugin/TOPICS.md: the notifications that lightningd sends
 	@target/debug/lab topics --markdown >plugin/TOPICS.md.new
 	@mv plugin/TOPICS.md.new plugin/TOPICS.md
 
-doctor: build ## say what was found, its version, and what to do about the rest
+doctor: build ## report what was found, its version, and what to do about the rest
 	@target/debug/lab doctor
 
-clean: ## remove everything that was built or brought
+clean: ## remove everything that was built or downloaded
 	$(CARGO) clean
 
 # What the targets above need.

@@ -1,5 +1,5 @@
-//! What holds for every node, whichever program it is: typed requests, what
-//! survives its death, lightning-cli; and what the embedded node says of itself.
+//! Every node, whichever program it is: typed requests, what survives its death,
+//! lightning-cli; and how the embedded node identifies itself.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub fn tests(suite: Suite) -> Suite {
         .on(&[Cast::Embedded], "memory_of_the_embedded_node", memory)
 }
 
-/// A lean node of a lab without plugins of its own starts, and does what is left.
+/// A lean node without any of lightningd's own plugins starts and does the rest.
 async fn lean(cast: Cast) -> Outcome {
     let lab = cast.lab(2).lean([]).start().await?;
     lab.l1().connect(lab.l2()).await?;
@@ -44,8 +44,7 @@ async fn lean(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// Sends a request of cln-rpc's, made of JSON; its answer must be what cln-rpc
-/// takes.
+/// Sends a request of cln-rpc, made from JSON; cln-rpc must accept the answer.
 async fn typed<R>(node: &Node, request: Value) -> anyhow::Result<R::Response>
 where
     R: TypedRequest + Serialize + DeserializeOwned + std::fmt::Debug,
@@ -58,7 +57,7 @@ where
         .with_context(|| format!("{request:?}"))
 }
 
-/// Every request of cln-rpc's for which the embedded node has a command.
+/// Every request of cln-rpc for which the embedded node has a command.
 async fn typed_requests(cast: Cast) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let options = write_scripted(&scripts.path().join("options"), "options", "o")?;
@@ -110,7 +109,7 @@ async fn typed_requests(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// Its identity and its invoices; what was deleted stays so, no index comes twice.
+/// A node's id and invoices survive; deleted ones stay deleted, no index is used twice.
 async fn what_survives(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
@@ -227,8 +226,8 @@ async fn says_what_it_is(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// Secrets are its owner's alone; one directory has one node; it takes its socket
-/// and its pid file with it.
+/// Only the owner may read secrets; a directory has one node; the socket and the pid
+/// file are removed at the end.
 async fn files(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
@@ -260,7 +259,7 @@ async fn files(cast: Cast) -> Outcome {
 
 /// Less than 15 MB resident in a debug build with two peers, most of it the
 /// executable's pages, which all nodes share; a thousand invoices take little
-/// memory of its own. (Linux tells.)
+/// memory of its own. (On Linux, which reports it.)
 async fn memory(cast: Cast) -> Outcome {
     let lab = cast.lab(3).start().await?;
     let l1 = lab.l1();

@@ -1,5 +1,5 @@
-//! What must not harm a node: malformed, endless, too many, silent. Afterwards
-//! it answers as before.
+//! Input that must not harm a node: malformed, endless, too much, or none at all.
+//! Afterwards it answers as before.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -196,7 +196,7 @@ async fn ten_thousand_connections(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// How many files the node has open, where the system tells (Linux).
+/// How many files the node has open, where the system reports it (Linux).
 async fn open_files(node: &Node) -> anyhow::Result<Option<usize>> {
     let pid = node.pid().await.context("no pid")?;
     Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))

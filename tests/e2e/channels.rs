@@ -1,4 +1,4 @@
-//! Coins, channels and payments: each helper mines and waits by itself.
+//! Coins, channels and payments: each helper mines and waits on its own.
 
 use anyhow::{Context, ensure};
 use cln_lab::{CHANNEL_SAT, Capability, Error, NodeSpec, OpenChannel, msat};
@@ -181,7 +181,7 @@ async fn private(cast: Cast) -> Outcome {
         scids == [&json!(channels[0].short_channel_id); 2],
         "{scids:?}"
     );
-    // The invoice tells the way in.
+    // The invoice has a hint of the way in.
     let invoice = l3.invoice("1000sat", "inv", "pizza").await?;
     l1.pay(&invoice.bolt11).await?;
     Ok(lab.stop().await?)

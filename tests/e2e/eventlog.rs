@@ -53,7 +53,7 @@ async fn flooded(cast: Cast, options: &[(&str, &str)]) -> anyhow::Result<Lab> {
     Ok(lab)
 }
 
-/// Before v23.08 lightningd has no `*`: eventlog must be told of another plugin's
+/// Before v23.08 lightningd has no `*`: eventlog must be given another plugin's
 /// topics before its manifest.
 fn custom_topics(lab: LabBuilder) -> LabBuilder {
     lab.env("EVENTLOG_TOPICS", "flood")
@@ -296,7 +296,7 @@ async fn sighup(cast: Cast) -> Outcome {
     )
     .await?;
     flood(l1, 5).await?;
-    // The first line of the new file tells that it was opened again.
+    // The first line of the new file says that it was opened again.
     lines(&path, 6).await?;
     let mut events = recorded(&moved)?;
     events.extend(recorded(&path)?);

@@ -1,4 +1,4 @@
-//! Events: what was recorded, awaited raw and as types, and what is told when it
+//! Events: what was recorded, awaited raw and as types, and what is reported when it
 //! does not come.
 
 use std::process::Command;
@@ -124,7 +124,7 @@ async fn near_misses(cast: Cast) -> Outcome {
         !same.contains("direction") && others.contains("direction"),
         "{text}"
     );
-    // A wait that was in vain is in the lab's report.
+    // A wait that timed out is in the lab's report.
     let report = lab.report();
     ensure!(
         report.contains("labelled three") && report.contains("eventlog.jsonl"),

@@ -1,5 +1,5 @@
 //! Gates: a lab in which something went wrong does not end well, unless the test
-//! allowed it by name; and what is told then.
+//! allowed it by name; and what is reported then.
 
 use std::process::Command;
 

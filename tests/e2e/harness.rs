@@ -161,8 +161,8 @@ done
         .hook("peer_connected", json!({"peer": {"id": "02aa"}}))
         .await?;
     ensure!(answer == json!({"result": "continue"}), "{answer}");
-    let told = plugin.expect_notification("greeted").await?;
-    ensure!(told == json!({"greeted": {"who": "them"}}), "{told}");
+    let sent = plugin.expect_notification("greeted").await?;
+    ensure!(sent == json!({"greeted": {"who": "them"}}), "{sent}");
     ensure!(plugin.close().await?.success());
     Ok(())
 }
@@ -244,7 +244,7 @@ async fn endless() -> Outcome {
         .patience(Duration::from_millis(100))
         .spawn()
         .await?;
-    let error = plugin.close().await.expect_err("it goes on");
+    let error = plugin.close().await.expect_err("it does not end");
     ensure!(matches!(error, Error::TimedOut { .. }), "{error}");
     Ok(())
 }

@@ -200,7 +200,7 @@ async fn blocks(cast: Cast) -> Outcome {
         .map(|(height, hash)| json!({"hash": hash, "height": height}))
         .collect();
     // lightningd runs bitcoin-cli for each.
-    let blocks = eventually("the blocks", SOON * 3, async || {
+    let blocks = eventually("the blocks", SOON * 6, async || {
         let new: Vec<_> = notifications_so_far(l1, "tap", &["block_added"])
             .await?
             .iter()

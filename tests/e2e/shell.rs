@@ -107,7 +107,7 @@ async fn words(shell: &str, cast: Cast) -> Outcome {
     // No ~/.bitcoin, no ~/.lightning, no leftover.
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
 
-    // Words that cannot do what they are asked say so, by their status, too.
+    // Commands that fail say so by their exit status, too.
     let text = r#"
         LAB=$LAB_BUILT
         . "$ROOT/contrib/lab.sh" >/dev/null

@@ -94,7 +94,7 @@ async fn tap_ends(cast: Cast) -> Outcome {
     tap.expect("shutdown").await?;
     ensure!(!pids.iter().any(|pid| is_alive(*pid)));
 
-    // `plugin stop` ends it, too, and the node goes on.
+    // `plugin stop` ends it, too, and the node keeps running.
     let _tap = l2.tap().await?;
     let pids = relays(l2).await?;
     ensure!(pids.len() == 2, "{pids:?}");

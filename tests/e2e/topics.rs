@@ -33,7 +33,7 @@ fn played(suite: Suite) -> Suite {
         .flat_map(|scenario| casts(scenario).iter().map(move |cast| (scenario, *cast)))
         .fold(suite, |suite, (scenario, cast)| {
             let kind = cast.kind_of(0);
-            // What cannot even be asked is for the test to tell.
+            // If it cannot be asked, the test itself fails and says why.
             let skip =
                 block_on(async { Ok(scenario.skipped_because(kind).await?) }).unwrap_or(None);
             suite.case(scenario.name, cast, skip, move || async move {

@@ -180,7 +180,7 @@ async fn restart_on_change(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// Plugins that cannot be started are refused, and the node goes on.
+/// Plugins that cannot be started are refused, and the node keeps running.
 async fn refused_plugin(cast: Cast) -> Outcome {
     let lab = cast.lab(1).start().await?;
     let l1 = lab.l1();
@@ -217,7 +217,7 @@ async fn refused_plugin(cast: Cast) -> Outcome {
 }
 
 /// A handler's error and a handler's panic are lines in the node's log; the
-/// plugin lives, and goes on handling.
+/// plugin keeps running and handling.
 async fn failing_handler(cast: Cast) -> Outcome {
     let lab = cast
         .lab(2)
@@ -248,7 +248,7 @@ async fn failing_handler(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-/// A topic that nobody knows is no reason for lightningd to refuse a plugin, and
+/// An unknown topic is no reason for lightningd to refuse a plugin, and
 /// a message it did not expect none for the plugin to end.
 async fn from_scratch_ignores(cast: Cast) -> Outcome {
     let lab = cast.lab(2).start().await?;

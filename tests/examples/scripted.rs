@@ -22,7 +22,7 @@ enum Mode {
     InitExit,
     /// It may not be started while the node runs.
     NotDynamic,
-    /// It subscribes to a topic that nobody has.
+    /// It subscribes to an unknown topic.
     BadTopic,
     /// Its manifest is a string.
     NoObject,
@@ -34,7 +34,7 @@ enum Mode {
     Hooks,
     /// It has options of each kind.
     Options,
-    /// It adds a mandatory feature bit (100) that nobody knows.
+    /// It adds a mandatory feature bit (100) that no node knows.
     Feature,
     /// It does not answer `getmanifest`, but writes log lines without end.
     Flood,

@@ -1,5 +1,5 @@
-//! The command `lab` in surroundings of its own: what it leaves is seen, and no
-//! other test's lab is.
+//! The command `lab` with folders of its own, so that whatever it leaves behind is
+//! seen, and no other test's lab is.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -24,15 +24,15 @@ pub struct Sandbox {
     watchdog: Option<Child>,
 }
 
-/// Ends what is up when a test is killed half-way, by a time limit say: a detached
-/// lab is in a session of its own, which nobody else would reach.
+/// Ends what is up when a test is killed half-way, for example by a time limit: a
+/// detached lab is in a session of its own, out of the runner's reach.
 const WATCHDOG: &str = r#"
 read -r word && exit
 "$1" down --all >/dev/null 2>&1
 rm -rf -- "$2"
 "#;
 
-/// What a command said, and how it ended.
+/// What a command printed, and its exit status.
 #[derive(Debug)]
 pub struct Said {
     /// Exit status; `None` if a signal ended it.
