@@ -11,8 +11,10 @@ use cln_rpc::ClnRpc;
 use cln_topics::Release;
 use eventlog::options::{self, Settings, Shared};
 use eventlog::params::{self, INVALID_PARAMS};
-use eventlog::recorder::{Command, Inlet, Recorder};
-use eventlog::{logger, methods, topics, wire};
+use eventlog::progress::Command;
+use eventlog::recorder::{Inlet, Recorder};
+use eventlog::stdout::Stdout;
+use eventlog::{logger, methods, stdin, topics};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,7 +32,7 @@ async fn main() -> Result<ExitCode> {
     // Notifications go straight from stdin to the recorder, requests to
     // cln-plugin.
     let (requests, gate) =
-        wire::listen(&[&["getmanifest", "init", "setconfig"], &methods::NAMES[..]].concat())
+        stdin::listen(&[&["getmanifest", "init", "setconfig"], &methods::NAMES[..]].concat())
             .context("reading stdin")?;
 
     // The manifest: options, methods, subscriptions.
@@ -42,7 +44,7 @@ async fn main() -> Result<ExitCode> {
         .map(str::to_owned)
         .collect();
     let subscriptions = topics::subscriptions(release, &more);
-    let mut builder = Builder::new(requests, wire::Stdout)
+    let mut builder = Builder::new(requests, Stdout)
         .with_logging(false)
         .dynamic()
         .option(options::FILE)
@@ -64,7 +66,7 @@ async fn main() -> Result<ExitCode> {
         builder = builder.rpcmethod_from_builder(method);
     }
     for topic in &subscriptions {
-        // For the manifest alone: `wire` takes the notifications before.
+        // For the manifest alone: `stdin` takes the notifications first.
         builder = builder.subscribe(topic, |_: Plugin<Recorder>, _| async { Ok(()) });
     }
 

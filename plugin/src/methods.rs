@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::params::{Params, error};
+use crate::progress::{Awaited, Command, WAITERS, Waiter};
 use crate::reader::{self, Order};
-use crate::recorder::{Awaited, Command, Recorder, WAITERS, Waiter};
+use crate::recorder::Recorder;
 
 /// Their names.
 pub const NAMES: [&str; 4] = [

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::lock::lock;
 use crate::notification::Notification;
 
 /// A chunk takes no more events once it has this many bytes.
@@ -337,8 +338,7 @@ impl<C> Queue<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {
-        // Nothing within panics half-way; should it, the events are still good.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -10,9 +10,11 @@ use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::Duration;
+
+use crate::lock::lock;
 
 /// How often the thread that stands by looks. Work that it sees twice lasts.
 const LOOK: Duration = Duration::from_millis(50);
@@ -134,11 +136,6 @@ impl<T: FnMut() -> ControlFlow<()>, W: Fn()> Pair<T, W> {
             standby.unpark();
         }
     }
-}
-
-/// Locks, whatever became of who held it before.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

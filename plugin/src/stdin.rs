@@ -1,32 +1,30 @@
-//! Both ends of the pipe to lightningd.
+//! Stdin: notifications go one way, requests the other.
 //!
-//! cln-plugin reads any stream. Here a thread of our own reads stdin first: it
-//! takes the notifications, in order, straight to the recorder's queue, and
-//! passes the requests on to cln-plugin, which does the rest of the protocol.
-//! Why not cln-plugin's own subscriptions: it makes a tree of
-//! each message, copies it several times and runs each handler as a task of its
-//! own, which takes longer than lightningd takes to send it, and loses the
+//! A thread of its own reads stdin: it puts the notifications, in order, straight
+//! into the recorder's queue, and passes the requests on to cln-plugin, which
+//! does the rest of the protocol. cln-plugin's own subscriptions do not serve: it
+//! makes a tree of each message, copies it several times and runs each handler as
+//! a task, which takes longer than lightningd takes to send it, and loses the
 //! order; it rounds numbers; it hides the origin; and one malformed message
 //! ends it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
 use crate::framing::{Messages, Splitter};
 use crate::notification::{self, Message, Notification};
+use crate::requests::Requests;
 use crate::standby;
+use crate::stdout::refuse;
 
 /// As much as a pipe holds.
 const READ: usize = 64 * 1024;
@@ -39,14 +37,6 @@ pub trait Sink: Send + 'static {
     fn flush(&mut self);
     /// No more will come.
     fn end(&mut self);
-}
-
-/// The requests, as a stream for [`cln_plugin::Builder::new`].
-#[derive(Debug)]
-pub struct Requests {
-    messages: mpsc::UnboundedReceiver<Vec<u8>>,
-    current: Vec<u8>,
-    at: usize,
 }
 
 /// What is done after each reading, apart from it: it may take long.
@@ -102,12 +92,7 @@ pub fn listen<S: Sink>(methods: &[&str]) -> io::Result<(Requests, Gate<S>)> {
             }
         },
     )?;
-    let requests = Requests {
-        messages,
-        current: Vec::new(),
-        at: 0,
-    };
-    Ok((requests, gate))
+    Ok((Requests::new(messages), gate))
 }
 
 struct Reader<S> {
@@ -230,71 +215,6 @@ impl<S: Sink> Receiver<S> {
             }
         }
     }
-}
-
-impl AsyncRead for Requests {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context,
-        buffer: &mut ReadBuf,
-    ) -> Poll<io::Result<()>> {
-        if self.at == self.current.len() {
-            match self.messages.poll_recv(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(Ok(())), // the end
-                Poll::Ready(Some(message)) => {
-                    self.current = message;
-                    self.at = 0;
-                }
-            }
-        }
-        let left = &self.current[self.at..];
-        let taken = left.len().min(buffer.remaining());
-        buffer.put_slice(&left[..taken]);
-        self.at += taken;
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Stdout for cln-plugin and for ourselves. cln-plugin gives whole messages to
-/// `poll_write`, and each is written in one go: none is torn by a log line.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stdout;
-
-impl AsyncWrite for Stdout {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(write(bytes).map(|()| bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-fn write(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
-}
-
-/// Sends one message to lightningd.
-///
-/// # Errors
-/// lightningd is gone.
-pub fn send(message: &serde_json::Value) -> io::Result<()> {
-    write(format!("{message}\n\n").as_bytes())
-}
-
-fn refuse(id: &str, code: i64, message: &str) {
-    let answer = format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{}}}\n\n",
-        json!({"code": code, "message": message})
-    );
-    let _ = write(answer.as_bytes()); // if lightningd is gone, stdin ends as well
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use crate::file::{self, LogFile, Place};
 use crate::format::{self, Format, Style};
+use crate::lock::lock;
 use crate::options::Settings;
+use crate::progress::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
 use crate::queue::{Chunk, Entry, Kind, Next, Waiting};
-use crate::recorder::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
-use crate::standby::lock;
 
 /// While the file cannot be written: how long to wait before the next try.
 const RETRY: Duration = Duration::from_millis(500);
