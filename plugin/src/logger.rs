@@ -41,7 +41,7 @@ impl Log for Lightningd {
     fn flush(&self) {}
 }
 
-/// Log lines and panics, of any thread, go to the node's log from here on.
+/// From here on log lines and panics of any thread go to the node's log.
 pub fn install() {
     let level = std::env::var(ENV)
         .ok()

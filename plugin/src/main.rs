@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,12 +14,13 @@ use eventlog::options::{self, Settings, Shared};
 use eventlog::params::{self, INVALID_PARAMS};
 use eventlog::progress::Command;
 use eventlog::recorder::{Inlet, Recorder};
+use eventlog::requests::Requests;
 use eventlog::stdout::Stdout;
 use eventlog::{logger, methods, stdin, topics};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long lightningd may take to tell its id.
+/// How long lightningd may take to answer `getinfo`.
 const GETINFO: Duration = Duration::from_secs(10);
 
 /// Topics of other plugins to subscribe to, for lightningd before v23.08.
@@ -35,15 +37,67 @@ async fn main() -> Result<ExitCode> {
         stdin::listen(&[&["getmanifest", "init", "setconfig"], &methods::NAMES[..]].concat())
             .context("reading stdin")?;
 
-    // The manifest: options, methods, subscriptions.
-    let release = topics::release_from_env();
-    let more = std::env::var(TOPICS_ENV).unwrap_or_default();
-    let more: Vec<String> = more
-        .split(',')
-        .filter(|t| !t.is_empty())
-        .map(str::to_owned)
-        .collect();
-    let subscriptions = topics::subscriptions(release, &more);
+    // `getmanifest` and `init`; neither comes if lightningd only shows its help.
+    let sends = Arc::new(Sends::from_env());
+    let Some(plugin) = manifest(requests, &sends).configure().await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let configuration = plugin.configuration();
+    let folder = Path::new(&configuration.lightning_dir);
+    let value = |name: &str| plugin.option_str(name).ok().flatten();
+    let (fixed, settings) = match Settings::read(value, folder) {
+        Ok(read) => read,
+        Err(reason) => return disable(plugin.disable(&reason).await),
+    };
+    sends.remark_on(&settings);
+
+    // The recorder, before anything can come in.
+    let node_id = node_id(&configuration).await;
+    let (recorder, finished) = match Recorder::start(fixed, Shared::new(settings), node_id) {
+        Ok(started) => started,
+        Err(reason) => return disable(plugin.disable(&reason).await),
+    };
+    tokio::spawn(reopen_on(sighup, recorder.clone()));
+    let _plugin = plugin.start(recorder.clone()).await?;
+    gate.open(Inlet::new(recorder.clone()), move || recorder.flush());
+
+    // Until `shutdown`, or the end of the input, and everything is written. To
+    // return from here would wait for a method that still reads the file.
+    let summary = finished.await.context("the recorder's thread is gone")?;
+    std::process::exit(i32::from(summary.lost > 0))
+}
+
+/// What this lightningd sends.
+struct Sends {
+    release: Option<Release>,
+    subscriptions: Vec<String>,
+}
+
+impl Sends {
+    fn from_env() -> Self {
+        let release = topics::release_from_env();
+        let more = std::env::var(TOPICS_ENV).unwrap_or_default();
+        let more: Vec<String> = more
+            .split(',')
+            .filter(|topic| !topic.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Self {
+            release,
+            subscriptions: topics::subscriptions(release, &more),
+        }
+    }
+
+    /// Logs the topics asked for that it does not send.
+    fn remark_on(&self, settings: &Settings) {
+        for remark in settings.wanted.remarks(self.release, &self.subscriptions) {
+            remark.log();
+        }
+    }
+}
+
+/// The manifest: options, methods, subscriptions.
+fn manifest(requests: Requests, sends: &Arc<Sends>) -> Builder<Recorder, Requests, Stdout> {
     let mut builder = Builder::new(requests, Stdout)
         .with_logging(false)
         .dynamic()
@@ -56,49 +110,20 @@ async fn main() -> Result<ExitCode> {
         .option(options::ROTATE_KEEP.dynamic())
         .option(options::BUFFER)
         .setconfig_callback({
-            let subscriptions = subscriptions.clone();
+            let sends = sends.clone();
             move |plugin, call| {
-                let changed = setconfig(&plugin, &call, release, &subscriptions);
+                let changed = setconfig(&plugin, &call, &sends);
                 async { changed }
             }
         });
     for method in methods::all() {
         builder = builder.rpcmethod_from_builder(method);
     }
-    for topic in &subscriptions {
+    for topic in &sends.subscriptions {
         // For the manifest alone: `stdin` takes the notifications first.
         builder = builder.subscribe(topic, |_: Plugin<Recorder>, _| async { Ok(()) });
     }
-
-    // `getmanifest` and `init`; neither comes if lightningd only shows its help.
-    let Some(plugin) = builder.configure().await? else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let configuration = plugin.configuration();
-    let folder = Path::new(&configuration.lightning_dir);
-    let value = |name: &str| plugin.option_str(name).ok().flatten();
-    let (fixed, settings) = match Settings::read(value, folder) {
-        Ok(read) => read,
-        Err(reason) => return disable(plugin.disable(&reason).await),
-    };
-    for remark in settings.wanted.remarks(release, &subscriptions) {
-        remark.log();
-    }
-
-    // The recorder, before anything can come in.
-    let node_id = node_id(&configuration).await;
-    let (recorder, finished) = match Recorder::start(fixed, Shared::new(settings), node_id) {
-        Ok(started) => started,
-        Err(reason) => return disable(plugin.disable(&reason).await),
-    };
-    tokio::spawn(reopen_on(sighup, recorder.clone()));
-    let _plugin = plugin.start(recorder.clone()).await?;
-    gate.open(Inlet::new(recorder.clone()), move || recorder.flush());
-
-    // Until `shutdown`, or the end of the input: then all of it is written. To
-    // return from here would wait for a method that still reads the file.
-    let summary = finished.await.context("the recorder's thread is gone")?;
-    std::process::exit(i32::from(summary.lost > 0))
+    builder
 }
 
 fn disable(answered: Result<()>) -> Result<ExitCode> {
@@ -106,7 +131,7 @@ fn disable(answered: Result<()>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The id of the node, from its own lips: `init` does not tell it.
+/// The node's id, from `getinfo`: `init` does not carry it.
 async fn node_id(configuration: &Configuration) -> Option<String> {
     let socket = Path::new(&configuration.lightning_dir).join(&configuration.rpc_file);
     let getinfo = async {
@@ -131,8 +156,8 @@ async fn node_id(configuration: &Configuration) -> Option<String> {
         .ok()
 }
 
-/// Takes the signals that would end the process: SIGHUP, which means something
-/// else here, and SIGXFSZ: past RLIMIT_FSIZE a write is an error to be handled.
+/// Takes two signals that would end the process: SIGHUP, which reopens the file,
+/// and SIGXFSZ, so that a write past RLIMIT_FSIZE is an error to be handled.
 fn signals() -> Result<Signal> {
     // The handler stays when its stream is dropped.
     drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ)).context("taking SIGXFSZ")?);
@@ -146,13 +171,8 @@ async fn reopen_on(mut sighup: Signal, recorder: Recorder) {
     }
 }
 
-/// `setconfig`: the option was changed while we run.
-fn setconfig(
-    plugin: &Plugin<Recorder>,
-    call: &Value,
-    release: Option<Release>,
-    subscriptions: &[String],
-) -> Result<Value> {
+/// `setconfig`: an option was changed while the plugin runs.
+fn setconfig(plugin: &Plugin<Recorder>, call: &Value, sends: &Sends) -> Result<Value> {
     let shared = plugin.state().settings();
     let name = call["config"].as_str().unwrap_or_default();
     let values: Vec<String> = match &call["val"] {
@@ -165,9 +185,7 @@ fn setconfig(
         .set(name, &values)
         .map_err(|reason| params::error(INVALID_PARAMS, reason))?;
     if name == options::TOPICS.name {
-        for remark in settings.wanted.remarks(release, subscriptions) {
-            remark.log();
-        }
+        sends.remark_on(&settings);
     }
     shared.replace(settings);
     Ok(json!({}))

@@ -1,4 +1,4 @@
-//! The options: what they are called, what they say, what they may be.
+//! The options: names, descriptions, values.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -84,7 +84,7 @@ pub const BUFFER: DefaultStringConfigOption<'_> = DefaultStringConfigOption::new
 /// What can be changed while the plugin runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// What is recorded.
+    /// The topics to record.
     pub wanted: Wanted,
     /// How.
     pub format: Format,
@@ -285,8 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_told_in_one_line() {
-        for (name, value, said) in [
+    fn bad_values_are_refused_in_one_line() {
+        for (name, value, reason) in [
             (
                 "eventlog-format",
                 "xml",
@@ -316,7 +316,7 @@ mod tests {
         ] {
             assert_eq!(
                 read(&[(name, Value::String(value.into()))]).unwrap_err(),
-                said
+                reason
             );
         }
     }

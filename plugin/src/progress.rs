@@ -29,23 +29,23 @@ pub(crate) struct Inner {
     pub(crate) node_id: Option<String>,
 }
 
-/// What can be asked of the recorder's thread.
+/// A command to the recorder's thread.
 #[derive(Debug)]
 pub enum Command {
     /// Close the file and open what lies at its path now.
     Reopen,
     /// Rotate now.
     Rotate(oneshot::Sender<Result<PathBuf, String>>),
-    /// Tell of the next event.
+    /// Report the next event.
     Wait(Waiter),
     /// The file could not be written: try again, after a while.
     Retry,
 }
 
-/// Someone who waits for an event.
+/// A caller that waits for an event.
 #[derive(Debug)]
 pub struct Waiter {
-    /// Events up to this one were looked at already.
+    /// The caller has seen the events up to this one.
     pub after: u64,
     /// Which topics; any if empty.
     pub topics: Vec<String>,
@@ -53,18 +53,18 @@ pub struct Waiter {
     pub reply: oneshot::Sender<Awaited>,
 }
 
-/// What a waiter is told.
+/// The answer to a waiter.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Awaited {
     /// The event, as a JSON line.
     Event(String),
     /// Events after [`Waiter::after`] were written already: look again.
     LookAgain,
-    /// Too many wait.
+    /// There are too many waiters.
     TooMany,
 }
 
-/// What was recorded since the start.
+/// The events recorded since the start.
 #[derive(Debug, Default, Clone)]
 pub struct Progress {
     /// The last event written, 0 if none ever was.
@@ -77,7 +77,7 @@ pub struct Progress {
     pub length: u64,
     /// Rotations.
     pub rotations: u64,
-    /// What keeps the recorder from writing now.
+    /// The error that keeps the recorder from writing now.
     pub trouble: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! The recorder, for those who feed it and ask it. The thread
-//! that writes is in `writer.rs`.
+//! The recorder's handle: feeds it, commands it, reports on it. The thread that
+//! writes is in `writer.rs`.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,7 +16,7 @@ use crate::reader;
 use crate::stdin::Sink;
 use crate::writer::{self, Writer};
 
-/// The recorder, for those who feed and ask it.
+/// The recorder's handle.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     inner: Arc<Inner>,
@@ -24,12 +24,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Opens the file and starts the thread. The receiver is told when all that
-    /// came before the end of the input is written.
+    /// Opens the file and starts the thread. The receiver gets the summary once
+    /// everything up to the end of the input is written.
     ///
     /// # Errors
-    /// The file is one that cannot be used: one line that says why. A disk that
-    /// is full now is no error, only trouble.
+    /// The file cannot be used: one line with the reason. A disk that is full now
+    /// is not an error, only trouble.
     pub fn start(
         fixed: Fixed,
         settings: Shared,
@@ -67,24 +67,24 @@ impl Recorder {
             .name("recorder".to_owned())
             .spawn(move || {
                 let summary = writer::run(&writer);
-                let _ = done.send(summary); // nobody waits if the plugin is gone
+                let _ = done.send(summary); // nobody listens if the plugin is gone
             })
             .map_err(|error| format!("cannot start the recorder's thread: {error}"))?;
         Ok((recorder, finished))
     }
 
-    /// Sees to it that what waits is written: a few at once, before this returns,
+    /// Gets the queue written: a few notifications at once, before this returns,
     /// unless the file is slow or in trouble.
     pub fn flush(&self) {
         writer::write_now(&self.writer, &self.inner);
     }
 
-    /// Asks something of the thread.
+    /// Commands the thread.
     pub fn command(&self, command: Command) {
         self.inner.queue.command(command);
     }
 
-    /// What was recorded so far.
+    /// The events recorded so far.
     pub fn progress(&self) -> Progress {
         self.inner.progress().clone()
     }
@@ -94,7 +94,7 @@ impl Recorder {
         self.inner.progress().last_seq
     }
 
-    /// What waits, and what there was no room for.
+    /// How much is queued, and how much there was no room for.
     pub fn counts(&self) -> Counts {
         self.inner.queue.counts()
     }
@@ -109,12 +109,12 @@ impl Recorder {
         &self.inner.path
     }
 
-    /// The bytes of memory for what waits.
+    /// The queue's limit, in bytes.
     pub fn buffer(&self) -> usize {
         self.inner.buffer
     }
 
-    /// The node's id, if lightningd told it.
+    /// The node's id, if lightningd answered `getinfo`.
     pub fn node_id(&self) -> Option<&str> {
         self.inner.node_id.as_deref()
     }
@@ -124,7 +124,7 @@ impl Recorder {
 #[derive(Debug)]
 pub struct Inlet {
     recorder: Recorder,
-    /// Looked up once for all that is read at once.
+    /// Looked up once for each read.
     settings: Option<Arc<Settings>>,
 }
 

@@ -33,13 +33,13 @@ const READ: usize = 64 * 1024;
 pub trait Sink: Send + 'static {
     /// One notification, read from lightningd at that time.
     fn notification(&mut self, received_at: SystemTime, notification: &Notification);
-    /// All that was read at once is given.
+    /// All notifications of one read were given.
     fn flush(&mut self);
     /// No more will come.
     fn end(&mut self);
 }
 
-/// What is done after each reading, apart from it: it may take long.
+/// Done after each read, apart from it: it may take long.
 type Work = Box<dyn Fn() + Send + Sync>;
 
 /// Opens the way for notifications, once the plugin is configured.
@@ -49,11 +49,11 @@ pub struct Gate<S> {
 }
 
 impl<S: Sink> Gate<S> {
-    /// From here on notifications go to `sink`; `work` is done each time all
-    /// that was read at once was given to it.
+    /// From here on notifications go to `sink`; `work` is done after each read,
+    /// once all its notifications were given to the sink.
     pub fn open(self, sink: S, work: impl Fn() + Send + Sync + 'static) {
         let _ = self.work.set(Box::new(work)); // a gate opens once
-        // The thread is gone only if the input has ended; then so do we.
+        // The thread is gone only if the input has ended; then the plugin ends.
         let _ = self.sink.send(sink);
     }
 }
@@ -110,18 +110,18 @@ struct Receiver<S> {
     sink: Option<S>,
 }
 
-/// What a message means for the reading of the next one.
+/// How to proceed after a message.
 #[derive(PartialEq, Eq)]
 enum Then {
     Go,
     /// `init`: notifications follow when it is answered.
     WaitForGate,
-    /// `shutdown`: nothing that follows matters.
+    /// `shutdown`: nothing after it matters.
     Stop,
 }
 
 impl<S: Sink> Reader<S> {
-    /// Reads once, as much as there is.
+    /// Reads once.
     fn read(&mut self) -> ControlFlow<()> {
         let read = match self.stdin.read(&mut self.buffer) {
             Ok(0) => return self.receiver.end(),
@@ -240,12 +240,12 @@ mod tests {
     fn a_panic_costs_one_notification() {
         let (requests, _requests) = mpsc::unbounded_channel();
         let (_gate, opened) = std::sync::mpsc::channel();
-        let (told, heard) = std::sync::mpsc::channel();
+        let (send, heard) = std::sync::mpsc::channel();
         let mut receiver = Receiver {
             requests,
             methods: BTreeSet::new(),
             opened,
-            sink: Some(Fragile(told)),
+            sink: Some(Fragile(send)),
         };
         let bytes = ["connect", "bad", "disconnect"]
             .map(|topic| format!("{{\"method\":\"{topic}\",\"params\":{{}}}}\n\n"))
