@@ -1,4 +1,4 @@
-//! Handlers that fail: a plugin lives on, and the node's log tells.
+//! Handlers that fail: the plugin lives, and the node's log shows the failure.
 //!
 //! The handler of `connect` returns an error, that of `disconnect` panics, that
 //! of `invoice_creation` works. cln-plugin runs each as a task of its own, so
@@ -27,7 +27,7 @@ macro_rules! here {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Handled {
-    // What a `log` macro says goes to the node's log once the plugin is
+    // Lines of the `log` macros go to the node's log once the plugin is
     // configured. The node's log has one line for each message.
     std::panic::set_hook(Box::new(|panic| {
         log::error!("a handler {}", panic.to_string().replace('\n', " "));
@@ -50,7 +50,7 @@ async fn main() -> Handled {
     }
 }
 
-/// Returns an error that says where it comes from.
+/// Returns an error that names its place.
 async fn connect(params: Value) -> Handled {
     let member = &params["connect"]["no_such_member"];
     let number = member

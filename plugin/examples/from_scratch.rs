@@ -117,8 +117,7 @@ fn request(method: &str, topics: &[String]) -> Option<Value> {
             "rpcmethods": [],
             "subscriptions": topics,
         })),
-        // Here is the node. Nothing of it is needed: an empty answer says that
-        // we are ready.
+        // Here is the node. Nothing of it is needed: an empty answer means ready.
         "init" => Some(json!({})),
         _ => None,
     }
@@ -134,13 +133,13 @@ fn notification(
 ) -> io::Result<()> {
     if topics.iter().any(|topic| topic == method) {
         // One write for the whole line, so that a reader sees no half of it.
-        // A line within the message would be no line of ours: JSON needs none.
+        // One record, one line: a line end within the message is left out.
         let message = message.replace(['\n', '\r'], "");
         file.write_all(format!("{method} notification: {message}\n").as_bytes())?;
     } else {
         log(output, &format!("ignored an unknown message: '{method}'"))?;
     }
-    // Who subscribes to `shutdown` has to end by itself; here the end of the
+    // A plugin that subscribes to `shutdown` has to end on its own; here the end of the
     // input does it, unless `shutdown` is one of the topics.
     if method == "shutdown" {
         std::process::exit(0);
@@ -157,7 +156,7 @@ fn log(output: &mut impl Write, message: &str) -> io::Result<()> {
     )
 }
 
-/// Our messages end with an empty line as well.
+/// The plugin's messages end with an empty line as well.
 fn send(output: &mut impl Write, message: &Value) -> io::Result<()> {
     output.write_all(format!("{message}\n\n").as_bytes())?;
     output.flush()

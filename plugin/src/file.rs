@@ -1,6 +1,6 @@
 //! The file: opened safely, appended to, closed properly, rotated.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 /// The file may hold preimages: it is its owner's alone.
 const MODE: u32 = 0o600;
 
-/// How long an earlier process of ours may take to let go of the file.
+/// How long a plugin process that was just replaced may hold on to the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The open file.
@@ -31,13 +31,13 @@ pub struct LogFile {
 /// Why a path cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What lies there is not a file that this process should append to, or
-    /// the way to it is barred. It needs a person, or another path.
+    /// It is not a file that this process should append to, or there is no
+    /// access to it. It needs a person, or another path.
     #[error("{}: {reason}", path.display())]
     Unusable {
         /// The path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why.
         reason: String,
     },
     /// The system could not do it now: disk full, an input or output error.
@@ -50,7 +50,7 @@ pub enum Error {
     },
 }
 
-/// What lies at the path now.
+/// The file at the path now.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Place {
     /// The file that is open.
@@ -61,8 +61,8 @@ pub enum Place {
 
 impl LogFile {
     /// Opens the file to append, or makes it. A link is not followed, for in a
-    /// folder others can write it may point anywhere; a file of someone else
-    /// is refused, for they could read it.
+    /// folder that others can write it may point anywhere; another user's file
+    /// is refused, for that user could read it.
     ///
     /// # Errors
     /// [`Error::Unusable`] or [`Error::Io`].
@@ -75,63 +75,14 @@ impl LogFile {
             path: path.to_owned(),
             source,
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(MODE)
-            // Without O_NONBLOCK the opening of a named pipe would not return.
-            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-            .open(path)
-            .map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EISDIR) => unusable("is a directory: name a file".to_owned()),
-                Some(Errno::ELOOP) => unusable(
-                    "is a symbolic link, and links are not followed: name the file itself"
-                        .to_owned(),
-                ),
-                Some(Errno::ENOENT) => unusable("its folder does not exist: make it".to_owned()),
-                Some(Errno::ENOTDIR) => {
-                    unusable("part of the path is a file, not a folder".to_owned())
-                }
-                Some(Errno::EACCES | Errno::EPERM) => unusable(
-                    "permission denied: lightningd's user must be able to write it".to_owned(),
-                ),
-                Some(Errno::EROFS) => unusable("the file system is read-only".to_owned()),
-                Some(Errno::ENXIO) => unusable("is not a regular file".to_owned()),
-                Some(Errno::ENAMETOOLONG) => unusable("the name is too long".to_owned()),
-                _ => io(source),
-            })?;
+        let file = open_or_make(path).map_err(|source| {
+            unopenable(&source).map_or_else(|| io(source), |reason| unusable(reason.to_owned()))
+        })?;
         let metadata = file.metadata().map_err(io)?;
-        let kind = metadata.file_type();
-        if !kind.is_file() {
-            let kind = match () {
-                () if kind.is_fifo() => "a named pipe",
-                () if kind.is_char_device() => "a device",
-                () => "not a regular file",
-            };
-            return Err(unusable(format!("is {kind}: name a regular file")));
-        }
-        if metadata.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(unusable(format!(
-                "belongs to user {}, who could read what is recorded: \
-                 name a file of lightningd's user",
-                metadata.uid()
-            )));
-        }
+        unsuitable(&metadata).map_or(Ok(()), |reason| Err(unusable(reason)))?;
         let file = lock(file).map_err(|reason| unusable(reason.to_owned()))?;
         if metadata.mode() & 0o077 != 0 {
-            file.set_permissions(Permissions::from_mode(MODE))
-                .map_err(|error| {
-                    unusable(format!(
-                        "others can read it, and that cannot be changed ({error}): \
-                         name a file on a file system with permissions"
-                    ))
-                })?;
-            log::warn!(
-                "{}: others could read it (mode {:o}): now {MODE:o}",
-                path.display(),
-                metadata.mode() & 0o777
-            );
+            make_private(path, &file, metadata.mode()).map_err(unusable)?;
         }
         let length = metadata.len();
         let torn = ends_within_a_line(&file, length).map_err(io)?;
@@ -154,7 +105,7 @@ impl LogFile {
         self.torn
     }
 
-    /// What lies at the path now.
+    /// The file at the path now.
     pub fn place(&self) -> Place {
         match fs::symlink_metadata(&self.path) {
             Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => Place::Same,
@@ -193,8 +144,8 @@ impl LogFile {
         (written, None)
     }
 
-    /// Cuts off what was written of an unfinished line, where that is the
-    /// file's end: the line is to be written whole elsewhere.
+    /// Cuts off the part of a line that was written at the file's end: the whole
+    /// line is written elsewhere.
     pub fn cut(&mut self, partial: u64) {
         let Some(length) = self.length.checked_sub(partial) else {
             return;
@@ -208,13 +159,78 @@ impl LogFile {
         }
     }
 
-    /// Waits until what was written is on the disk, past a power loss.
+    /// Waits until everything written is on the disk and survives a power loss.
     ///
     /// # Errors
     /// The disk's.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+fn open_or_make(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(MODE)
+        // Without O_NONBLOCK opening a named pipe would not return.
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)
+}
+
+/// Why it could not be opened, if a person has to do something about it.
+fn unopenable(error: &io::Error) -> Option<&'static str> {
+    Some(match Errno::from_raw(error.raw_os_error()?) {
+        Errno::EISDIR => "is a directory: name a file",
+        Errno::ELOOP => "is a symbolic link, and links are not followed: name the file itself",
+        Errno::ENOENT => "its folder does not exist: make it",
+        Errno::ENOTDIR => "part of the path is a file, not a folder",
+        Errno::EACCES | Errno::EPERM => {
+            "permission denied: lightningd's user must be able to write it"
+        }
+        Errno::EROFS => "the file system is read-only",
+        Errno::ENXIO => "is not a regular file",
+        Errno::ENAMETOOLONG => "the name is too long",
+        _ => return None,
+    })
+}
+
+/// Why the opened file is not one to append to, if it is not.
+fn unsuitable(metadata: &Metadata) -> Option<String> {
+    let kind = metadata.file_type();
+    if kind.is_fifo() {
+        return Some("is a named pipe: name a regular file".to_owned());
+    }
+    if kind.is_char_device() {
+        return Some("is a device: name a regular file".to_owned());
+    }
+    if !kind.is_file() {
+        return Some("is not a regular file: name a regular file".to_owned());
+    }
+    let owner = metadata.uid();
+    (owner != nix::unistd::geteuid().as_raw()).then(|| {
+        format!(
+            "belongs to user {owner}, who could read the records: \
+             name a file that belongs to lightningd's user"
+        )
+    })
+}
+
+fn make_private(path: &Path, file: &File, mode: u32) -> Result<(), String> {
+    file.set_permissions(Permissions::from_mode(MODE))
+        .map_err(|error| {
+            format!(
+                "others can read it, and that cannot be changed ({error}): \
+                 name a file on a file system with permissions"
+            )
+        })?;
+    log::warn!(
+        "{}: others could read it (mode {:o}): now {MODE:o}",
+        path.display(),
+        mode & 0o777
+    );
+    Ok(())
 }
 
 /// Two writers would mix their lines. A process that was just replaced may
@@ -279,7 +295,7 @@ fn exists(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-/// Waits until a folder's names are on the disk: a new file in it, say.
+/// Waits until the names in a folder are on the disk, for example of a new file.
 ///
 /// # Errors
 /// The disk's.

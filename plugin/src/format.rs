@@ -12,7 +12,7 @@ use crate::redact;
 /// The topic of the line that stands where notifications were dropped.
 pub const DROPPED: &str = "eventlog_dropped";
 
-/// The topic of the first line of a file begun on SIGHUP.
+/// The topic of the first line of a file started on SIGHUP.
 pub const REOPENED: &str = "eventlog_reopened";
 
 /// The topic that an entry is recorded under.
@@ -55,10 +55,10 @@ impl Format {
     }
 }
 
-/// What is the same for every line of a run.
+/// The same for every line of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Style<'a> {
-    /// The node's id, if lightningd told it.
+    /// The node's id, if lightningd answered `getinfo`.
     pub node_id: Option<&'a str>,
     /// The form.
     pub format: Format,

@@ -8,19 +8,22 @@
 //!
 //! A notification's way, from lightningd to the file:
 //!
-//! - [`wire`]: stdin and stdout; notifications go one way, requests the other
+//! - [`stdin`]: notifications go one way, requests the other
 //! - [`standby`]: two threads at stdin, so that no write keeps it from being read
 //! - [`framing`]: messages out of a stream of bytes
 //! - [`notification`]: topic, origin and payload, in either wire shape
 //! - [`queue`]: in order, never waiting, bounded in memory
-//! - [`recorder`]: what feeds the file and tells of it
-//! - `writer`: what owns the file, and the thread for what is not written at once
+//! - [`progress`]: what the next two share
+//! - [`recorder`]: the handle that feeds the file and reports on it
+//! - `writer`: owns the file, in a thread for what is not written at once
 //! - [`mod@format`]: `json` or `text`, one line each
 //! - [`redact`]: secrets left out
 //! - [`mod@file`]: opened safely, appended to, rotated
 //!
 //! What a person sets and asks:
 //!
+//! - [`requests`]: the stream of requests that cln-plugin reads
+//! - [`stdout`]: answers and log lines, each in one piece
 //! - [`topics`]: what lightningd sends, and which of it is recorded
 //! - [`options`]: the options and their values
 //! - [`methods`]: `eventlog-list`, `-wait`, `-stats`, `-rotate`
@@ -31,16 +34,20 @@
 pub mod file;
 pub mod format;
 pub mod framing;
+mod lock;
 pub mod logger;
 pub mod methods;
 pub mod notification;
 pub mod options;
 pub mod params;
+pub mod progress;
 pub mod queue;
 pub mod reader;
 pub mod recorder;
 pub mod redact;
+pub mod requests;
 pub mod standby;
+pub mod stdin;
+pub mod stdout;
 pub mod topics;
-pub mod wire;
 mod writer;

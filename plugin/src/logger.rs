@@ -7,7 +7,7 @@ use std::str::FromStr;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::json;
 
-use crate::wire;
+use crate::stdout;
 
 /// Names the least level that is logged: `error`, `warn`, `info`, `debug`, `trace`.
 const ENV: &str = "CLN_PLUGIN_LOG";
@@ -31,7 +31,7 @@ impl Log for Lightningd {
             Level::Trace => "trace",
         };
         let message = record.args().to_string();
-        let _ = wire::send(&json!({
+        let _ = stdout::send(&json!({
             "jsonrpc": "2.0",
             "method": "log",
             "params": {"level": level, "message": message},
@@ -41,7 +41,7 @@ impl Log for Lightningd {
     fn flush(&self) {}
 }
 
-/// Log lines and panics, of any thread, go to the node's log from here on.
+/// From here on log lines and panics of any thread go to the node's log.
 pub fn install() {
     let level = std::env::var(ENV)
         .ok()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,12 +12,15 @@ use cln_rpc::ClnRpc;
 use cln_topics::Release;
 use eventlog::options::{self, Settings, Shared};
 use eventlog::params::{self, INVALID_PARAMS};
-use eventlog::recorder::{Command, Inlet, Recorder};
-use eventlog::{logger, methods, topics, wire};
+use eventlog::progress::Command;
+use eventlog::recorder::{Inlet, Recorder};
+use eventlog::requests::Requests;
+use eventlog::stdout::Stdout;
+use eventlog::{logger, methods, stdin, topics};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long lightningd may take to tell its id.
+/// How long lightningd may take to answer `getinfo`.
 const GETINFO: Duration = Duration::from_secs(10);
 
 /// Topics of other plugins to subscribe to, for lightningd before v23.08.
@@ -30,46 +34,12 @@ async fn main() -> Result<ExitCode> {
     // Notifications go straight from stdin to the recorder, requests to
     // cln-plugin.
     let (requests, gate) =
-        wire::listen(&[&["getmanifest", "init", "setconfig"], &methods::NAMES[..]].concat())
+        stdin::listen(&[&["getmanifest", "init", "setconfig"], &methods::NAMES[..]].concat())
             .context("reading stdin")?;
 
-    // The manifest: options, methods, subscriptions.
-    let release = topics::release_from_env();
-    let more = std::env::var(TOPICS_ENV).unwrap_or_default();
-    let more: Vec<String> = more
-        .split(',')
-        .filter(|t| !t.is_empty())
-        .map(str::to_owned)
-        .collect();
-    let subscriptions = topics::subscriptions(release, &more);
-    let mut builder = Builder::new(requests, wire::Stdout)
-        .with_logging(false)
-        .dynamic()
-        .option(options::FILE)
-        .option(options::FORMAT.dynamic())
-        .option(options::TOPICS.dynamic())
-        .option(options::REDACT.dynamic())
-        .option(options::FSYNC.dynamic())
-        .option(options::ROTATE_SIZE.dynamic())
-        .option(options::ROTATE_KEEP.dynamic())
-        .option(options::BUFFER)
-        .setconfig_callback({
-            let subscriptions = subscriptions.clone();
-            move |plugin, call| {
-                let changed = setconfig(&plugin, &call, release, &subscriptions);
-                async { changed }
-            }
-        });
-    for method in methods::all() {
-        builder = builder.rpcmethod_from_builder(method);
-    }
-    for topic in &subscriptions {
-        // For the manifest alone: `wire` takes the notifications before.
-        builder = builder.subscribe(topic, |_: Plugin<Recorder>, _| async { Ok(()) });
-    }
-
     // `getmanifest` and `init`; neither comes if lightningd only shows its help.
-    let Some(plugin) = builder.configure().await? else {
+    let sends = Arc::new(Sends::from_env());
+    let Some(plugin) = manifest(requests, &sends).configure().await? else {
         return Ok(ExitCode::SUCCESS);
     };
     let configuration = plugin.configuration();
@@ -79,9 +49,7 @@ async fn main() -> Result<ExitCode> {
         Ok(read) => read,
         Err(reason) => return disable(plugin.disable(&reason).await),
     };
-    for remark in settings.wanted.remarks(release, &subscriptions) {
-        remark.log();
-    }
+    sends.remark_on(&settings);
 
     // The recorder, before anything can come in.
     let node_id = node_id(&configuration).await;
@@ -93,10 +61,69 @@ async fn main() -> Result<ExitCode> {
     let _plugin = plugin.start(recorder.clone()).await?;
     gate.open(Inlet::new(recorder.clone()), move || recorder.flush());
 
-    // Until `shutdown`, or the end of the input: then all of it is written. To
+    // Until `shutdown`, or the end of the input, and everything is written. To
     // return from here would wait for a method that still reads the file.
     let summary = finished.await.context("the recorder's thread is gone")?;
     std::process::exit(i32::from(summary.lost > 0))
+}
+
+/// What this lightningd sends.
+struct Sends {
+    release: Option<Release>,
+    subscriptions: Vec<String>,
+}
+
+impl Sends {
+    fn from_env() -> Self {
+        let release = topics::release_from_env();
+        let more = std::env::var(TOPICS_ENV).unwrap_or_default();
+        let more: Vec<String> = more
+            .split(',')
+            .filter(|topic| !topic.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Self {
+            release,
+            subscriptions: topics::subscriptions(release, &more),
+        }
+    }
+
+    /// Logs the topics asked for that it does not send.
+    fn remark_on(&self, settings: &Settings) {
+        for remark in settings.wanted.remarks(self.release, &self.subscriptions) {
+            remark.log();
+        }
+    }
+}
+
+/// The manifest: options, methods, subscriptions.
+fn manifest(requests: Requests, sends: &Arc<Sends>) -> Builder<Recorder, Requests, Stdout> {
+    let mut builder = Builder::new(requests, Stdout)
+        .with_logging(false)
+        .dynamic()
+        .option(options::FILE)
+        .option(options::FORMAT.dynamic())
+        .option(options::TOPICS.dynamic())
+        .option(options::REDACT.dynamic())
+        .option(options::FSYNC.dynamic())
+        .option(options::ROTATE_SIZE.dynamic())
+        .option(options::ROTATE_KEEP.dynamic())
+        .option(options::BUFFER)
+        .setconfig_callback({
+            let sends = sends.clone();
+            move |plugin, call| {
+                let changed = setconfig(&plugin, &call, &sends);
+                async { changed }
+            }
+        });
+    for method in methods::all() {
+        builder = builder.rpcmethod_from_builder(method);
+    }
+    for topic in &sends.subscriptions {
+        // For the manifest alone: `stdin` takes the notifications first.
+        builder = builder.subscribe(topic, |_: Plugin<Recorder>, _| async { Ok(()) });
+    }
+    builder
 }
 
 fn disable(answered: Result<()>) -> Result<ExitCode> {
@@ -104,7 +131,7 @@ fn disable(answered: Result<()>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The id of the node, from its own lips: `init` does not tell it.
+/// The node's id, from `getinfo`: `init` does not carry it.
 async fn node_id(configuration: &Configuration) -> Option<String> {
     let socket = Path::new(&configuration.lightning_dir).join(&configuration.rpc_file);
     let getinfo = async {
@@ -129,8 +156,8 @@ async fn node_id(configuration: &Configuration) -> Option<String> {
         .ok()
 }
 
-/// Takes the signals that would end the process: SIGHUP, which means something
-/// else here, and SIGXFSZ: past RLIMIT_FSIZE a write is an error to be handled.
+/// Takes two signals that would end the process: SIGHUP, which reopens the file,
+/// and SIGXFSZ, so that a write past RLIMIT_FSIZE is an error to be handled.
 fn signals() -> Result<Signal> {
     // The handler stays when its stream is dropped.
     drop(signal(SignalKind::from_raw(nix::libc::SIGXFSZ)).context("taking SIGXFSZ")?);
@@ -144,13 +171,8 @@ async fn reopen_on(mut sighup: Signal, recorder: Recorder) {
     }
 }
 
-/// `setconfig`: the option was changed while we run.
-fn setconfig(
-    plugin: &Plugin<Recorder>,
-    call: &Value,
-    release: Option<Release>,
-    subscriptions: &[String],
-) -> Result<Value> {
+/// `setconfig`: an option was changed while the plugin runs.
+fn setconfig(plugin: &Plugin<Recorder>, call: &Value, sends: &Sends) -> Result<Value> {
     let shared = plugin.state().settings();
     let name = call["config"].as_str().unwrap_or_default();
     let values: Vec<String> = match &call["val"] {
@@ -163,9 +185,7 @@ fn setconfig(
         .set(name, &values)
         .map_err(|reason| params::error(INVALID_PARAMS, reason))?;
     if name == options::TOPICS.name {
-        for remark in settings.wanted.remarks(release, subscriptions) {
-            remark.log();
-        }
+        sends.remark_on(&settings);
     }
     shared.replace(settings);
     Ok(json!({}))

@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::params::{Params, error};
+use crate::progress::{Awaited, Command, WAITERS, Waiter};
 use crate::reader::{self, Order};
-use crate::recorder::{Awaited, Command, Recorder, WAITERS, Waiter};
+use crate::recorder::Recorder;
 
 /// Their names.
 pub const NAMES: [&str; 4] = [
@@ -21,23 +22,23 @@ pub const NAMES: [&str; 4] = [
     "eventlog-rotate",
 ];
 
-/// lightningd's code for what went wrong within (`LIGHTNINGD`).
+/// lightningd's code for an error of its own (`LIGHTNINGD`).
 const FAILED: i64 = -1;
 
-/// JSON-RPC's code for an error of the program.
+/// JSON-RPC's code for an internal error.
 const INTERNAL: i64 = -32603;
 
-/// lightningd's code for a wait that was too long (`WAIT_TIMEOUT`).
+/// lightningd's code for a wait that timed out (`WAIT_TIMEOUT`).
 const WAIT_TIMEOUT: i64 = 2000;
 
-/// `eventlog-list` gives this many unless told otherwise, and at most.
+/// `eventlog-list` gives this many by default, and at most.
 const LIMIT: usize = 100;
 const LIMIT_MOST: u64 = 10_000;
 
-/// An answer of `eventlog-list` holds at most so many bytes of events, and one.
+/// An answer of `eventlog-list` holds at most this many bytes of events, or one event.
 const ANSWER: usize = 4 << 20;
 
-/// `eventlog-wait` waits so many seconds unless told otherwise, and at most.
+/// `eventlog-wait` waits this many seconds by default, and at most.
 const TIMEOUT: u64 = 60;
 const TIMEOUT_MOST: u64 = 7 * 24 * 3600;
 
@@ -63,7 +64,7 @@ pub fn all() -> [RpcMethodBuilder<Recorder>; 4] {
                  was dropped, and the file",
         ),
         RpcMethodBuilder::new(NAMES[3], |plugin, params| guard(rotate(plugin, params)))
-            .description("Move the file to .1, older ones on by one, and begin a new one"),
+            .description("Move the file to .1, older ones on by one, and start a new one"),
     ]
 }
 
@@ -137,7 +138,7 @@ async fn wait(plugin: Plugin<Recorder>, params: Value) -> Result<Value> {
     let recorder = plugin.state();
     let mut after = after.unwrap_or_else(|| recorder.last_seq());
     let line = loop {
-        // What is recorded already, then what comes.
+        // First the recorded events, then those that come.
         let last = recorder.last_seq();
         if after < last {
             if let Some(found) = find(recorder, topics.clone(), after).await? {
@@ -155,7 +156,7 @@ async fn wait(plugin: Plugin<Recorder>, params: Value) -> Result<Value> {
             Ok(Ok(Awaited::Event(line))) => break line,
             Ok(Ok(Awaited::LookAgain)) => {}
             Ok(Ok(Awaited::TooMany)) => {
-                return Err(error(FAILED, format!("{WAITERS} wait already")));
+                return Err(error(FAILED, format!("too many waiters ({WAITERS})")));
             }
             Ok(Err(_)) => return Err(error(FAILED, "the plugin is stopping")),
             Err(_) => {
@@ -174,7 +175,7 @@ async fn find(recorder: &Recorder, topics: Vec<String>, after: u64) -> Result<Op
     let path = recorder.path().to_owned();
     blocking(move || {
         let mut first = None;
-        // From the end on: what is asked for is mostly recent.
+        // From the end: the event is mostly a recent one.
         let read = reader::lines(&path, Order::NewestFirst, |line| {
             let Some(record) = reader::record(line) else {
                 return true;
@@ -249,7 +250,7 @@ async fn rotate(plugin: Plugin<Recorder>, params: Value) -> Result<Value> {
     }
 }
 
-/// Reads files on a thread of its own: requests of others go on.
+/// Reads files on a thread of its own: other requests are answered meanwhile.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

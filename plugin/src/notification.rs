@@ -17,7 +17,7 @@ pub enum Message<'a> {
     Notification(Notification<'a>),
 }
 
-/// A request; only what is needed to pass it on or to refuse it.
+/// A request: only the parts needed to pass it on or to refuse it.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The `id`, as it stands in the message.
@@ -36,7 +36,7 @@ pub struct Notification<'a> {
     pub topic: Cow<'a, str>,
     /// The plugin that sent it, for a topic that is not lightningd's own.
     pub origin: Option<Cow<'a, str>>,
-    /// What it tells, as JSON text.
+    /// Its payload, as JSON text.
     pub payload: &'a str,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Members<'a> {
         let mut deserializer = serde_json::Deserializer::from_str(params);
         let mut members = deserializer
             .deserialize_map(MembersVisitor { topic })
-            .unwrap_or_default(); // an array, say: then it is the payload
+            .unwrap_or_default(); // for example an array: then it is the payload
         if members.payload.is_none() {
             members.origin = None;
         }
@@ -278,7 +278,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn requests_and_rubbish_are_told_apart() {
+    fn requests_and_malformed_messages_are_recognized() {
         let Message::Request(request) =
             parse(br#"{"jsonrpc":"2.0","id":"cln:init#1","method":"init"}"#).unwrap()
         else {

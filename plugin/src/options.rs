@@ -1,8 +1,8 @@
-//! The options: what they are called, what they say, what they may be.
+//! The options: names, descriptions, values.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 
 use bytesize::ByteSize;
 use cln_plugin::options::{
@@ -11,6 +11,7 @@ use cln_plugin::options::{
 };
 
 use crate::format::Format;
+use crate::lock::lock;
 use crate::topics::{self, Wanted};
 
 /// Where to record.
@@ -83,7 +84,7 @@ pub const BUFFER: DefaultStringConfigOption<'_> = DefaultStringConfigOption::new
 /// What can be changed while the plugin runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// What is recorded.
+    /// The topics to record.
     pub wanted: Wanted,
     /// How.
     pub format: Format,
@@ -232,25 +233,22 @@ fn boolean(text: &str) -> Option<bool> {
 
 /// The settings, shared between the threads.
 #[derive(Debug, Clone)]
-pub struct Shared(Arc<RwLock<Arc<Settings>>>);
+pub struct Shared(Arc<Mutex<Arc<Settings>>>);
 
 impl Shared {
     /// Shares them.
     pub fn new(settings: Settings) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(settings))))
+        Self(Arc::new(Mutex::new(Arc::new(settings))))
     }
 
     /// As they are now.
     pub fn get(&self) -> Arc<Settings> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.0).clone()
     }
 
     /// Puts others in their place.
     pub fn replace(&self, settings: Settings) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        *lock(&self.0) = Arc::new(settings);
     }
 }
 
@@ -287,8 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_told_in_one_line() {
-        for (name, value, said) in [
+    fn bad_values_are_refused_in_one_line() {
+        for (name, value, reason) in [
             (
                 "eventlog-format",
                 "xml",
@@ -318,7 +316,7 @@ mod tests {
         ] {
             assert_eq!(
                 read(&[(name, Value::String(value.into()))]).unwrap_err(),
-                said
+                reason
             );
         }
     }

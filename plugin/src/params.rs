@@ -1,4 +1,4 @@
-//! A method's parameters, by name or by position, refused as lightningd does.
+//! A method's parameters, by name or by position, refused as by lightningd.
 
 use anyhow::Error;
 use serde_json::{Map, Value, json};
@@ -122,7 +122,7 @@ impl Params {
     }
 }
 
-/// As lightningd says it: the parameter, what it should be, what it was.
+/// In lightningd's words: the parameter, what it should be, what it was.
 fn bad(name: &str, should: &str, value: &Value) -> Error {
     error(
         INVALID_PARAMS,

@@ -10,12 +10,13 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::lock::lock;
 use crate::notification::Notification;
 
 /// A chunk takes no more events once it has this many bytes.
 const CHUNK: usize = 128 * 1024;
 
-/// Up to so many notifications are [`Waiting::Few`].
+/// Up to this many notifications are [`Waiting::Few`].
 const FEW: usize = 16;
 
 /// What one entry of a chunk is.
@@ -23,11 +24,11 @@ const FEW: usize = 16;
 pub enum Kind {
     /// A notification.
     Event,
-    /// Nothing is known of this many notifications but that they came, the
-    /// first at the entry's time: there was no room for them.
+    /// This many notifications arrived, the first at the entry's time, but could
+    /// not be stored: there was no room.
     Dropped(u64),
-    /// A new file was begun on request, the one before moved away: its first
-    /// line keeps the sequence going should nothing else be recorded in it.
+    /// A new file was started on request, the one before moved away: its first
+    /// line continues the sequence should nothing else be recorded in it.
     Reopened,
 }
 
@@ -142,13 +143,13 @@ impl Chunk {
 /// What [`Queue::next`] gives.
 #[derive(Debug)]
 pub enum Next<C> {
-    /// Something to do apart from events.
+    /// A command.
     Command(C),
     /// Events to write.
     Chunk(Chunk),
     /// Nothing now.
     Idle,
-    /// Everything was taken, and nothing will come.
+    /// Everything was taken, and nothing more comes.
     Ended,
 }
 
@@ -157,13 +158,13 @@ pub enum Next<C> {
 pub enum Waiting {
     /// Nothing.
     Nothing,
-    /// So little that to do it at once is quicker than to wake a thread for it.
+    /// So little that writing it at once is quicker than waking a thread.
     Few,
     /// More.
     Many,
 }
 
-/// The queue. `C` is what can be asked of the recorder between two chunks.
+/// The queue. `C` is a command to the recorder, taken between two chunks.
 #[derive(Debug)]
 pub struct Queue<C> {
     state: Mutex<State<C>>,
@@ -192,14 +193,14 @@ struct State<C> {
     ended: bool,
 }
 
-/// What the queue has seen.
+/// The queue's counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Notifications that wait to be written.
+    /// Notifications not yet taken to be written.
     pub length: usize,
     /// The most that ever waited.
     pub high_water: usize,
-    /// The bytes of memory held by those that wait.
+    /// The bytes of memory they take.
     pub bytes: usize,
     /// The most bytes that were ever held.
     pub bytes_high_water: usize,
@@ -249,13 +250,13 @@ impl<C> Queue<C> {
         self.woken.notify_one();
     }
 
-    /// Asks something of the recorder, after the events that are here already.
+    /// Sends the recorder a command, after the events queued before it.
     pub fn command(&self, command: C) {
         self.lock().items.push_back(Item::Command(command));
         self.wake();
     }
 
-    /// Nothing will be pushed any more.
+    /// No more events will be pushed.
     pub fn end(&self) {
         self.lock().ended = true;
         self.wake();
@@ -278,8 +279,8 @@ impl<C> Queue<C> {
         }
     }
 
-    /// Waits until [`Queue::next`] has something to give, or for so long. It may
-    /// return before.
+    /// Waits until [`Queue::next`] has something to give, `patience` at most. It may
+    /// return early.
     pub fn wait(&self, chunks: bool, patience: Option<Duration>) {
         let deadline = patience.map(|patience| Instant::now() + patience);
         let mut state = self.lock();
@@ -303,7 +304,7 @@ impl<C> Queue<C> {
         }
     }
 
-    /// What there is to do next. While `chunks` is false they are held back:
+    /// The next thing to do. While `chunks` is false chunks are held back:
     /// commands come before them, and so does [`Next::Ended`].
     pub fn next(&self, chunks: bool) -> Next<C> {
         let mut state = self.lock();
@@ -320,13 +321,13 @@ impl<C> Queue<C> {
         chunk.clear();
         let mut state = self.lock();
         state.bytes -= std::mem::take(&mut state.taken);
-        // One large message must not hold its memory for ever.
+        // One large message must not keep its memory.
         if chunk.text.capacity() <= 2 * CHUNK {
             state.spare = Some(chunk);
         }
     }
 
-    /// What the queue has seen.
+    /// The queue's counters.
     pub fn counts(&self) -> Counts {
         let state = self.lock();
         Counts {
@@ -337,8 +338,7 @@ impl<C> Queue<C> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C>> {
-        // Nothing within panics half-way; should it, the events are still good.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

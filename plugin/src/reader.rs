@@ -1,6 +1,6 @@
 //! Reading recorded events back: the last sequence number at a start, and what
 //! the methods ask for. Lines that are not records are passed over: `text`
-//! lines, a line torn by a crash, whatever a person put there.
+//! lines, a line cut short by a crash, anything a person put there.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -38,10 +38,10 @@ pub struct Record<'a> {
 
 /// The record that a line holds, if it does.
 pub fn record(line: &[u8]) -> Option<Record<'_>> {
-    // Every line that we wrote starts like this; others need no parsing.
+    // Every record starts like this; other lines need no parsing.
     line.starts_with(br#"{"seq":"#).then_some(())?;
     let record: Record = serde_json::from_slice(line).ok()?;
-    // What no run of ours reaches would leave no number for the next.
+    // A number that no run reaches leaves none for the next event.
     (record.seq < u64::MAX / 2).then_some(record)
 }
 
@@ -55,7 +55,7 @@ pub enum Order {
 }
 
 /// Goes through the lines of the file and of the older ones rotation left, in
-/// that order, until `each` says to stop by returning `false`.
+/// that order, until `each` returns `false`.
 ///
 /// # Errors
 /// A file that is there cannot be read.

@@ -1,9 +1,7 @@
-//! The recorder, for those who feed it and ask it. The thread
-//! that writes is in `writer.rs`.
+//! The recorder's handle: feeds it, commands it, reports on it. The thread that
+//! writes is in `writer.rs`.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::SystemTime;
 
@@ -12,111 +10,26 @@ use tokio::sync::oneshot;
 use crate::file::{self, LogFile};
 use crate::notification::Notification;
 use crate::options::{Fixed, Settings, Shared};
+use crate::progress::{Command, Inner, Progress, Summary};
 use crate::queue::{Counts, Queue};
 use crate::reader;
-use crate::wire;
+use crate::stdin::Sink;
 use crate::writer::{self, Writer};
 
-/// How many may wait for an event at once.
-pub const WAITERS: usize = 1000;
-
-/// Counted by name are this many topics; `*` brings any name a plugin makes up.
-const COUNTED_TOPICS: usize = 1000;
-
-/// The recorder, for those who feed and ask it.
+/// The recorder's handle.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     inner: Arc<Inner>,
     writer: Arc<Mutex<Writer>>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) queue: Queue<Command>,
-    pub(crate) settings: Shared,
-    progress: Mutex<Progress>,
-    pub(crate) path: PathBuf,
-    pub(crate) buffer: usize,
-    pub(crate) node_id: Option<String>,
-}
-
-/// What can be asked of the recorder's thread.
-#[derive(Debug)]
-pub enum Command {
-    /// Close the file and open what lies at its path now.
-    Reopen,
-    /// Rotate now.
-    Rotate(oneshot::Sender<Result<PathBuf, String>>),
-    /// Tell of the next event.
-    Wait(Waiter),
-    /// The file could not be written: try again, after a while.
-    Retry,
-}
-
-/// Someone who waits for an event.
-#[derive(Debug)]
-pub struct Waiter {
-    /// Events up to this one were looked at already.
-    pub after: u64,
-    /// Which topics; any if empty.
-    pub topics: Vec<String>,
-    /// Where the event's JSON line goes.
-    pub reply: oneshot::Sender<Awaited>,
-}
-
-/// What a waiter is told.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Awaited {
-    /// The event, as a JSON line.
-    Event(String),
-    /// Events after [`Waiter::after`] were written already: look again.
-    LookAgain,
-    /// Too many wait.
-    TooMany,
-}
-
-/// What was recorded since the start.
-#[derive(Debug, Default, Clone)]
-pub struct Progress {
-    /// The last event written, 0 if none ever was.
-    pub last_seq: u64,
-    /// By topic.
-    pub topics: BTreeMap<String, Count>,
-    /// Bytes written to the file.
-    pub bytes: u64,
-    /// The file's length.
-    pub length: u64,
-    /// Rotations.
-    pub rotations: u64,
-    /// What keeps the recorder from writing now.
-    pub trouble: Option<String>,
-}
-
-/// How many events, the first and the last.
-#[derive(Debug, Clone, Copy)]
-pub struct Count {
-    /// How many.
-    pub count: u64,
-    /// When the first came.
-    pub first: SystemTime,
-    /// When the last came.
-    pub last: SystemTime,
-}
-
-/// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
-    /// Events that were still to be written and could not be.
-    pub lost: usize,
-}
-
 impl Recorder {
-    /// Opens the file and starts the thread. The receiver is told when all that
-    /// came before the end of the input is written.
+    /// Opens the file and starts the thread. The receiver gets the summary once
+    /// everything up to the end of the input is written.
     ///
     /// # Errors
-    /// The file is one that cannot be used: one line that says why. A disk that
-    /// is full now is no error, only trouble.
+    /// The file cannot be used: one line with the reason. A disk that is full now
+    /// is not an error, only trouble.
     pub fn start(
         fixed: Fixed,
         settings: Shared,
@@ -154,24 +67,24 @@ impl Recorder {
             .name("recorder".to_owned())
             .spawn(move || {
                 let summary = writer::run(&writer);
-                let _ = done.send(summary); // nobody waits if the plugin is gone
+                let _ = done.send(summary); // nobody listens if the plugin is gone
             })
             .map_err(|error| format!("cannot start the recorder's thread: {error}"))?;
         Ok((recorder, finished))
     }
 
-    /// Sees to it that what waits is written: a few at once, before this returns,
+    /// Gets the queue written: a few notifications at once, before this returns,
     /// unless the file is slow or in trouble.
     pub fn flush(&self) {
         writer::write_now(&self.writer, &self.inner);
     }
 
-    /// Asks something of the thread.
+    /// Commands the thread.
     pub fn command(&self, command: Command) {
         self.inner.queue.command(command);
     }
 
-    /// What was recorded so far.
+    /// The events recorded so far.
     pub fn progress(&self) -> Progress {
         self.inner.progress().clone()
     }
@@ -181,7 +94,7 @@ impl Recorder {
         self.inner.progress().last_seq
     }
 
-    /// What waits, and what there was no room for.
+    /// How much is queued, and how much there was no room for.
     pub fn counts(&self) -> Counts {
         self.inner.queue.counts()
     }
@@ -196,12 +109,12 @@ impl Recorder {
         &self.inner.path
     }
 
-    /// The bytes of memory for what waits.
+    /// The queue's limit, in bytes.
     pub fn buffer(&self) -> usize {
         self.inner.buffer
     }
 
-    /// The node's id, if lightningd told it.
+    /// The node's id, if lightningd answered `getinfo`.
     pub fn node_id(&self) -> Option<&str> {
         self.inner.node_id.as_deref()
     }
@@ -211,7 +124,7 @@ impl Recorder {
 #[derive(Debug)]
 pub struct Inlet {
     recorder: Recorder,
-    /// Looked up once for all that is read at once.
+    /// Looked up once for each read.
     settings: Option<Arc<Settings>>,
 }
 
@@ -225,7 +138,7 @@ impl Inlet {
     }
 }
 
-impl wire::Sink for Inlet {
+impl Sink for Inlet {
     fn notification(&mut self, received_at: SystemTime, notification: &Notification) {
         let settings = self
             .settings
@@ -241,33 +154,5 @@ impl wire::Sink for Inlet {
 
     fn end(&mut self) {
         self.recorder.inner.queue.end();
-    }
-}
-
-impl Inner {
-    pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Progress {
-    pub(crate) fn count(&mut self, topic: &str, at: SystemTime) {
-        if let Some(count) = self.topics.get_mut(topic) {
-            count.count += 1;
-            count.last = at;
-            return;
-        }
-        let name = if self.topics.len() < COUNTED_TOPICS {
-            topic
-        } else {
-            "(others)"
-        };
-        let count = self.topics.entry(name.to_owned()).or_insert(Count {
-            count: 0,
-            first: at,
-            last: at,
-        });
-        count.count += 1;
-        count.last = at;
     }
 }

@@ -4,7 +4,7 @@
 //! (BOLT 4): the record can still be matched with the invoice. Anything else
 //! under a secret's name becomes `"redacted"`. Everything around it stays as
 //! lightningd wrote it, byte for byte. A BOLT 11 string is left as it is: it is
-//! made to be handed out.
+//! made to be given away.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Copier<'_> {
     }
 }
 
-/// Writes what stands for a secret: the hash of 32 bytes in hex, else a word.
+/// Writes the replacement of a secret: the hash of 32 bytes in hex, else a word.
 fn replace(value: &str, out: &mut String) {
     if value == "null" {
         return out.push_str(value);
@@ -180,7 +180,7 @@ mod tests {
         assert!(matches!(payload(r#"{ "id" : "02" }"#), Cow::Borrowed(_)));
     }
 
-    /// What is to remain: everything but the secrets.
+    /// The value without its secrets.
     fn expected(value: &mut Value) {
         match value {
             Value::Array(values) => values.iter_mut().for_each(expected),

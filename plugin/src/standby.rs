@@ -2,26 +2,28 @@
 //!
 //! The thread that has read a few notifications writes them itself, at once: to
 //! wake another one for it takes longer than all the rest. But a write may take
-//! any time (a disk that hangs), and stdin must be read on. So when it lasts, the
-//! thread that stands by takes over the lead, and the first, once its write has
-//! returned, stands by in its turn.
+//! any time (a disk that hangs), and stdin must be read meanwhile. So when it
+//! lasts, the thread that stands by takes over the lead; the first, once its write
+//! has returned, stands by in its turn.
 
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 use std::time::Duration;
+
+use crate::lock::lock;
 
 /// How often the thread that stands by looks. Work that it sees twice lasts.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// After so many looks at nothing new it sleeps, until there is something.
+/// After this many looks at nothing new it sleeps until there is something.
 const LOOKS: u32 = 20;
 
 /// Starts both threads. The leading one calls `take`, which waits for something,
-/// then `work`, which may last, and so on until `take` says that it was the last.
+/// then `work`, which may last, and so on until `take` returns `Break`.
 /// No two threads are in `take` at once; in `work` they can be.
 ///
 /// # Errors
@@ -52,8 +54,8 @@ where
 struct Pair<T, W> {
     take: Mutex<T>,
     work: W,
-    /// Odd while the leader is at work. It only grows, and who ends a piece of
-    /// work by making it even is the leader from then on.
+    /// Odd while the leader is at work. It only grows, and the thread that ends a
+    /// piece of work by making it even is the leader from then on.
     turn: AtomicU64,
     asleep: AtomicBool,
     ended: AtomicBool,
@@ -102,7 +104,7 @@ impl<T: FnMut() -> ControlFlow<()>, W: Fn()> Pair<T, W> {
                 thread::park_timeout(LOOK);
             } else {
                 self.asleep.store(true, SeqCst);
-                // Whoever adds a turn after this sees that we sleep.
+                // A leader that adds a turn after this sees the sleep.
                 if self.turn.load(SeqCst) == seen && !self.ended.load(SeqCst) {
                     thread::park();
                 }
@@ -134,11 +136,6 @@ impl<T: FnMut() -> ControlFlow<()>, W: Fn()> Pair<T, W> {
             standby.unpark();
         }
     }
-}
-
-/// Locks, whatever became of who held it before.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -178,7 +175,7 @@ mod tests {
     #[test]
     fn work_that_lasts_or_panics_does_not_stop_the_taking() {
         let (give, taken) = mpsc::channel();
-        let (tell, told) = mpsc::channel();
+        let (send, taken_now) = mpsc::channel();
         let (release, held) = mpsc::channel::<()>();
         let held = Mutex::new(held);
         let number = Arc::new(AtomicU64::new(0));
@@ -187,7 +184,7 @@ mod tests {
             move || match taken.recv() {
                 Ok(n) => {
                     number.store(n, SeqCst);
-                    tell.send(n).unwrap();
+                    send.send(n).unwrap();
                     ControlFlow::Continue(())
                 }
                 Err(_) => ControlFlow::Break(()),
@@ -202,17 +199,17 @@ mod tests {
         let started = Instant::now();
         for n in 1..=3 {
             give.send(n).unwrap();
-            assert_eq!(told.recv().unwrap(), n);
+            assert_eq!(taken_now.recv().unwrap(), n);
         }
         assert!(started.elapsed() >= LOOK, "nobody took over");
         // The first one is back, stands by, and takes over in its turn.
         release.send(()).unwrap();
         for n in 4..=6 {
             give.send(n).unwrap();
-            assert_eq!(told.recv().unwrap(), n);
+            assert_eq!(taken_now.recv().unwrap(), n);
         }
         release.send(()).unwrap();
         drop(give);
-        assert_eq!(told.recv(), Err(mpsc::RecvError));
+        assert_eq!(taken_now.recv(), Err(mpsc::RecvError));
     }
 }

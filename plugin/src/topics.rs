@@ -14,16 +14,16 @@ use log::Level;
 /// The first release in which a plugin can subscribe to `*`.
 const WILDCARD_SINCE: Release = Release(23, 8);
 
-/// What the option stands at when nobody sets it: the workshop's three.
+/// The option's default: the workshop's three.
 pub const DEFAULT: &str = "connect,disconnect,invoice_creation";
 
-/// The topic that no group stands for: it is wanted only by its name.
+/// The topic that no group includes: it is recorded only if named.
 const LOG: &str = "log";
 
-/// Stands for every topic of the table but `log`.
+/// Means every topic of the table but `log`.
 const ALL: &str = "all";
 
-/// Stands for everything but `log`, topics of other plugins included.
+/// Means everything but `log`, topics of other plugins included.
 const ANY: &str = "*";
 
 /// The known name most like one that is not known, if any is near.
@@ -45,7 +45,7 @@ pub fn release_from_env() -> Option<Release> {
 
 /// What to subscribe to in the manifest.
 ///
-/// From v23.08 on that is `*`, which brings every topic but `log`, and `log`
+/// From v23.08 on that is `*`, which stands for every topic but `log`, and `log`
 /// where there is one. (`*` beside any other name delivers that one twice.)
 /// Before, or where the version is not known, it is every name of the table
 /// that this lightningd knows, and `more`: names a person gave beforehand.
@@ -116,13 +116,13 @@ impl Wanted {
             .chain(self.names.iter().map(String::as_str))
     }
 
-    /// Names that lightningd will not send of itself: each with the sentence
-    /// that says so. It may be another plugin's topic, so it is no error.
+    /// A remark on each name that lightningd does not send. It may be another
+    /// plugin's topic, so it is not an error.
     pub fn remarks(&self, release: Option<Release>, subscribed: &[String]) -> Vec<Remark> {
         let everything = subscribed.iter().any(|name| name == ANY);
         let remark = |name: &String| {
             let arrives = everything || subscribed.contains(name);
-            let (level, says) = match (Topic::find(name), nearest(name)) {
+            let (level, remark) = match (Topic::find(name), nearest(name)) {
                 (Some(topic), _) if release.is_some_and(|release| release < topic.since) => {
                     let since = topic.since;
                     (
@@ -154,7 +154,7 @@ impl Wanted {
             };
             Some(Remark {
                 level,
-                message: format!("topic `{name}` {says}"),
+                message: format!("topic `{name}` {remark}"),
             })
         };
         self.names.iter().filter_map(remark).collect()
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_with_the_nearest() {
+    fn an_unknown_name_is_logged_with_the_nearest() {
         let wanted = Wanted::parse(["conect,custommsg,mine"]).unwrap();
         let new = wanted.remarks(Some(Release(26, 6)), &["*".to_owned()]);
         let levels: Vec<_> = new.iter().map(|remark| remark.level).collect();

@@ -1,10 +1,10 @@
-//! What owns the file. It takes what the queue holds, numbers it, formats it,
-//! and writes it, in order; when it cannot write, it keeps what it has, says so
+//! Owns the file. It takes what the queue holds, numbers it, formats it, and
+//! writes it, in order; when it cannot write, it keeps what it has, logs that
 //! once, and tries again.
 //!
 //! A thread of its own does that, but for the few notifications that come one by
-//! one: who has read them writes them at once. Whoever does it holds the lock from
-//! the taking to the end of the write, so the order stays.
+//! one: the thread that has read them writes them at once. The writing thread
+//! holds the lock from the taking to the end of the write, so the order stays.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,40 +14,40 @@ use std::time::{Duration, Instant};
 
 use crate::file::{self, LogFile, Place};
 use crate::format::{self, Format, Style};
+use crate::lock::lock;
 use crate::options::Settings;
+use crate::progress::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
 use crate::queue::{Chunk, Entry, Kind, Next, Waiting};
-use crate::recorder::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
-use crate::standby::lock;
 
-/// While the file cannot be written: how long to wait before the next try.
+/// While the file cannot be written: the time between two tries.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// No more than one line in this time says that notifications were dropped.
+/// At most one log line in this time reports dropped notifications.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Who writes the file.
+/// Writes the file.
 #[derive(Debug)]
 pub(crate) struct Writer {
     inner: Arc<Inner>,
     file: Option<LogFile>,
     next_seq: u64,
-    /// What is being written, and the number of its first entry.
+    /// The entries being written, and the number of the first.
     chunk: Chunk,
     first_seq: u64,
-    /// The same as lines, of which so many bytes are in the file.
+    /// The same as lines, and how many of their bytes are in the file.
     out: String,
     written: usize,
     waiters: Vec<Waiter>,
     /// The file cannot be written, since when.
     trouble: Option<Instant>,
-    /// Of the dropped notifications, so many were told, the last time then.
-    dropped_told: u64,
-    told_at: Option<Instant>,
+    /// How many dropped notifications were logged, and when the last time.
+    dropped_logged: u64,
+    logged_at: Option<Instant>,
     /// Rotation failed: no other try before the file has this length.
     rotate_at: u64,
 }
 
-/// What became of [`Writer::turn`].
+/// The result of [`Writer::turn`].
 enum Turn {
     Done,
     Idle,
@@ -91,7 +91,7 @@ pub(crate) fn write_now(writer: &Mutex<Writer>, inner: &Inner) {
 }
 
 impl Writer {
-    /// A writer with the file, or with what keeps it from being opened.
+    /// A writer with the file, or with the error that keeps it from being opened.
     pub(crate) fn new(inner: Arc<Inner>, file: Option<LogFile>, trouble: Option<&str>) -> Self {
         let next_seq = inner.progress().last_seq + 1;
         let mut writer = Self {
@@ -104,8 +104,8 @@ impl Writer {
             written: 0,
             waiters: Vec::new(),
             trouble: None,
-            dropped_told: 0,
-            told_at: None,
+            dropped_logged: 0,
+            logged_at: None,
             rotate_at: 0,
         };
         if let Some(file) = file {
@@ -117,14 +117,13 @@ impl Writer {
         writer
     }
 
-    /// What a thread that is to write next waits for: chunks as well as commands,
-    /// and for how long.
+    /// Whether the thread waits for chunks as well as commands, and for how long.
     fn awaits(&self) -> (bool, Option<Duration>) {
         let patience = self.trouble.is_some().then_some(RETRY);
         (self.chunk.is_empty(), patience)
     }
 
-    /// One thing of those that wait.
+    /// Does one of the things that wait.
     fn turn(&mut self) -> Turn {
         let free = self.chunk.is_empty();
         match self.inner.queue.next(free) {
@@ -175,7 +174,7 @@ impl Writer {
             let seq = self.next_seq;
             let out = &mut self.out;
             if catch_unwind(AssertUnwindSafe(|| format::line(out, seq, &entry, style))).is_err() {
-                // The hook has told where. Its place in the order stays taken.
+                // The hook has logged where. Its place in the order stays taken.
                 self.out.truncate(before);
                 let mark = Entry {
                     kind: Kind::Dropped(1),
@@ -188,7 +187,7 @@ impl Writer {
         self.chunk = chunk;
     }
 
-    /// Writes what is to be written, as far as it goes.
+    /// Writes the lines, as far as it goes.
     fn write(&mut self) {
         let settings = self.inner.settings.get();
         match self.write_lines(&settings) {
@@ -220,18 +219,18 @@ impl Writer {
             self.written += written;
             self.inner.progress().bytes += written as u64;
             if let Some(error) = error {
-                return Err(self.tell(&error));
+                return Err(self.describe(&error));
             }
         }
         if settings.fsync
             && let Some(file) = &self.file
         {
-            file.sync().map_err(|error| self.tell(&error))?;
+            file.sync().map_err(|error| self.describe(&error))?;
         }
         Ok(())
     }
 
-    fn tell(&self, error: &io::Error) -> String {
+    fn describe(&self, error: &io::Error) -> String {
         format!("{}: {error}", self.inner.path.display())
     }
 
@@ -264,14 +263,14 @@ impl Writer {
         memchr::memrchr(b'\n', &self.out.as_bytes()[..self.written]).map_or(0, |end| end + 1)
     }
 
-    /// Makes sure that the open file is what lies at the path.
+    /// Makes sure that the open file is the one at the path.
     fn find_file(&mut self) -> Result<(), String> {
         let start = self.line_start();
         if let Some(file) = &mut self.file {
             if file.place() == Place::Same {
                 return Ok(());
             }
-            // Moved away or deleted. A line begun there is written anew here.
+            // Moved away or deleted. A line started there is written whole here.
             file.cut((self.written - start) as u64);
             self.written = start;
             self.file = None;
@@ -299,7 +298,7 @@ impl Writer {
         let path = self.inner.path.clone();
         if let Err(error) = file::rotate(&path, settings.rotate_keep) {
             log::warn!(
-                "{}: cannot rotate: {error}; recording goes on in the same file",
+                "{}: cannot rotate: {error}; recording continues in the same file",
                 path.display()
             );
             let length = self.file.as_ref().map_or(0, LogFile::length);
@@ -310,12 +309,12 @@ impl Writer {
         self.file = None;
         self.inner.progress().rotations += 1;
         if settings.fsync {
-            file::sync_folder(&path).map_err(|error| self.tell(&error))?;
+            file::sync_folder(&path).map_err(|error| self.describe(&error))?;
         }
         Ok(())
     }
 
-    /// All of the chunk is in the file: count it, tell who waits for it.
+    /// The whole chunk is in the file: count it, answer the waiters.
     fn written_all(&mut self, settings: &Settings) {
         let chunk = std::mem::take(&mut self.chunk);
         if chunk.is_empty() {
@@ -330,16 +329,16 @@ impl Writer {
             }
         }
         if !self.waiters.is_empty() {
-            self.tell_waiters(&chunk, settings);
+            self.answer_waiters(&chunk, settings);
         }
         self.inner.queue.done(chunk);
         self.out.clear();
         self.written = 0;
-        // One large message must not hold its memory for ever.
+        // One large message must not keep its memory.
         self.out.shrink_to(1 << 20);
     }
 
-    fn tell_waiters(&mut self, chunk: &Chunk, settings: &Settings) {
+    fn answer_waiters(&mut self, chunk: &Chunk, settings: &Settings) {
         self.waiters.retain(|waiter| !waiter.reply.is_closed());
         for (seq, entry) in (self.first_seq..).zip(chunk.iter()) {
             let topic = format::topic(&entry);
@@ -370,7 +369,7 @@ impl Writer {
             Command::Reopen => self.reopen(),
             Command::Retry => {} // there is trouble: the next wait has an end
             Command::Rotate(reply) => {
-                let _ = reply.send(self.rotate_now()); // who asked may be gone
+                let _ = reply.send(self.rotate_now()); // the caller may be gone
             }
             Command::Wait(waiter) => {
                 self.waiters.retain(|waiter| !waiter.reply.is_closed());
@@ -392,9 +391,9 @@ impl Writer {
         if let Err(error) = self.find_file() {
             return self.in_trouble(&error);
         }
-        let begun = self.file.as_ref().is_some_and(|file| file.length() == 0);
+        let started = self.file.as_ref().is_some_and(|file| file.length() == 0);
         let json = self.inner.settings.get().format == Format::Json;
-        if self.chunk.is_empty() && begun && json && self.next_seq > 1 {
+        if self.chunk.is_empty() && started && json && self.next_seq > 1 {
             self.format(Chunk::mark(Kind::Reopened));
         }
         self.write();
@@ -418,7 +417,7 @@ impl Writer {
     fn in_trouble(&mut self, error: &str) {
         self.inner.progress().trouble = Some(error.to_owned());
         if self.trouble.is_some() {
-            return; // told already
+            return; // logged already
         }
         log::warn!(
             "cannot record: {error}; up to {} of notifications are kept in memory until it works",
@@ -431,7 +430,7 @@ impl Writer {
 
     fn out_of_trouble(&mut self) {
         let dropped = self.inner.queue.counts().dropped;
-        let new = dropped - self.dropped_told;
+        let new = dropped - self.dropped_logged;
         let lost = match new {
             0 => "nothing was lost".to_owned(),
             new => format!("{new} notifications were dropped, for want of memory"),
@@ -443,12 +442,12 @@ impl Writer {
                 self.inner.path.display(),
                 since.elapsed().as_secs()
             );
-        } else if new > 0 && self.told_at.is_none_or(|at| at.elapsed() > QUIET) {
+        } else if new > 0 && self.logged_at.is_none_or(|at| at.elapsed() > QUIET) {
             log::warn!("{lost}: they came faster than they could be written");
-            self.told_at = Some(Instant::now());
+            self.logged_at = Some(Instant::now());
         } else {
             return;
         }
-        self.dropped_told = dropped;
+        self.dropped_logged = dropped;
     }
 }

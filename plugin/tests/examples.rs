@@ -44,7 +44,7 @@ fn from_scratch_survives_what_it_does_not_know() {
 }
 
 #[test]
-fn failing_handlers_are_told_with_their_place_and_the_plugin_lives() {
+fn failing_handlers_are_logged_with_their_place_and_the_plugin_lives() {
     let mut host = Host::spawn(Command::new(example("failing_handler")));
     host.handshake(json!({}));
     host.notify("connect", json!({"id": "02"}));

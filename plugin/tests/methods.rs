@@ -142,7 +142,7 @@ fn too_many_waiters_are_refused() {
     let last = host.request("eventlog-wait", json!({}));
     let (id, answer) = host.any_answer();
     assert_eq!(id, last);
-    assert_eq!(answer.unwrap_err()["message"], "1000 wait already");
+    assert_eq!(answer.unwrap_err()["message"], "too many waiters (1000)");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn twenty_thousand_in_order_none_lost() {
 }
 
 #[test]
-fn shutdown_is_recorded_if_it_is_asked_for_and_ends_the_plugin() {
+fn shutdown_is_recorded_if_chosen_and_ends_the_plugin() {
     let mut host = Host::eventlog(json!({"eventlog-topics": ["all"]}));
     host.notify("connect", json!({"id": "02"}));
     host.notify("shutdown", json!({}));

@@ -1,4 +1,4 @@
-//! A disk that hangs: the plugin goes on reading, and answers.
+//! A disk that hangs: the plugin keeps reading, and answers.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! What can go wrong with the file, and what the plugin makes of it.
+//! Trouble with the file, and how the plugin deals with it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -44,7 +44,7 @@ fn until_trouble(host: &mut Host, is: bool) {
 }
 
 #[test]
-fn seq_goes_on_after_a_restart() {
+fn seq_continues_after_a_restart() {
     let mut host = Host::eventlog(json!({}));
     host.notify("connect", json!({"n": 1}));
     host.notify("connect", json!({"n": 2}));
@@ -57,15 +57,15 @@ fn seq_goes_on_after_a_restart() {
 }
 
 #[test]
-fn a_torn_last_line_is_closed_and_told() {
+fn a_torn_last_line_is_closed_and_logged() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("eventlog.jsonl");
     let whole = r#"{"seq":41,"received_at":"t","node_id":null,"topic":"connect","payload":{}}"#;
     fs::write(&path, format!("{whole}\n{{\"seq\":42,\"recei")).unwrap();
     let mut host = Host::eventlog_in(dir, json!({}));
     host.notify("connect", json!({"n": 1}));
-    let told = host.logged("has no end");
-    assert!(told.starts_with("warn: "), "{told}");
+    let line = host.logged("has no end");
+    assert!(line.starts_with("warn: "), "{line}");
     let lines = host.lines("eventlog.jsonl", 3);
     assert_eq!(lines[..2], [whole, "{\"seq\":42,\"recei"]);
     let record: Value = serde_json::from_str(&lines[2]).unwrap();
@@ -79,7 +79,7 @@ fn a_torn_last_line_is_closed_and_told() {
 }
 
 #[test]
-fn rotation_by_size_keeps_so_many_and_every_line_whole() {
+fn rotation_by_size_keeps_n_files_and_every_line_whole() {
     let mut host = Host::eventlog(json!({
         "eventlog-rotate-size": "2KiB", "eventlog-rotate-keep": 3, "eventlog-fsync": true,
     }));
@@ -154,7 +154,7 @@ fn logrotate_moves_the_file_and_sends_sighup() {
     let pid = nix::unistd::Pid::from_raw(host.child.id().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::SIGHUP).unwrap();
     // The new file is there before any event is, and carries the sequence on:
-    // the one before may be out of our sight.
+    // the plugin may not see the one before.
     let records = host.records(1);
     assert_eq!(
         (&records[0]["seq"], &records[0]["topic"]),
@@ -172,7 +172,7 @@ fn logrotate_moves_the_file_and_sends_sighup() {
 }
 
 #[test]
-fn a_file_moved_or_deleted_without_a_word_is_made_anew() {
+fn a_file_moved_or_deleted_is_made_anew() {
     let mut host = Host::eventlog(json!({}));
     host.notify("connect", json!({"n": 1}));
     host.records(1);
@@ -203,11 +203,11 @@ fn a_directory_in_the_files_place_is_waited_out() {
     assert_eq!(ns(&host.records(498)), (2..500).collect::<Vec<_>>());
     assert!(host.logged("recording to").contains("nothing was lost"));
     until_trouble(&mut host, false);
-    let told = host
+    let lines = host
         .log
         .iter()
         .filter(|(_, message)| message.contains("cannot record"));
-    assert_eq!(told.count(), 1);
+    assert_eq!(lines.count(), 1);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_full_disk_is_waited_out_and_no_line_is_torn() {
     }
     assert!(host.logged("cannot record").contains("File too large"));
     until_trouble(&mut host, true);
-    // Reading goes on, and requests are answered.
+    // Reading continues, and requests are answered.
     for n in 300..400 {
         host.notify("connect", json!({"n": n}));
     }
@@ -268,7 +268,7 @@ fn a_full_disk_is_waited_out_and_no_line_is_torn() {
 }
 
 #[test]
-fn what_finds_no_room_in_memory_is_counted_and_marked() {
+fn notifications_without_room_in_memory_are_counted_and_marked() {
     let mut host = Host::eventlog(json!({"eventlog-buffer": "64KiB"}));
     let path = host.path("eventlog.jsonl");
     fs::remove_file(&path).unwrap();
@@ -308,7 +308,7 @@ fn what_finds_no_room_in_memory_is_counted_and_marked() {
 }
 
 #[test]
-fn what_is_lost_at_the_end_is_told() {
+fn losses_at_the_end_are_logged() {
     let mut host = Host::eventlog(json!({}));
     let path = host.path("eventlog.jsonl");
     fs::remove_file(&path).unwrap();
@@ -399,30 +399,30 @@ fn files_that_should_not_be_written_are_refused() {
             "is a symbolic link",
         ),
     ];
-    for (make, reason) in cases {
+    for (make, expected) in cases {
         let dir = TempDir::new().unwrap();
         make(&dir.path().join("eventlog.jsonl"));
-        let said = refused(dir, json!({}));
-        assert!(said.contains(reason), "{said}");
+        let reason = refused(dir, json!({}));
+        assert!(reason.contains(expected), "{reason}");
     }
-    let said = refused(
+    let reason = refused(
         TempDir::new().unwrap(),
         json!({"eventlog-file": "no/such/folder"}),
     );
-    assert!(said.contains("its folder does not exist"), "{said}");
-    let said = refused(
+    assert!(reason.contains("its folder does not exist"), "{reason}");
+    let reason = refused(
         TempDir::new().unwrap(),
         json!({"eventlog-file": "/dev/null"}),
     );
-    assert!(said.contains("is a device"), "{said}");
+    assert!(reason.contains("is a device"), "{reason}");
 }
 
 #[test]
 fn a_file_another_process_records_to_is_refused() {
     let host = Host::eventlog(json!({}));
     let path = host.path("eventlog.jsonl");
-    let said = refused(TempDir::new().unwrap(), json!({"eventlog-file": path}));
-    assert!(said.contains("another process records there"), "{said}");
+    let reason = refused(TempDir::new().unwrap(), json!({"eventlog-file": path}));
+    assert!(reason.contains("another process records there"), "{reason}");
 }
 
 #[test]
@@ -433,14 +433,14 @@ fn a_file_that_cannot_be_opened_for_lack_of_permission_is_refused() {
         let path = dir.path().join("eventlog.jsonl");
         fs::write(&path, "").unwrap();
         std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
-        let said = refused(dir, json!({}));
-        assert!(said.contains("belongs to user 65534"), "{said}");
+        let reason = refused(dir, json!({}));
+        assert!(reason.contains("belongs to user 65534"), "{reason}");
     } else {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("eventlog.jsonl");
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        let said = refused(dir, json!({}));
-        assert!(said.contains("permission denied"), "{said}");
+        let reason = refused(dir, json!({}));
+        assert!(reason.contains("permission denied"), "{reason}");
     }
 }

@@ -1,5 +1,6 @@
-//! Plays lightningd's part: starts a plugin's executable and speaks with it
-//! over its stdin and stdout.
+//! Plays lightningd's part: starts a plugin's executable and speaks with it over
+//! its stdin and stdout. Not the lab's harness: the plugin's tests need nothing
+//! of the lab, and write bytes that no well-behaved host would.
 
 #![allow(dead_code, clippy::unwrap_used)]
 
@@ -156,7 +157,7 @@ impl Host {
         }
     }
 
-    /// Waits for the answer to any request: its id and what it says.
+    /// Waits for the answer to any request: its id and its result.
     pub fn any_answer(&mut self) -> (String, Result<Value, Value>) {
         loop {
             let message = self.next("any answer");
@@ -242,7 +243,7 @@ impl Host {
         std::mem::replace(&mut self.dir, TempDir::new().unwrap())
     }
 
-    /// Waits until the file has so many lines; gives them.
+    /// Waits until the file has this many lines; gives them.
     pub fn lines(&self, name: &str, count: usize) -> Vec<String> {
         let path = self.path(name);
         let mut last = String::new();
@@ -253,7 +254,7 @@ impl Host {
         })
     }
 
-    /// Waits until the file has so many records; gives them.
+    /// Waits until the file has this many records; gives them.
     pub fn records(&self, count: usize) -> Vec<Value> {
         let lines = self.lines("eventlog.jsonl", count);
         lines

@@ -1,32 +1,30 @@
-//! Both ends of the pipe to lightningd.
+//! Stdin: notifications go one way, requests the other.
 //!
-//! cln-plugin reads any stream. Here a thread of our own reads stdin first: it
-//! takes the notifications, in order, straight to the recorder's queue, and
-//! passes the requests on to cln-plugin, which does the rest of the protocol.
-//! Why not cln-plugin's own subscriptions: it makes a tree of
-//! each message, copies it several times and runs each handler as a task of its
-//! own, which takes longer than lightningd takes to send it, and loses the
+//! A thread of its own reads stdin: it puts the notifications, in order, straight
+//! into the recorder's queue, and passes the requests on to cln-plugin, which
+//! does the rest of the protocol. cln-plugin's own subscriptions do not serve: it
+//! makes a tree of each message, copies it several times and runs each handler as
+//! a task, which takes longer than lightningd takes to send it, and loses the
 //! order; it rounds numbers; it hides the origin; and one malformed message
 //! ends it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 
 use crate::framing::{Messages, Splitter};
 use crate::notification::{self, Message, Notification};
+use crate::requests::Requests;
 use crate::standby;
+use crate::stdout::refuse;
 
 /// As much as a pipe holds.
 const READ: usize = 64 * 1024;
@@ -35,21 +33,13 @@ const READ: usize = 64 * 1024;
 pub trait Sink: Send + 'static {
     /// One notification, read from lightningd at that time.
     fn notification(&mut self, received_at: SystemTime, notification: &Notification);
-    /// All that was read at once is given.
+    /// All notifications of one read were given.
     fn flush(&mut self);
     /// No more will come.
     fn end(&mut self);
 }
 
-/// The requests, as a stream for [`cln_plugin::Builder::new`].
-#[derive(Debug)]
-pub struct Requests {
-    messages: mpsc::UnboundedReceiver<Vec<u8>>,
-    current: Vec<u8>,
-    at: usize,
-}
-
-/// What is done after each reading, apart from it: it may take long.
+/// Done after each read, apart from it: it may take long.
 type Work = Box<dyn Fn() + Send + Sync>;
 
 /// Opens the way for notifications, once the plugin is configured.
@@ -59,11 +49,11 @@ pub struct Gate<S> {
 }
 
 impl<S: Sink> Gate<S> {
-    /// From here on notifications go to `sink`; `work` is done each time all
-    /// that was read at once was given to it.
+    /// From here on notifications go to `sink`; `work` is done after each read,
+    /// once all its notifications were given to the sink.
     pub fn open(self, sink: S, work: impl Fn() + Send + Sync + 'static) {
         let _ = self.work.set(Box::new(work)); // a gate opens once
-        // The thread is gone only if the input has ended; then so do we.
+        // The thread is gone only if the input has ended; then the plugin ends.
         let _ = self.sink.send(sink);
     }
 }
@@ -102,12 +92,7 @@ pub fn listen<S: Sink>(methods: &[&str]) -> io::Result<(Requests, Gate<S>)> {
             }
         },
     )?;
-    let requests = Requests {
-        messages,
-        current: Vec::new(),
-        at: 0,
-    };
-    Ok((requests, gate))
+    Ok((Requests::new(messages), gate))
 }
 
 struct Reader<S> {
@@ -125,18 +110,18 @@ struct Receiver<S> {
     sink: Option<S>,
 }
 
-/// What a message means for the reading of the next one.
+/// How to proceed after a message.
 #[derive(PartialEq, Eq)]
 enum Then {
     Go,
     /// `init`: notifications follow when it is answered.
     WaitForGate,
-    /// `shutdown`: nothing that follows matters.
+    /// `shutdown`: nothing after it matters.
     Stop,
 }
 
 impl<S: Sink> Reader<S> {
-    /// Reads once, as much as there is.
+    /// Reads once.
     fn read(&mut self) -> ControlFlow<()> {
         let read = match self.stdin.read(&mut self.buffer) {
             Ok(0) => return self.receiver.end(),
@@ -232,71 +217,6 @@ impl<S: Sink> Receiver<S> {
     }
 }
 
-impl AsyncRead for Requests {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context,
-        buffer: &mut ReadBuf,
-    ) -> Poll<io::Result<()>> {
-        if self.at == self.current.len() {
-            match self.messages.poll_recv(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(Ok(())), // the end
-                Poll::Ready(Some(message)) => {
-                    self.current = message;
-                    self.at = 0;
-                }
-            }
-        }
-        let left = &self.current[self.at..];
-        let taken = left.len().min(buffer.remaining());
-        buffer.put_slice(&left[..taken]);
-        self.at += taken;
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Stdout for cln-plugin and for ourselves. cln-plugin gives whole messages to
-/// `poll_write`, and each is written in one go: none is torn by a log line.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stdout;
-
-impl AsyncWrite for Stdout {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(write(bytes).map(|()| bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-fn write(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
-}
-
-/// Sends one message to lightningd.
-///
-/// # Errors
-/// lightningd is gone.
-pub fn send(message: &serde_json::Value) -> io::Result<()> {
-    write(format!("{message}\n\n").as_bytes())
-}
-
-fn refuse(id: &str, code: i64, message: &str) {
-    let answer = format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{}}}\n\n",
-        json!({"code": code, "message": message})
-    );
-    let _ = write(answer.as_bytes()); // if lightningd is gone, stdin ends as well
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -320,12 +240,12 @@ mod tests {
     fn a_panic_costs_one_notification() {
         let (requests, _requests) = mpsc::unbounded_channel();
         let (_gate, opened) = std::sync::mpsc::channel();
-        let (told, heard) = std::sync::mpsc::channel();
+        let (send, heard) = std::sync::mpsc::channel();
         let mut receiver = Receiver {
             requests,
             methods: BTreeSet::new(),
             opened,
-            sink: Some(Fragile(told)),
+            sink: Some(Fragile(send)),
         };
         let bytes = ["connect", "bad", "disconnect"]
             .map(|topic| format!("{{\"method\":\"{topic}\",\"params\":{{}}}}\n\n"))
