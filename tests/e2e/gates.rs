@@ -158,7 +158,7 @@ async fn failed_test(cast: Cast) -> Outcome {
         return Ok(());
     }
     let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
-    let name = format!("gates::a_failed_test_tells_everything::{}", cast.name());
+    let name = format!("gates::a_failed_test_prints_a_full_report::{}", cast.name());
     let run = |keep: &str| {
         Command::new(std::env::current_exe()?)
             .args(["--exact", &name, "--nocapture"])
@@ -212,7 +212,7 @@ async fn failed_start(cast: Cast) -> Outcome {
     }
     let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
     let name = format!(
-        "gates::a_lab_that_does_not_start_tells_why::{}",
+        "gates::a_lab_that_does_not_start_reports_why::{}",
         cast.name()
     );
     let output = Command::new(std::env::current_exe()?)
