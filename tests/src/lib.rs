@@ -3,7 +3,7 @@
 //! # Layout
 //! [`Suite`] and [`Cast`] here; [`sandbox`] runs the command `lab` on its own,
 //! [`socket`] sends raw bytes to a node, [`pattern`] compares JSON with patterns,
-//! [`python`] installs packages to compare with, [`bench`] times pairs.
+//! [`python`] installs packages to compare with, [`mod@bench`] times pairs.
 //!
 //! A scenario is written once and becomes one test for each kind of node:
 //! `connect_is_recorded::lightningd`. Where the kind is missing, the runner
