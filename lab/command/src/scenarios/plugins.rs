@@ -145,7 +145,14 @@ async fn stopped(fixture: &Fixture) -> Result<()> {
     in_order(&[&started, &event])?;
 
     start_weather(fixture, l1).await?;
-    let process = l1.process_with("weather.sh").await?;
+    // What the script starts bears its name, too, until it is another program.
+    let process = eventually("the one process", Duration::from_secs(10), async || {
+        Ok(match l1.process_with("weather.sh").await {
+            Ok(process) => Probe::Ready(process),
+            Err(error) => Probe::NotYet(error.to_string()),
+        })
+    })
+    .await?;
     kill(Pid::from_raw(process.pid as i32), Signal::SIGKILL)
         .map_err(std::io::Error::from)
         .doing("kill", "weather.sh")?;
