@@ -1,7 +1,5 @@
 //! `lab channel`
 
-use std::process::ExitCode;
-
 use cln_lab::{CHANNEL_SAT, Channel};
 use serde_json::{Value, json};
 
@@ -36,23 +34,19 @@ pub struct Args {
 }
 
 /// Prints the channel once both sides can use it.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.target.lab().await?;
     let (Some(from), Some(to)) = (&args.from, &args.to) else {
-        let progress = Progress::start("opening channels from each node to the next");
-        let channels = lab.line_graph().await?;
-        drop(progress);
+        let what = "opening channels from each node to the next";
+        let channels = Progress::during(what, lab.line_graph()).await?;
         let channels: Vec<Value> = channels.iter().map(shown).collect();
-        out::line(json_text::pretty(&json!({"channels": channels})))?;
-        return Ok(ExitCode::SUCCESS);
+        out::line(json_text::pretty(&json!({"channels": channels}))?)?;
+        return Ok(());
     };
     let (from, to) = (node(&lab, from)?, node(&lab, to)?);
-    let (a, b) = (from.name(), to.name());
-    let progress = Progress::start(format!("opening a channel from {a} to {b}"));
-    let channel = from.open_channel(to, args.sat).await?;
-    drop(progress);
-    out::line(json_text::pretty(&shown(&channel)))?;
-    Ok(ExitCode::SUCCESS)
+    let what = format!("opening a channel from {} to {}", from.name(), to.name());
+    let channel = Progress::during(what, from.open_channel(to, args.sat)).await?;
+    out::line(json_text::pretty(&shown(&channel))?)
 }
 
 fn shown(channel: &Channel) -> Value {

@@ -141,7 +141,7 @@ fn shown(result: &RawValue, explicit: Option<Layout>, listing: bool) -> String {
     if (explicit.is_none() || layout == Layout::Human)
         && let Json::Object(members) = &mut json
     {
-        members.retain(|(key, _)| *key != HINT);
+        members.retain(|(key, _)| key.trim_matches('"') != HINT);
     }
     match layout {
         Layout::Pretty => json.pretty() + "\n",
@@ -165,7 +165,7 @@ fn help(json: &Json<'_>) -> String {
     entries.sort_unstable();
     let mut out = String::new();
     for (_, _, usage) in entries {
-        out.push_str(&Json::Text(usage).human());
+        out.push_str(&Json::Leaf(usage).human());
         out.push('\n');
     }
     out.push_str("---\nrun `lab cli NODE help METHOD` for more on one of them\n");

@@ -1,7 +1,5 @@
 //! `lab close`
 
-use std::process::ExitCode;
-
 use serde_json::json;
 
 use super::progress::Progress;
@@ -22,13 +20,14 @@ pub struct Args {
 }
 
 /// Prints the closing transaction once both sides have seen it in a block.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
-    let (a, b) = (from.name(), to.name());
-    let progress = Progress::start(format!("closing the channel between {a} and {b}"));
-    let txid = from.close(to).await?;
-    drop(progress);
-    out::line(json_text::pretty(&json!({"txid": txid})))?;
-    Ok(ExitCode::SUCCESS)
+    let what = format!(
+        "closing the channel between {} and {}",
+        from.name(),
+        to.name()
+    );
+    let txid = Progress::during(what, from.close(to)).await?;
+    out::line(json_text::pretty(&json!({"txid": txid}))?)
 }

@@ -1,7 +1,5 @@
 //! `lab completions`
 
-use std::process::ExitCode;
-
 use clap::CommandFactory;
 use clap_complete::Shell;
 
@@ -18,9 +16,8 @@ pub struct Args {
     shell: Shell,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "lab", &mut script);
-    out::bytes(&script)?;
-    Ok(ExitCode::SUCCESS)
+    out::bytes(&script)
 }

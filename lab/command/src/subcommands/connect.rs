@@ -1,7 +1,5 @@
 //! `lab connect`
 
-use std::process::ExitCode;
-
 use serde_json::json;
 
 use super::json_text::Json;
@@ -23,12 +21,11 @@ pub struct Args {
 }
 
 /// Returns when each is a peer of the other.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     let params = json!({"id": to.id(), "host": "127.0.0.1", "port": to.port()});
     let answer = cli::call(from, "connect", params.to_string()).await?;
     to.has_connected(from).await?;
-    out::line(Json::of(&answer).pretty())?;
-    Ok(ExitCode::SUCCESS)
+    out::line(Json::of(&answer).pretty())
 }

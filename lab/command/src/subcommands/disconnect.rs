@@ -1,7 +1,5 @@
 //! `lab disconnect`
 
-use std::process::ExitCode;
-
 use super::out;
 use super::target::{TargetNodes, node};
 
@@ -18,10 +16,9 @@ pub struct Args {
     two: TargetNodes,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.two.target.lab().await?;
     let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
     from.disconnect(to).await?;
-    out::line("{}")?;
-    Ok(ExitCode::SUCCESS)
+    out::line("{}")
 }

@@ -130,7 +130,7 @@ async fn look_at(name: &'static str, needed: bool, path: cln_lab::Result<PathBuf
 }
 
 impl Finding {
-    fn print(&self) -> std::io::Result<()> {
+    fn print(&self) -> anyhow::Result<()> {
         let (mark, text) = match &self.found {
             Ok((path, version)) => {
                 let text = format!("{}  {}", path.display(), style(version).dim());

@@ -1,7 +1,5 @@
 //! `lab down`
 
-use std::process::ExitCode;
-
 use cln_lab::control;
 
 use super::out;
@@ -23,7 +21,7 @@ pub struct Args {
 }
 
 /// Exit status 0 if nothing is up any more and nothing went wrong.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let targets: Vec<Target> = if args.all {
         let names = labs().await?.into_iter().map(|lab| lab.name);
         names.map(Target::named).collect()
@@ -50,5 +48,5 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    failed.map_or(Ok(ExitCode::SUCCESS), Err)
+    failed.map_or(Ok(()), Err)
 }

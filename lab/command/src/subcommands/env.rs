@@ -1,7 +1,6 @@
 //! `lab env`
 
 use std::fmt::Write;
-use std::process::ExitCode;
 
 use cln_lab::{Lab, Node, quoted};
 
@@ -26,7 +25,7 @@ pub struct Args {
 }
 
 /// Prints shell code: the workshop's commands as functions, and variables.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let found = args.target.find().await?;
     let lab = Lab::attach(&found.dir)?;
     let code = if args.unset {
@@ -34,8 +33,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         set(&found, &lab)?
     };
-    out::bytes(code.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    out::bytes(code.as_bytes())
 }
 
 fn set(found: &Found, lab: &Lab) -> anyhow::Result<String> {

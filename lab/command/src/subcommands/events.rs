@@ -1,7 +1,6 @@
 //! `lab events`
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -41,7 +40,7 @@ pub struct Args {
 }
 
 /// Prints each event as it was recorded, a line each.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.target.lab().await?;
     let node = node(&lab, &args.node)?;
     let path = match &args.file {
@@ -63,7 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         if ended || out::is_closed() {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         tokio::time::sleep(LOOK).await;
     }

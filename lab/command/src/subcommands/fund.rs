@@ -1,7 +1,5 @@
 //! `lab fund`
 
-use std::process::ExitCode;
-
 use cln_lab::Bitcoind;
 
 use super::out;
@@ -26,7 +24,7 @@ pub struct Args {
 }
 
 /// Prints the transactions' ids once the nodes can spend the coins.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.target.lab().await?;
     let mut nodes = Vec::new();
     for name in &args.nodes {
@@ -45,7 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     for node in nodes {
         out::line(node.fund(args.sat).await?)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Mines until the wallet has enough: each block frees another 50 BTC.

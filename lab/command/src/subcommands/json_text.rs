@@ -1,30 +1,43 @@
 //! JSON as lightning-cli prints it: the node's own spelling of numbers and
 //! strings and its order of keys, in one of several layouts.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A JSON text, taken apart but not interpreted.
 #[derive(Debug)]
 pub enum Json<'a> {
-    /// A number, `true`, `false`, `null`, as spelled.
-    Bare(&'a str),
-    /// A string, without its quotes, as escaped.
-    Text(&'a str),
+    /// A number, string, `true`, `false` or `null`, as spelled.
+    Leaf(&'a str),
     Array(Vec<Json<'a>>),
-    /// Keys without their quotes, as escaped.
+    /// Keys as spelled, with their quotes.
     Object(Vec<(&'a str, Json<'a>)>),
 }
 
 impl<'a> Json<'a> {
     /// Takes apart a text that serde_json has found to be JSON.
     pub fn of(raw: &'a RawValue) -> Json<'a> {
-        Json::read(&mut raw.get())
+        let text = raw.get();
+        let items = serde_json::from_str::<Vec<&RawValue>>(text);
+        match (items, serde_json::from_str::<Members>(text)) {
+            (Ok(items), _) => Json::Array(items.into_iter().map(Json::of).collect()),
+            (_, Ok(Members(members))) => {
+                let of = |(key, value): (&'a RawValue, _)| (key.get(), Json::of(value));
+                Json::Object(members.into_iter().map(of).collect())
+            }
+            _ => Json::Leaf(text),
+        }
     }
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Json<'a>> {
         match self {
-            Json::Object(members) => members.iter().find(|(k, _)| *k == key).map(|(_, v)| v),
+            Json::Object(members) => {
+                let member = members.iter().find(|(k, _)| unquoted(k) == key);
+                member.map(|(_, value)| value)
+            }
             _ => None,
         }
     }
@@ -32,94 +45,36 @@ impl<'a> Json<'a> {
     /// The contents of a string, as escaped.
     pub fn text(&self) -> Option<&'a str> {
         match self {
-            Json::Text(text) => Some(text),
+            Json::Leaf(text) if text.starts_with('"') => Some(unquoted(text)),
             _ => None,
-        }
-    }
-
-    /// Reads one value from the front of a well-formed text.
-    fn read(rest: &mut &'a str) -> Json<'a> {
-        skip(rest, 0);
-        match rest.as_bytes().first() {
-            Some(b'"') => Json::Text(read_string(rest)),
-            Some(b'[') => {
-                let mut items = Vec::new();
-                skip(rest, 1);
-                while !rest.starts_with(']') && !rest.is_empty() {
-                    items.push(Json::read(rest));
-                    next(rest);
-                }
-                skip(rest, 1);
-                Json::Array(items)
-            }
-            Some(b'{') => {
-                let mut members = Vec::new();
-                skip(rest, 1);
-                while !rest.starts_with('}') && !rest.is_empty() {
-                    let key = read_string(rest);
-                    skip(rest, 0);
-                    skip(rest, 1);
-                    members.push((key, Json::read(rest)));
-                    next(rest);
-                }
-                skip(rest, 1);
-                Json::Object(members)
-            }
-            _ => {
-                let end = rest.find(|c: char| ",]}".contains(c) || c.is_ascii_whitespace());
-                let (bare, after) = rest.split_at(end.unwrap_or(rest.len()));
-                *rest = after;
-                Json::Bare(bare)
-            }
         }
     }
 
     /// Indented by three spaces, as lightning-cli does.
     pub fn pretty(&self) -> String {
         let mut out = String::new();
-        self.indent(&mut out, 0);
+        self.indent(&mut out, "\n");
         out
     }
 
-    fn indent(&self, out: &mut String, depth: usize) {
-        let line = |out: &mut String, depth: usize| {
-            out.push('\n');
-            out.extend(std::iter::repeat_n("   ", depth));
-        };
-        match self {
-            Json::Bare(text) => out.push_str(text),
-            Json::Text(text) => quote(out, text),
-            Json::Array(items) => {
-                out.push('[');
-                for (n, item) in items.iter().enumerate() {
-                    if n > 0 {
-                        out.push(',');
-                    }
-                    line(out, depth + 1);
-                    item.indent(out, depth + 1);
-                }
-                if !items.is_empty() {
-                    line(out, depth);
-                }
-                out.push(']');
-            }
+    /// `line` starts a line at this depth.
+    fn indent(&self, out: &mut String, line: &str) {
+        let (brackets, items): (_, Vec<(Option<&str>, &Json<'_>)>) = match self {
+            Json::Leaf(text) => return out.push_str(text),
+            Json::Array(items) => (["[", "]"], items.iter().map(|item| (None, item)).collect()),
             Json::Object(members) => {
-                out.push('{');
-                for (n, (key, value)) in members.iter().enumerate() {
-                    if n > 0 {
-                        out.push(',');
-                    }
-                    line(out, depth + 1);
-                    quote(out, key);
-                    out.push_str(": ");
-                    value.indent(out, depth + 1);
-                }
-                if !members.is_empty() {
-                    line(out, depth);
-                }
-                out.push('}');
+                let members = members.iter().map(|(key, value)| (Some(*key), value));
+                (["{", "}"], members.collect())
             }
+        };
+        let deeper = format!("{line}   ");
+        out.push_str(brackets[0]);
+        for (n, (key, item)) in items.iter().enumerate() {
+            out.extend([if n > 0 { "," } else { "" }, deeper.as_str()]);
+            out.extend(key.iter().flat_map(|key| [key, ": "]));
+            item.indent(out, &deeper);
         }
+        out.extend([if items.is_empty() { "" } else { line }, brackets[1]]);
     }
 
     /// `key=value` a line, nothing quoted; the only member of an object is printed
@@ -132,8 +87,8 @@ impl<'a> Json<'a> {
 
     fn write_human(&self, out: &mut String) {
         match self {
-            Json::Bare(text) | Json::Text(text) => {
-                unescape(out, text);
+            Json::Leaf(text) => {
+                unescape(out, unquoted(text));
                 out.push('\n');
             }
             Json::Array(items) => items.iter().for_each(|item| item.write_human(out)),
@@ -141,7 +96,7 @@ impl<'a> Json<'a> {
                 [(_, only)] => only.write_human(out),
                 several => {
                     for (key, value) in several {
-                        unescape(out, key);
+                        unescape(out, unquoted(key));
                         out.push('=');
                         value.write_human(out);
                     }
@@ -159,9 +114,7 @@ impl<'a> Json<'a> {
 
     fn write_flat(&self, out: &mut String, path: &str) {
         match self {
-            Json::Bare(text) | Json::Text(text) => {
-                out.extend([path, "=", text, "\n"]);
-            }
+            Json::Leaf(text) => out.extend([path, "=", unquoted(text), "\n"]),
             Json::Array(items) => {
                 for (n, item) in items.iter().enumerate() {
                     item.write_flat(out, &format!("{path}[{n}]"));
@@ -169,11 +122,8 @@ impl<'a> Json<'a> {
             }
             Json::Object(members) => {
                 for (key, value) in members {
-                    let path = match path {
-                        "" => (*key).to_owned(),
-                        path => format!("{path}.{key}"),
-                    };
-                    value.write_flat(out, &path);
+                    let dot = if path.is_empty() { "" } else { "." };
+                    value.write_flat(out, &format!("{path}{dot}{}", unquoted(key)));
                 }
             }
         }
@@ -181,39 +131,35 @@ impl<'a> Json<'a> {
 }
 
 /// A value of ours, in the layout of the answers from nodes.
-pub fn pretty(value: &serde_json::Value) -> String {
-    Json::read(&mut value.to_string().as_str()).pretty()
+pub fn pretty(value: &serde_json::Value) -> serde_json::Result<String> {
+    Ok(Json::of(&serde_json::value::to_raw_value(value)?).pretty())
 }
 
-/// Skips `bytes` bytes and the white space after them.
-fn skip(rest: &mut &str, bytes: usize) {
-    *rest = rest.get(bytes..).unwrap_or_default().trim_ascii_start();
-}
+/// An object's members as they are written.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
-/// Skips a comma, if there is one.
-fn next(rest: &mut &str) {
-    skip(rest, 0);
-    if rest.starts_with(',') {
-        skip(rest, 1);
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let pairs = std::iter::from_fn(|| map.next_entry().transpose());
+                pairs.collect::<Result<_, _>>().map(Members)
+            }
+        }
+        deserializer.deserialize_map(Pairs)
     }
 }
 
-/// Reads a string: what is between its quotes.
-fn read_string<'a>(rest: &mut &'a str) -> &'a str {
-    let inner = rest.get(1..).unwrap_or_default();
-    let mut escaped = false;
-    let end = inner.bytes().position(|byte| {
-        let ends = byte == b'"' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        ends
-    });
-    let end = end.unwrap_or(inner.len());
-    *rest = inner.get(end + 1..).unwrap_or_default();
-    &inner[..end]
-}
-
-fn quote(out: &mut String, text: &str) {
-    out.extend(["\"", text, "\""]);
+fn unquoted(text: &str) -> &str {
+    let inner = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+    inner.unwrap_or(text)
 }
 
 /// `\n` and `\t` become what they mean; of every other escape the backslash goes.

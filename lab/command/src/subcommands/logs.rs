@@ -1,7 +1,6 @@
 //! `lab logs`
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use cln_lab::{Follower, Lab};
@@ -34,7 +33,7 @@ pub struct Args {
     lines: Option<usize>,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.target.lab().await?;
     let mut logs = Vec::new();
     for name in &args.nodes {
@@ -75,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         if ended || out::is_closed() {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         tokio::time::sleep(LOOK).await;
     }

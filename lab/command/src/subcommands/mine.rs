@@ -1,7 +1,5 @@
 //! `lab mine`
 
-use std::process::ExitCode;
-
 use super::out;
 use super::progress::Progress;
 use super::target::Target;
@@ -20,7 +18,7 @@ pub struct Args {
 }
 
 /// Prints the new height once every running node has reached it.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.target.lab().await?;
     lab.bitcoind().mine(args.blocks).await?;
     let height = lab.bitcoind().height().await?;
@@ -31,6 +29,5 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     drop(progress);
-    out::line(height)?;
-    Ok(ExitCode::SUCCESS)
+    out::line(height)
 }

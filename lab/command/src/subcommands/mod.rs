@@ -141,30 +141,31 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Workshop(args) => workshop::run(args).await,
-        Command::Up(args) => up::run(args).await,
-        Command::Down(args) => down::run(args).await,
-        Command::Status(args) => status::run(args).await,
-        Command::Env(args) => env::run(args).await,
-        Command::Exec(args) => exec::run(args).await,
-        Command::Cli(args) => cli::run(args).await,
-        Command::BitcoinCli(args) => bitcoin_cli::run(args).await,
-        Command::Connect(args) => connect::run(args).await,
-        Command::Disconnect(args) => disconnect::run(args).await,
-        Command::Fund(args) => fund::run(args).await,
-        Command::Channel(args) => channel::run(args).await,
-        Command::Pay(args) => pay::run(args).await,
-        Command::Close(args) => close::run(args).await,
-        Command::Mine(args) => mine::run(args).await,
-        Command::Logs(args) => logs::run(args).await,
-        Command::Events(args) => events::run(args).await,
-        Command::Stop(args) => stop::run(args).await,
-        Command::Start(args) => start::run(args).await,
-        Command::Restart(args) => restart::run(args).await,
-        Command::Topics(args) => topics::run(args).await,
-        Command::Doctor(args) => doctor::run(args).await,
-        Command::Completions(args) => completions::run(&args),
+        Command::Workshop(args) => return workshop::run(args).await,
+        Command::Up(args) => return up::run(args).await,
+        Command::Down(args) => down::run(args).await?,
+        Command::Status(args) => return status::run(args).await,
+        Command::Env(args) => env::run(args).await?,
+        Command::Exec(args) => return exec::run(args).await,
+        Command::Cli(args) => return cli::run(args).await,
+        Command::BitcoinCli(args) => return bitcoin_cli::run(args).await,
+        Command::Connect(args) => connect::run(args).await?,
+        Command::Disconnect(args) => disconnect::run(args).await?,
+        Command::Fund(args) => fund::run(args).await?,
+        Command::Channel(args) => channel::run(args).await?,
+        Command::Pay(args) => pay::run(args).await?,
+        Command::Close(args) => close::run(args).await?,
+        Command::Mine(args) => mine::run(args).await?,
+        Command::Logs(args) => logs::run(args).await?,
+        Command::Events(args) => events::run(args).await?,
+        Command::Stop(args) => stop::run(args).await?,
+        Command::Start(args) => start::run(args).await?,
+        Command::Restart(args) => restart::run(args).await?,
+        Command::Topics(args) => return topics::run(args).await,
+        Command::Doctor(args) => return doctor::run(args).await,
+        Command::Completions(args) => completions::run(&args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The arguments make no sense, which only a closer look shows.
@@ -178,7 +179,7 @@ fn usage(text: impl Into<String>) -> anyhow::Error {
 
 /// Prints what went wrong; returns the exit status for it.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    if out::is_broken_pipe(error) {
+    if error.is::<out::ReaderGone>() {
         return ExitCode::SUCCESS;
     }
     if let Some(Interrupted(number)) = error.downcast_ref() {

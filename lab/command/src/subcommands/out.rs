@@ -1,15 +1,22 @@
 //! Standard output and error, without a panic if the reader is gone.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 
+use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Prints a line. If the reader has gone (`| head`), the error ends the command silently.
-pub fn line(text: impl std::fmt::Display) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
+/// Nobody reads standard output any more, as after `| head`: the command ends silently.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output any more")]
+pub struct ReaderGone;
+
+/// Prints a line.
+///
+/// # Errors
+/// [`ReaderGone`]; what else keeps it from being written.
+pub fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    bytes(format!("{text}\n").as_bytes())
 }
 
 /// Prints a line on standard error, if it can be written: the terminal may be closed.
@@ -17,10 +24,13 @@ pub fn note(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-pub fn bytes(bytes: &[u8]) -> std::io::Result<()> {
+/// Prints these bytes; errors as those of [`line`].
+pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        written => written.context("write to standard output"),
+    }
 }
 
 /// True once nobody reads standard output any more, as after `| head -n 1`: there is
@@ -31,13 +41,4 @@ pub fn is_closed() -> bool {
     let polled = poll(&mut fds, PollTimeout::ZERO);
     let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
     polled.is_ok() && fds[0].revents().is_some_and(|seen| seen.intersects(gone))
-}
-
-/// True for the error of a reader that has gone.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
 }

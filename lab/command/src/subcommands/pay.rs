@@ -1,6 +1,5 @@
 //! `lab pay`
 
-use std::process::ExitCode;
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -27,7 +26,7 @@ pub struct Args {
 }
 
 /// Prints the payment once it has arrived.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     if args.amount == "any" {
         return Err(usage("AMOUNT `any`: use an amount such as 1000sat"));
     }
@@ -44,6 +43,5 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         "amount_sent_msat": paid.amount_sent_msat,
         "payment_hash": invoice.payment_hash.to_string(),
         "payment_preimage": paid.preimage,
-    })))?;
-    Ok(ExitCode::SUCCESS)
+    }))?)
 }

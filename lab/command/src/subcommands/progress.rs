@@ -18,6 +18,12 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(80));
         Progress(bar)
     }
+
+    /// Shows one until `awaited` is there.
+    pub async fn during<T>(text: impl Into<String>, awaited: impl Future<Output = T>) -> T {
+        let _progress = Progress::start(text);
+        awaited.await
+    }
 }
 
 impl Drop for Progress {

@@ -1,7 +1,5 @@
 //! `lab restart`
 
-use std::process::ExitCode;
-
 use super::out;
 use super::progress::Progress;
 use super::target::{TargetNode, node};
@@ -16,12 +14,9 @@ pub struct Args {
 }
 
 /// Returns when the node is ready again.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.one.target.lab().await?;
     let node = node(&lab, &args.one.node)?;
-    let progress = Progress::start(format!("restarting {}", node.name()));
-    node.restart().await?;
-    drop(progress);
-    out::line(format_args!("{} is up", node.name()))?;
-    Ok(ExitCode::SUCCESS)
+    Progress::during(format!("restarting {}", node.name()), node.restart()).await?;
+    out::line(format_args!("{} is up", node.name()))
 }

@@ -121,7 +121,7 @@ async fn look_at_node(node: &Node) -> Value {
     })
 }
 
-fn print(lab: &Value) -> std::io::Result<()> {
+fn print(lab: &Value) -> anyhow::Result<()> {
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

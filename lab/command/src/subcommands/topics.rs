@@ -122,7 +122,7 @@ fn as_json(topic: &Topic) -> Value {
 }
 
 /// Columns: topic, since, scenarios, fields. The last takes the room that is left.
-fn print_table(chosen: &[&Topic]) -> std::io::Result<()> {
+fn print_table(chosen: &[&Topic]) -> anyhow::Result<()> {
     const HEADER: [&str; 4] = ["TOPIC", "SINCE", "SCENARIOS", "FIELDS"];
     let widest = |texts: &mut dyn Iterator<Item = String>, header: &str| {
         let widths = texts.map(|text| measure_text_width(&text));
@@ -206,7 +206,7 @@ async fn play(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Prints the messages, each with its node. People are shown only the last ones: a
 /// node's start alone logs hundreds of lines.
-fn show(scenario: &Scenario, recording: &Recording, as_json: bool) -> std::io::Result<()> {
+fn show(scenario: &Scenario, recording: &Recording, as_json: bool) -> anyhow::Result<()> {
     const SHOWN: usize = 20;
     if as_json {
         return recording.events.iter().try_for_each(|(node, event)| {

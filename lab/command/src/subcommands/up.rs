@@ -216,5 +216,5 @@ fn log_to(path: &Path) -> anyhow::Result<()> {
 }
 
 fn report(started: &Started) -> anyhow::Result<()> {
-    Ok(out::line(serde_json::to_string(started)?)?)
+    out::line(serde_json::to_string(started)?)
 }
