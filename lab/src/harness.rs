@@ -351,11 +351,7 @@ impl PluginHarness {
                 self.command
             )));
         };
-        let written = match stdin.write_all(bytes.as_ref()).await {
-            Ok(()) => stdin.flush().await,
-            Err(error) => Err(error),
-        };
-        match written {
+        match stdin.write_all(bytes.as_ref()).await {
             Ok(()) => Ok(()),
             // It has closed its input: most likely it has ended.
             Err(_) => Err(self.ended("it no longer reads its input").await),

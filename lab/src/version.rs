@@ -5,10 +5,8 @@ use std::fmt;
 use cln_topics::Release;
 use serde::{Deserialize, Serialize};
 
-/// A Core Lightning version such as `v26.06.6`: year, month, point release.
-///
-/// What follows the numbers (`rc1`, `-modded`, a commit's name) is displayed but not
-/// compared.
+/// A Core Lightning version such as `v26.06.6`: a release, by year and month, and what
+/// follows it: a point release, `rc1`, `-modded`, a commit's name.
 ///
 /// ```
 /// use cln_lab::Version;
@@ -19,21 +17,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
-    year: u16,
-    month: u16,
-    point: u16,
+    release: Release,
     text: String,
 }
 
 impl Version {
     /// True from the release `year`.`month` on, its release candidates included.
     pub fn at_least(&self, year: u16, month: u16) -> bool {
-        self.release() >= Release(year, month)
+        self.release >= Release(year, month)
     }
 
     /// Its release: year and month.
     pub fn release(&self) -> Release {
-        Release(self.year, self.month)
+        self.release
     }
 }
 
@@ -49,11 +45,8 @@ impl std::str::FromStr for Version {
         let (Some(Ok(year)), Some(Ok(month))) = (numbers.next(), numbers.next()) else {
             return Err(format!("`{text}` is not a version such as v26.06.6"));
         };
-        let point = numbers.next().and_then(Result::ok).unwrap_or(0);
         Ok(Version {
-            year,
-            month,
-            point,
+            release: Release(year, month),
             text: text.to_owned(),
         })
     }
@@ -76,17 +69,6 @@ impl From<Version> for String {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Version) -> Option<std::cmp::Ordering> {
-        let key = |v: &Version| (v.year, v.month, v.point);
-        match key(self).cmp(&key(other)) {
-            // Equal only if their texts are: v26.06rc1 and v26.06 have no order here.
-            std::cmp::Ordering::Equal if self.text != other.text => None,
-            order => Some(order),
-        }
     }
 }
 
@@ -139,14 +121,14 @@ mod tests {
     #[test]
     fn spellings_that_lightningd_prints() {
         for (text, expected) in [
-            ("v26.06.6\n", (26, 6, 6)),
-            ("v23.02.2", (23, 2, 2)),
-            ("v26.06rc1", (26, 6, 0)),
-            ("25.09", (25, 9, 0)),
-            ("v24.11.1-12-gabcdef0-modded", (24, 11, 1)),
+            ("v26.06.6\n", Release(26, 6)),
+            ("v23.02.2", Release(23, 2)),
+            ("v26.06rc1", Release(26, 6)),
+            ("25.09", Release(25, 9)),
+            ("v24.11.1-12-gabcdef0-modded", Release(24, 11)),
         ] {
             let v: Version = text.parse().expect(text);
-            assert_eq!((v.year, v.month, v.point), expected, "{text}");
+            assert_eq!(v.release(), expected, "{text}");
         }
         for text in ["", "basic-abc", "v26", "vx.y"] {
             assert!(text.parse::<Version>().is_err(), "{text}");

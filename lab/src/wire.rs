@@ -148,62 +148,39 @@ pub(crate) fn payload_of(topic: &str, mut params: Value) -> Value {
 mod tests {
     use super::*;
 
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .expect("a runtime")
-            .block_on(future)
-    }
-
-    /// Hands out one piece at a time.
-    fn pieces(pieces: &'static [&'static str]) -> impl AsyncRead + Unpin {
-        struct Pieces(std::slice::Iter<'static, &'static str>);
-        impl AsyncRead for Pieces {
-            fn poll_read(
-                mut self: std::pin::Pin<&mut Self>,
-                _: &mut std::task::Context<'_>,
-                buf: &mut tokio::io::ReadBuf<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                if let Some(piece) = self.0.next() {
-                    buf.put_slice(piece.as_bytes());
-                }
-                std::task::Poll::Ready(Ok(()))
-            }
-        }
-        Pieces(pieces.iter())
-    }
-
     #[test]
     fn messages_end_where_their_json_ends() {
-        block_on(async {
-            let mut messages = MessageReader::new(pieces(&[
-                "{\"a\":1}{\"b\"",
-                ":{}}\n",
-                "\n{\"c\":\"}\\",
-                "\"\"",
-                "}\n\n[{}]",
-            ]));
-            for expected in [
-                json!({"a": 1}),
-                json!({"b": {}}),
-                json!({"c": "}\""}),
-                json!([{}]),
-            ] {
-                let next: Option<Value> = messages.next().await.expect("a message");
-                assert_eq!(next, Some(expected));
+        let pieces = [
+            "{\"a\":1}{\"b\"",
+            ":{}}\n",
+            "\n{\"c\":\"}\\",
+            "\"\"",
+            "}\n\n[{}]",
+        ];
+        let (mut messages, mut seen) = (Messages::default(), Vec::new());
+        for piece in pieces {
+            messages.push(piece.as_bytes());
+            while let Some(message) = messages.next::<Value>().expect("JSON") {
+                seen.push(message);
             }
-            let end: Option<Value> = messages.next().await.expect("the end");
-            assert_eq!(end, None);
-        });
+        }
+        let expected = [
+            json!({"a": 1}),
+            json!({"b": {}}),
+            json!({"c": "}\""}),
+            json!([{}]),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(messages.rest(), "");
     }
 
-    #[test]
-    fn malformed_messages_are_errors() {
-        for text in [&["{not json}\n"][..], &["{\"a\":"][..], &["hello"][..]] {
-            let mut messages = MessageReader::new(pieces(text));
-            let error = block_on(messages.next::<Value>()).expect_err("garbage");
+    #[tokio::test]
+    async fn malformed_messages_are_errors() {
+        for text in ["{not json}\n", "{\"a\":", "hello"] {
+            let mut messages = MessageReader::new(text.as_bytes());
+            let error = messages.next::<Value>().await.expect_err("garbage");
             assert_eq!(error.kind(), ErrorKind::InvalidData);
-            assert!(error.to_string().contains(text[0].trim()), "{error}");
+            assert!(error.to_string().contains(text.trim()), "{error}");
         }
     }
 

@@ -262,11 +262,6 @@ impl<C> Queue<C> {
         self.wake();
     }
 
-    /// Has the end come?
-    pub fn has_ended(&self) -> bool {
-        self.lock().ended
-    }
-
     /// How much there is to do.
     pub fn waiting(&self) -> Waiting {
         let state = self.lock();

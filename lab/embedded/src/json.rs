@@ -246,11 +246,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((Key(name), value)) = map.next_entry()? {
-                    members.push((name, value));
-                }
-                Ok(Members(members))
+                let members = std::iter::from_fn(|| map.next_entry().transpose());
+                let named = |member: Result<(Key<'de>, _), _>| member.map(|(Key(n), v)| (n, v));
+                members.map(named).collect::<Result<_, _>>().map(Members)
             }
         }
         d.deserialize_map(Pairs)
