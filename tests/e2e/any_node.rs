@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use cln_lab::{Lab, Node, NodeSpec, Plugin, binaries};
 use cln_rpc::model::TypedRequest;
 use cln_rpc::model::requests::*;
-use lab_tests::{Cast, Outcome, Suite, write_scripted};
+use lab_tests::{Kinds, Outcome, Suite, write_scripted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -19,23 +19,23 @@ pub fn tests(suite: Suite) -> Suite {
         .since((26, 4), "typed_requests", typed_requests)
         .scenario_alone("identity_and_invoices_survive_kill_9", what_survives)
         .on(
-            &[Cast::LightningdAndEmbedded],
+            &[Kinds::LightningdAndEmbedded],
             "lightning_cli_and_decode",
             lightning_cli,
         )
         .scenario_alone("a_lean_node_starts_without_plugins", lean)
         .on(
-            &[Cast::Embedded],
+            &[Kinds::Embedded],
             "the_embedded_node_identifies_itself",
             says_what_it_is,
         )
-        .on(&[Cast::Embedded], "files_are_private_and_removed", files)
-        .on(&[Cast::Embedded], "memory_of_the_embedded_node", memory)
+        .on(&[Kinds::Embedded], "files_are_private_and_removed", files)
+        .on(&[Kinds::Embedded], "memory_of_the_embedded_node", memory)
 }
 
 /// A lean node without any of lightningd's own plugins starts and does the rest.
-async fn lean(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).lean([]).start().await?;
+async fn lean(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).lean([]).start().await?;
     lab.l1().connect(lab.l2()).await?;
     lab.l1().invoice("1000", "i", "d").await?;
     let payments = lab.l1().call::<Value>("pay", json!(["x"])).await;
@@ -58,10 +58,10 @@ where
 }
 
 /// Every request of cln-rpc for which the embedded node has a command.
-async fn typed_requests(cast: Cast) -> Outcome {
+async fn typed_requests(kinds: Kinds) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let options = write_scripted(&scripts.path().join("options"), "options", "o")?;
-    let spec = |place| NodeSpec::new().kind(cast.kind_of(place));
+    let spec = |place| NodeSpec::new().kind(kinds.kind_of(place));
     let lab = Lab::builder()
         .node(spec(0).plugin(Plugin::path(&options)))
         .node(spec(1))
@@ -110,8 +110,8 @@ async fn typed_requests(cast: Cast) -> Outcome {
 }
 
 /// A node's id and invoices survive; deleted ones stay deleted, no index is used twice.
-async fn what_survives(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn what_survives(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let mut kept = Vec::new();
     for label in ["a", "b", "c"] {
@@ -141,8 +141,8 @@ async fn what_survives(cast: Cast) -> Outcome {
 }
 
 /// lightning-cli speaks to both; lightningd reads the embedded node's invoices.
-async fn lightning_cli(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn lightning_cli(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (real, embedded) = (lab.l1(), lab.l2());
     let cli = binaries::lightning_cli(real.program()).context("lightning-cli is not there")?;
     let run = |node: &Node, args: &[&str]| -> anyhow::Result<Value> {
@@ -196,7 +196,7 @@ fn embedded(args: &[&str]) -> anyhow::Result<Output> {
     Ok(Command::new(binaries::embedded()?).args(args).output()?)
 }
 
-async fn says_what_it_is(cast: Cast) -> Outcome {
+async fn says_what_it_is(kinds: Kinds) -> Outcome {
     let version = String::from_utf8(embedded(&["--version"])?.stdout)?;
     ensure!(
         version.starts_with("embedded-") && version.contains(" (LDK 0.2."),
@@ -213,7 +213,7 @@ async fn says_what_it_is(cast: Cast) -> Outcome {
             "{words}"
         );
     }
-    let lab = cast.lab(1).start().await?;
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let info: Value = l1.call("getinfo", json!({})).await?;
     ensure!(info["version"] == version.trim(), "{info}");
@@ -228,8 +228,8 @@ async fn says_what_it_is(cast: Cast) -> Outcome {
 
 /// Only the owner may read secrets; a directory has one node; the socket and the pid
 /// file are removed at the end.
-async fn files(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn files(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.invoice("1sat", "a", "d").await?;
     let mode = |path: &Path| -> anyhow::Result<u32> {
@@ -260,8 +260,8 @@ async fn files(cast: Cast) -> Outcome {
 /// Less than 15 MB resident in a debug build with two peers, most of it the
 /// executable's pages, which all nodes share; a thousand invoices take little
 /// memory of its own. (On Linux, which reports it.)
-async fn memory(cast: Cast) -> Outcome {
-    let lab = cast.lab(3).start().await?;
+async fn memory(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(3).start().await?;
     let l1 = lab.l1();
     for peer in &lab.nodes()[1..] {
         l1.connect(peer).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use cln_lab::{Node, Plugin, Probe, eventually};
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, program, write_script};
+use lab_tests::{Kinds, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
 
 /// How long something may take that is said to happen at once.
@@ -24,7 +24,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("ten_thousand_clients", ten_thousand_clients)
         // lightningd takes two minutes for them.
         .on(
-            &[Cast::Embedded],
+            &[Kinds::Embedded],
             "ten_thousand_connections",
             ten_thousand_connections,
         )
@@ -32,7 +32,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("a_client_that_never_reads", never_reads)
         .scenario_alone("peers_that_send_garbage", peers_that_send_garbage)
         .since((26, 4), "a_plugin_that_floods", flood)
-        .on(&[Cast::Embedded], "a_message_without_end", without_end)
+        .on(&[Kinds::Embedded], "a_message_without_end", without_end)
 }
 
 /// The node answers, and is the one it was.
@@ -83,8 +83,8 @@ const MALFORMED: [(&str, &str, &str); 9] = [
     ),
 ];
 
-async fn malformed_requests(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn malformed_requests(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let mut wrong = Vec::new();
     for (request, id, message) in MALFORMED {
@@ -117,8 +117,8 @@ async fn malformed_requests(cast: Cast) -> Outcome {
 }
 
 /// lightning-cli takes `127.0.0.1` for a number and sends it without quotes.
-async fn bare_words(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn bare_words(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let key = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
     let answer = Socket::open(&l1.rpc_path())?.ask(format!(
@@ -129,8 +129,8 @@ async fn bare_words(cast: Cast) -> Outcome {
 }
 
 /// Requests one after another on one connection, a few bytes at a time.
-async fn cut_anywhere(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn cut_anywhere(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let mut all = String::new();
     for n in 0..50 {
@@ -152,8 +152,8 @@ async fn cut_anywhere(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn ten_thousand_clients(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn ten_thousand_clients(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let before = open_files(l1).await?;
     for n in 0..10_000 {
@@ -179,8 +179,8 @@ fn connect(node: &Node) -> anyhow::Result<UnixStream> {
     Ok(client)
 }
 
-async fn ten_thousand_connections(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn ten_thousand_connections(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let before = open_files(l1).await?;
     for n in 0..10_000_u32 {
@@ -219,8 +219,8 @@ async fn no_files_left(node: &Node, before: Option<usize>) -> Outcome {
     Ok(())
 }
 
-async fn clients_that_hang(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn clients_that_hang(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let mut hanging = Vec::new();
     for _ in 0..200 {
@@ -236,8 +236,8 @@ async fn clients_that_hang(cast: Cast) -> Outcome {
 
 /// A client that asks and asks is not read from any more once enough answers
 /// wait for it.
-async fn never_reads(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn never_reads(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let mut client = connect(l1)?;
     client.set_write_timeout(Some(cln_lab::scaled(Duration::from_secs(1))))?;
@@ -260,8 +260,8 @@ async fn never_reads(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn peers_that_send_garbage(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn peers_that_send_garbage(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let noise: Vec<u8> = (0..5000_u32).map(|n| ((n * 7919) >> 3) as u8).collect();
     for rubbish in [
@@ -319,8 +319,8 @@ async fn peers_that_send_garbage(cast: Cast) -> Outcome {
 
 /// A plugin that writes log lines without end and never answers does not keep
 /// the node from answering others.
-async fn flood(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn flood(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let path = lab.dir().join("flood");
     // Its own end is a second away, whatever the node does.
@@ -365,8 +365,8 @@ async fn flood(cast: Cast) -> Outcome {
 }
 
 /// lightningd reads on until memory is full; the embedded node has a limit.
-async fn without_end(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn without_end(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let mut client = connect(l1)?;
     client.write_all(br#"{"jsonrpc":"2.0","id":""#)?;

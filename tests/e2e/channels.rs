@@ -2,52 +2,52 @@
 
 use anyhow::{Context, ensure};
 use cln_lab::{CHANNEL_SAT, Capability, Error, NodeSpec, OpenChannel, msat};
-use lab_tests::{Cast, Outcome, Suite};
+use lab_tests::{Kinds, Outcome, Suite};
 use serde_json::{Value, json};
 
 pub fn tests(suite: Suite) -> Suite {
     suite
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "coins_can_be_spent_when_fund_returns",
             fund,
         )
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "a_channel_is_opened_paid_and_closed",
             one_channel,
         )
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "a_payment_crosses_three_nodes",
             line_graph,
         )
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "channels_open_in_the_same_blocks",
             same_blocks,
         )
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "a_private_channel_is_not_announced",
             private,
         )
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "a_dual_funded_channel_opens",
             dual_fund,
         )
-        .on(&[Cast::Lightningd], "a_reorganization_is_seen", reorg)
+        .on(&[Kinds::Lightningd], "a_reorganization_is_seen", reorg)
         .scenario("heights_are_waited_for", heights)
         .on(
-            &[Cast::Embedded],
+            &[Kinds::Embedded],
             "missing_capabilities_are_reported",
             cannot,
         )
 }
 
-async fn fund(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn fund(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let height = lab.bitcoind().height().await?;
     let txid = lab.fund_nodes(2_000_000).await?;
@@ -78,8 +78,8 @@ async fn fund(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn one_channel(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn one_channel(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let channel = l1.open_channel(l2, 500_000).await?;
     ensure!(channel.sat == 500_000, "{channel:?}");
@@ -121,8 +121,8 @@ async fn one_channel(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn line_graph(cast: Cast) -> Outcome {
-    let lab = cast.lab(3).start().await?;
+async fn line_graph(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(3).start().await?;
     let channels = lab.line_graph().await?;
     ensure!(channels.len() == 2 && channels.iter().all(|c| c.sat == CHANNEL_SAT));
     let l3 = lab.node("l3")?;
@@ -144,8 +144,8 @@ async fn line_graph(cast: Cast) -> Outcome {
 }
 
 /// Four channels, two of one node's, take the blocks of one.
-async fn same_blocks(cast: Cast) -> Outcome {
-    let lab = cast.lab(4).start().await?;
+async fn same_blocks(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(4).start().await?;
     let [l1, l2, l3, l4] = lab.nodes() else {
         anyhow::bail!("not four nodes");
     };
@@ -166,8 +166,8 @@ async fn same_blocks(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn private(cast: Cast) -> Outcome {
-    let lab = cast.lab(3).start().await?;
+async fn private(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(3).start().await?;
     let [l1, l2, l3] = lab.nodes() else {
         anyhow::bail!("not three nodes");
     };
@@ -187,13 +187,13 @@ async fn private(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn dual_fund(cast: Cast) -> Outcome {
+async fn dual_fund(kinds: Kinds) -> Outcome {
     let node = |n| {
         NodeSpec::new()
-            .kind(cast.kind_of(n))
+            .kind(kinds.kind_of(n))
             .flag("experimental-dual-fund")
     };
-    let lab = cast.lab(0).node(node(0)).node(node(1)).start().await?;
+    let lab = kinds.lab(0).node(node(0)).node(node(1)).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let channel = l1.open_channel(l2, 500_000).await?;
     let seen = l1.channels_with(l2).await?;
@@ -207,8 +207,8 @@ async fn dual_fund(cast: Cast) -> Outcome {
 }
 
 /// The node follows, and its coins are confirmed again in the new blocks.
-async fn reorg(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn reorg(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     lab.l1().fund(1_000_000).await?;
     lab.mine(1).await?;
     let height = lab.bitcoind().height().await?;
@@ -225,8 +225,8 @@ async fn reorg(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn heights(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn heights(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let height = lab.bitcoind().height().await?;
     let hashes = lab.mine(3).await?;
     ensure!(hashes.len() == 3);
@@ -237,8 +237,8 @@ async fn heights(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn cannot(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn cannot(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     ensure!(!l1.supports(Capability::Channels) && !l1.supports(Capability::Payments));
     let refusals = [

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Lab, Probe, eventually};
 use lab_tests::sandbox::{Said, Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, is_alive};
+use lab_tests::{Kinds, Outcome, Suite, is_alive};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -37,9 +37,9 @@ pub fn tests(suite: Suite) -> Suite {
         .test("a_folder_of_another_user_is_refused", not_ours)
 }
 
-async fn up_status_down(cast: Cast) -> Outcome {
+async fn up_status_down(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    let up = sandbox.lab(&["up", "--detach", "--nodes", "3", "--node", cast.name()])?;
+    let up = sandbox.lab(&["up", "--detach", "--nodes", "3", "--node", kinds.name()])?;
     ensure!(up.code == Some(0) && up.err.is_empty(), "quiet: {up:?}");
     let status = sandbox.json(&["status", "--json"])?;
     let lab = &status["labs"][0];
@@ -75,8 +75,8 @@ async fn up_status_down(cast: Cast) -> Outcome {
 
 /// `lab up` in the foreground, up. Its standard output and error, to be read to
 /// their end.
-fn foreground(sandbox: &Sandbox, cast: Cast) -> anyhow::Result<(Child, impl BufRead + use<>)> {
-    let mut child = sandbox.spawn(&["up", "--node", cast.name()])?;
+fn foreground(sandbox: &Sandbox, kinds: Kinds) -> anyhow::Result<(Child, impl BufRead + use<>)> {
+    let mut child = sandbox.spawn(&["up", "--node", kinds.name()])?;
     let mut out = BufReader::new(child.stdout.take().context("stdout is piped")?);
     let mut line = String::new();
     while !line.contains("ends it") {
@@ -94,10 +94,10 @@ fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
     Ok(kill(Pid::from_raw(pid as i32), signal)?)
 }
 
-async fn ctrl_c(cast: Cast) -> Outcome {
+async fn ctrl_c(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     for (number, name) in [(130, Signal::SIGINT), (143, Signal::SIGTERM)] {
-        let (child, _out) = foreground(&sandbox, cast)?;
+        let (child, _out) = foreground(&sandbox, kinds)?;
         let traces = sandbox.traces("default")?;
         ensure!(traces.holder == child.id());
         signal(child.id(), name)?;
@@ -109,7 +109,7 @@ async fn ctrl_c(cast: Cast) -> Outcome {
         ensure!(traces.alive().is_empty() && sandbox.left()?.is_empty());
     }
     // While it starts, too.
-    let mut child = sandbox.spawn(&["up", "--node", cast.name(), "--nodes", "5"])?;
+    let mut child = sandbox.spawn(&["up", "--node", kinds.name(), "--nodes", "5"])?;
     while sandbox.left()?.is_empty() {
         ensure!(child.try_wait()?.is_none(), "it ended");
         tokio::task::yield_now().await;
@@ -121,9 +121,9 @@ async fn ctrl_c(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn down_of_foreground(cast: Cast) -> Outcome {
+async fn down_of_foreground(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    let (child, _out) = foreground(&sandbox, cast)?;
+    let (child, _out) = foreground(&sandbox, kinds)?;
     let traces = sandbox.traces("default")?;
     sandbox.done(&["down"])?;
     let said = rest(child)?;
@@ -144,9 +144,9 @@ async fn ended(pid: u32) -> Outcome {
     Ok(())
 }
 
-async fn kill_9(cast: Cast) -> Outcome {
+async fn kill_9(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    let up = ["up", "--detach", "--node", cast.name()];
+    let up = ["up", "--detach", "--node", kinds.name()];
     sandbox.done(&up)?;
     let traces = sandbox.traces("default")?;
     signal(traces.holder, Signal::SIGKILL)?;
@@ -189,9 +189,9 @@ fn reaper_of(holder: u32) -> anyhow::Result<u32> {
     Ok(pid.parse()?)
 }
 
-async fn kill_9_of_both(cast: Cast) -> Outcome {
+async fn kill_9_of_both(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    sandbox.done(&["up", "--detach", "--node", cast.name()])?;
+    sandbox.done(&["up", "--detach", "--node", kinds.name()])?;
     let traces = sandbox.traces("default")?;
     for pid in [reaper_of(traces.holder)?, traces.holder] {
         signal(pid, Signal::SIGKILL)?;
@@ -212,9 +212,9 @@ async fn kill_9_of_both(cast: Cast) -> Outcome {
 }
 
 /// The terminal that started it sends SIGHUP to its own session only.
-async fn hangup(cast: Cast) -> Outcome {
+async fn hangup(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    sandbox.done(&["up", "--detach", "--node", cast.name()])?;
+    sandbox.done(&["up", "--detach", "--node", kinds.name()])?;
     let traces = sandbox.traces("default")?;
     let session = nix::unistd::getsid(Some(Pid::from_raw(traces.holder as i32)))?;
     ensure!(session.as_raw() == traces.holder as i32, "{session}");
@@ -227,10 +227,10 @@ async fn hangup(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn two_labs(cast: Cast) -> Outcome {
+async fn two_labs(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     for name in ["one", "two"] {
-        sandbox.done(&["up", "-d", "--node", cast.name(), "--name", name])?;
+        sandbox.done(&["up", "-d", "--node", kinds.name(), "--name", name])?;
     }
     let (one, two) = (sandbox.traces("one")?, sandbox.traces("two")?);
     ensure!(one.pids().iter().all(|pid| !two.pids().contains(pid)) && one.dir != two.dir);
@@ -265,10 +265,10 @@ async fn two_labs(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn taken(cast: Cast) -> Outcome {
+async fn taken(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     // Both at once: one gets the name, the other says so.
-    let up = ["up", "--detach", "--node", cast.name()];
+    let up = ["up", "--detach", "--node", kinds.name()];
     let (a, b) = (sandbox.spawn(&up)?, sandbox.spawn(&up)?);
     let (a, b) = (rest(a)?, rest(b)?);
     let (won, lost) = if a.code == Some(0) { (a, b) } else { (b, a) };
@@ -277,7 +277,7 @@ async fn taken(cast: Cast) -> Outcome {
         lost.code == Some(1) && lost.err.contains("`default`") && lost.err.contains("--name"),
         "{lost:?}"
     );
-    let again = sandbox.lab(&["up", "--node", cast.name()])?;
+    let again = sandbox.lab(&["up", "--node", kinds.name()])?;
     ensure!(
         again.code == Some(1) && again.err.contains("lab down --name default"),
         "{again:?}"
@@ -287,9 +287,9 @@ async fn taken(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn stop_and_start(cast: Cast) -> Outcome {
+async fn stop_and_start(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    sandbox.done(&["up", "-d", "--node", cast.name()])?;
+    sandbox.done(&["up", "-d", "--node", kinds.name()])?;
     sandbox.done(&["stop", "l1"])?;
     let refused = sandbox.lab(&["cli", "l1", "getinfo"])?;
     ensure!(
@@ -316,16 +316,16 @@ async fn stop_and_start(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn by_hand(cast: Cast) -> Outcome {
+async fn by_hand(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    sandbox.done(&["up", "-d", "--node", cast.name()])?;
+    sandbox.done(&["up", "-d", "--node", kinds.name()])?;
     let traces = sandbox.traces("default")?;
     // Stopped by its own method, which the lab only sees happen; the other one
     // started again by hand, as in the workshop.
     let l2 = *traces.daemons.last().context("l2")?;
     sandbox.done(&["cli", "l2", "stop"])?;
     ended(l2).await?;
-    if cast == Cast::Lightningd {
+    if kinds == Kinds::Lightningd {
         let dir = traces.dir.join("l2");
         // Its output stays open for as long as it runs.
         let by_hand = sandbox
@@ -344,7 +344,7 @@ async fn by_hand(cast: Cast) -> Outcome {
             .json(&["status", "--json"])
             .map_err(|e| Error::usage(format!("{e:#}")))?;
         let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
-        Ok(if stranger.is_some() == (cast == Cast::Lightningd) {
+        Ok(if stranger.is_some() == (kinds == Kinds::Lightningd) {
             Probe::Ready(stranger)
         } else {
             Probe::NotYet(format!("{stranger:?}"))
@@ -360,9 +360,9 @@ async fn by_hand(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn attach(cast: Cast) -> Outcome {
+async fn attach(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    sandbox.done(&["up", "-d", "--node", cast.name()])?;
+    sandbox.done(&["up", "-d", "--node", kinds.name()])?;
     let traces = sandbox.traces("default")?;
     let lab = Lab::attach(&traces.dir)?;
     let (l1, l2) = (lab.l1(), lab.l2());
@@ -387,10 +387,10 @@ async fn attach(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn exec_status(cast: Cast) -> Outcome {
+async fn exec_status(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     let exec = |command: &[&str]| {
-        let mut args = vec!["exec", "--nodes", "1", "--node", cast.name(), "--"];
+        let mut args = vec!["exec", "--nodes", "1", "--node", kinds.name(), "--"];
         args.extend(command);
         sandbox.lab(&args)
     };
@@ -425,7 +425,7 @@ async fn exec_status(cast: Cast) -> Outcome {
     let kept = said(
         sandbox
             .command(sandbox.program())
-            .args(["exec", "-n", "1", "--node", cast.name(), "--keep", "--"])
+            .args(["exec", "-n", "1", "--node", kinds.name(), "--keep", "--"])
             .args(["sh", "-c", "echo \"$L1_DIR\""]),
     )?;
     let dir = std::path::PathBuf::from(kept.out.trim());
@@ -436,15 +436,15 @@ async fn exec_status(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn exec_signals(cast: Cast) -> Outcome {
+async fn exec_signals(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    let script = "trap 'echo told; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let script = "trap 'echo signal; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
     let mut child = sandbox.spawn(&[
         "exec",
         "--nodes",
         "1",
         "--node",
-        cast.name(),
+        kinds.name(),
         "--",
         "sh",
         "-c",
@@ -457,18 +457,18 @@ async fn exec_signals(cast: Cast) -> Outcome {
     signal(child.id(), Signal::SIGTERM)?;
     line.clear();
     out.read_line(&mut line)?;
-    ensure!(line == "told\n", "{line}");
+    ensure!(line == "signal\n", "{line}");
     let said = rest(child)?;
     ensure!(said.code == Some(9), "{said:?}");
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     Ok(())
 }
 
-async fn failing_plugin(cast: Cast) -> Outcome {
+async fn failing_plugin(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     for how in [&["up", "--detach"][..], &["up"], &["exec"]] {
         let mut args = how.to_vec();
-        args.extend(["--node", cast.name(), "--plugin", "/bin/false"]);
+        args.extend(["--node", kinds.name(), "--plugin", "/bin/false"]);
         if how == ["exec"] {
             args.extend(["--", "true"]);
         }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use anyhow::{Context, ensure};
 use cln_lab::{binaries, write_executable};
 use lab_tests::sandbox::{Said, Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, without_lightning_cli};
+use lab_tests::{Kinds, Outcome, Suite, without_lightning_cli};
 use serde_json::{Value, json};
 
 pub fn tests(suite: Suite) -> Suite {
@@ -22,26 +22,26 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("plugins_and_their_options", plugins)
         .scenario_alone("a_closed_pipe_is_not_an_error", broken_pipe)
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "a_payment_crosses_three_nodes",
             payment,
         )
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "a_channel_is_opened_and_closed",
             channel,
         )
-        .on(&[Cast::Lightningd], "coins_are_sent", coins)
+        .on(&[Kinds::Lightningd], "coins_are_sent", coins)
         .on(
-            &[Cast::Embedded],
+            &[Kinds::Embedded],
             "missing_capabilities_are_reported",
             cannot,
         )
 }
 
-fn up(cast: Cast, args: &[&str]) -> anyhow::Result<Sandbox> {
+fn up(kinds: Kinds, args: &[&str]) -> anyhow::Result<Sandbox> {
     let sandbox = Sandbox::new()?;
-    let mut all = vec!["up", "--detach", "--node", cast.name()];
+    let mut all = vec!["up", "--detach", "--node", kinds.name()];
     all.extend(args);
     sandbox.done(&all)?;
     Ok(sandbox)
@@ -110,10 +110,10 @@ const REQUESTS_SINCE: &[&[&str]] = &[
     ],
 ];
 
-async fn cli_compared(cast: Cast) -> Outcome {
+async fn cli_compared(kinds: Kinds) -> Outcome {
     let lightningd = binaries::lightningd()?;
     let reference = binaries::lightning_cli(&lightningd).context("no lightning-cli")?;
-    let sandbox = up(cast, &["--nodes", "1"])?;
+    let sandbox = up(kinds, &["--nodes", "1"])?;
     let dir = sandbox.traces("default")?.dir.join("l1");
     let dir = format!("--lightning-dir={}", dir.display());
     let real = |request: &[&str]| {
@@ -160,8 +160,8 @@ async fn cli_compared(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-async fn cli_usage(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &["--nodes", "1"])?;
+async fn cli_usage(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &["--nodes", "1"])?;
     for (wrong, what) in [
         (&["-k", "listinvoices", "x"][..], "KEY=VALUE"),
         (&["listinvoices", "{x}"], "{x}"),
@@ -201,8 +201,8 @@ while read -r line; do
 done
 "#;
 
-async fn cli_messages(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &["--nodes", "1"])?;
+async fn cli_messages(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &["--nodes", "1"])?;
     let plugin = sandbox.path("talkative");
     write_executable(&plugin, TALKATIVE)?;
     let path = plugin.to_str().context("path")?;
@@ -221,8 +221,8 @@ async fn cli_messages(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-async fn connect(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &[])?;
+async fn connect(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &[])?;
     let answer = sandbox.json(&["connect", "1", "l2"])?;
     let l2 = sandbox.json(&["cli", "2", "getinfo"])?;
     ensure!(
@@ -243,8 +243,8 @@ async fn connect(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-async fn bitcoin(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &[])?;
+async fn bitcoin(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &[])?;
     ensure!(sandbox.done(&["bitcoin-cli", "getblockcount"])?.trim() == "101");
     ensure!(sandbox.done(&["mine", "6"])? == "107\n");
     for node in ["l1", "l2"] {
@@ -259,8 +259,8 @@ async fn bitcoin(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-async fn logs(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &[])?;
+async fn logs(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &[])?;
     let all = sandbox.done(&["logs", "l1"])?;
     let file = sandbox.traces("default")?.dir.join("l1/log");
     ensure!(std::fs::read_to_string(file)?.starts_with(&all) && !all.is_empty());
@@ -299,8 +299,8 @@ async fn logs(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn events(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &[])?;
+async fn events(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &[])?;
     let none = sandbox.lab(&["events", "l1"])?;
     ensure!(
         none.code == Some(1) && none.err.contains("lab events l1 -f"),
@@ -335,9 +335,9 @@ async fn events(cast: Cast) -> Outcome {
 }
 
 /// Plugins that start with the nodes, with a list for a value.
-async fn plugins(cast: Cast) -> Outcome {
+async fn plugins(kinds: Kinds) -> Outcome {
     let sandbox = up(
-        cast,
+        kinds,
         &[
             "--plugin",
             "eventlog,eventlog-topics=connect,disconnect,eventlog-file=seen",
@@ -358,8 +358,8 @@ async fn plugins(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn broken_pipe(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &["--nodes", "1"])?;
+async fn broken_pipe(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &["--nodes", "1"])?;
     for args in [
         &["logs", "l1"][..],
         &["cli", "l1", "help"],
@@ -385,8 +385,8 @@ async fn broken_pipe(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn payment(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &["--nodes", "3", "--channels"])?;
+async fn payment(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &["--nodes", "3", "--channels"])?;
     let status = sandbox.json(&["status", "--json"])?;
     let nodes = status["labs"][0]["nodes"].as_array().context("nodes")?;
     let counts: Vec<&Value> = nodes.iter().map(|node| &node["channels"]).collect();
@@ -414,8 +414,8 @@ async fn payment(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-async fn channel(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &[])?;
+async fn channel(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &[])?;
     let opened = sandbox.json(&["channel", "1", "2", "200000"])?;
     let text = |key: &str| opened[key].as_str().context("text");
     // Its output is spent by the close.
@@ -431,8 +431,8 @@ async fn channel(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-async fn coins(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &[])?;
+async fn coins(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &[])?;
     let outputs = |node: &str| -> anyhow::Result<usize> {
         let funds = sandbox.json(&["cli", node, "listfunds"])?;
         Ok(funds["outputs"].as_array().context("outputs")?.len())
@@ -446,8 +446,8 @@ async fn coins(cast: Cast) -> Outcome {
     down(&sandbox)
 }
 
-async fn cannot(cast: Cast) -> Outcome {
-    let sandbox = up(cast, &[])?;
+async fn cannot(kinds: Kinds) -> Outcome {
+    let sandbox = up(kinds, &[])?;
     for args in [
         &["fund"][..],
         &["channel", "1", "2"],
@@ -462,7 +462,7 @@ async fn cannot(cast: Cast) -> Outcome {
         );
     }
     down(&sandbox)?;
-    let up = sandbox.lab(&["up", "-d", "--node", cast.name(), "--channels"])?;
+    let up = sandbox.lab(&["up", "-d", "--node", kinds.name(), "--channels"])?;
     ensure!(up.code == Some(1) && up.err.contains("embedded"), "{up:?}");
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Event, Events, Lab, LabBuilder, Node, NodeSpec, Plugin, Probe, eventually};
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Kinds, Outcome, Suite, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -41,8 +41,8 @@ pub fn tests(suite: Suite) -> Suite {
 }
 
 /// A node with eventlog, set so, and with the plugin that floods.
-async fn flooded(cast: Cast, options: &[(&str, &str)]) -> anyhow::Result<Lab> {
-    let lab = custom_topics(cast.lab(1)).start().await?;
+async fn flooded(kinds: Kinds, options: &[(&str, &str)]) -> anyhow::Result<Lab> {
+    let lab = custom_topics(kinds.lab(1)).start().await?;
     lab.l1()
         .plugin_start(&Plugin::path(program("flood")?))
         .await?;
@@ -126,8 +126,8 @@ fn check_floods(events: &[Event], floods: &[u64]) -> Outcome {
     Ok(())
 }
 
-async fn in_order(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood,connect")]).await?;
+async fn in_order(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood,connect")]).await?;
     flood(lab.l1(), 20_000).await?;
     lines(&file(lab.l1()), 20_000).await?;
     let events = recorded(&file(lab.l1()))?;
@@ -152,8 +152,8 @@ async fn in_order(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn stop_with_backlog(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+async fn stop_with_backlog(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood")]).await?;
     let (l1, path) = (lab.l1(), file(lab.l1()));
     flood(l1, 20_000).await?;
     l1.stop().await?;
@@ -161,8 +161,8 @@ async fn stop_with_backlog(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn plugin_stop_with_backlog(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+async fn plugin_stop_with_backlog(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood")]).await?;
     let (l1, path) = (lab.l1(), file(lab.l1()));
     flood(l1, 20_000).await?;
     l1.plugin_stop("eventlog").await?;
@@ -170,10 +170,10 @@ async fn plugin_stop_with_backlog(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn seq_continues(cast: Cast) -> Outcome {
+async fn seq_continues(kinds: Kinds) -> Outcome {
     let plugin = eventlog(&[("eventlog-topics", "flood")])?;
     let flooding = Plugin::path(program("flood")?);
-    let lab = custom_topics(cast.lab(1))
+    let lab = custom_topics(kinds.lab(1))
         .plugin(plugin.clone())
         .plugin(flooding)
         // Killed below.
@@ -205,8 +205,8 @@ async fn seq_continues(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn torn_line(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+async fn torn_line(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood")]).await?;
     let l1 = lab.l1();
     flood(l1, 3).await?;
     lines(&file(l1), 3).await?;
@@ -239,13 +239,13 @@ async fn torn_line(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn rotation(cast: Cast) -> Outcome {
+async fn rotation(kinds: Kinds) -> Outcome {
     let options = [
         ("eventlog-topics", "flood"),
         ("eventlog-rotate-size", "200KiB"),
         ("eventlog-rotate-keep", "100"),
     ];
-    let lab = flooded(cast, &options).await?;
+    let lab = flooded(kinds, &options).await?;
     let l1 = lab.l1();
     flood(l1, 5_000).await?;
     l1.plugin_stop("eventlog").await?;
@@ -269,8 +269,8 @@ async fn rotation(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn sighup(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+async fn sighup(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood")]).await?;
     let (l1, path) = (lab.l1(), file(lab.l1()));
     flood(l1, 5).await?;
     lines(&path, 5).await?;
@@ -301,8 +301,8 @@ async fn sighup(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn secrets(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn secrets(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&eventlog(&[])?).await?;
     let redacted = l1.invoice("1000", "redacted", "d").await?;
@@ -330,8 +330,8 @@ async fn secrets(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn topics(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn topics(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     l1.plugin_start(&eventlog(&[(
         "eventlog-topics",
@@ -365,8 +365,8 @@ async fn topics(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn unknown_topic(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn unknown_topic(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&eventlog(&[("eventlog-topics", "conect")])?)
         .await?;
@@ -378,8 +378,8 @@ async fn unknown_topic(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn methods(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood,invoice_creation")]).await?;
+async fn methods(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood,invoice_creation")]).await?;
     let l1 = lab.l1();
     flood(l1, 5).await?;
     l1.invoice("any", "i", "d").await?;
@@ -441,8 +441,8 @@ async fn methods(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn wait(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood,invoice_creation")]).await?;
+async fn wait(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood,invoice_creation")]).await?;
     let l1 = lab.l1();
     let wait = || {
         l1.call::<Value>(
@@ -470,7 +470,7 @@ async fn wait(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn bad_values(cast: Cast) -> Outcome {
+async fn bad_values(kinds: Kinds) -> Outcome {
     for (option, value) in [
         ("eventlog-format", "xml"),
         ("eventlog-rotate-size", "big"),
@@ -478,7 +478,7 @@ async fn bad_values(cast: Cast) -> Outcome {
         ("eventlog-file", "a-folder/"),
     ] {
         let spec = NodeSpec::new()
-            .kind(cast.kind_of(0))
+            .kind(kinds.kind_of(0))
             .plugin(Plugin::path(program("flood")?))
             .option("plugin", program("eventlog")?.display())
             .option(option, value);
@@ -498,8 +498,8 @@ async fn bad_values(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn trouble(cast: Cast) -> Outcome {
-    let lab = flooded(cast, &[("eventlog-topics", "flood")]).await?;
+async fn trouble(kinds: Kinds) -> Outcome {
+    let lab = flooded(kinds, &[("eventlog-topics", "flood")]).await?;
     let (l1, path) = (lab.l1(), file(lab.l1()));
     flood(l1, 5).await?;
     lines(&path, 5).await?;

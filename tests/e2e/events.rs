@@ -9,7 +9,7 @@ use cln_lab::{Error, Event, Keep, Lab, Node, Plugin, Probe, eventually};
 use cln_rpc::notifications::{
     ConnectNotification, DisconnectNotification, InvoiceCreationNotification,
 };
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Kinds, Outcome, Suite, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -25,17 +25,22 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("a_hanging_plugin_is_reported", plugin_hangs)
 }
 
-async fn eventlog(cast: Cast, topics: &str) -> anyhow::Result<Lab> {
+async fn eventlog(kinds: Kinds, topics: &str) -> anyhow::Result<Lab> {
     let plugin = Plugin::path(program("eventlog")?).option("eventlog-topics", topics);
-    Ok(cast.lab(2).plugin(plugin).keep(Keep::Never).start().await?)
+    Ok(kinds
+        .lab(2)
+        .plugin(plugin)
+        .keep(Keep::Never)
+        .start()
+        .await?)
 }
 
 fn short(lab: &Lab) -> anyhow::Result<cln_lab::Events> {
     Ok(lab.events("l1")?.patience(Duration::from_millis(200)))
 }
 
-async fn typed(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn typed(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let mut tap = lab.tap("l1").await?;
     l1.connect(l2).await?;
@@ -59,8 +64,8 @@ async fn typed(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn from_now(cast: Cast) -> Outcome {
-    let lab = eventlog(cast, "invoice_creation").await?;
+async fn from_now(kinds: Kinds) -> Outcome {
+    let lab = eventlog(kinds, "invoice_creation").await?;
     let mut all = lab.events("l1")?;
     lab.l1().invoice("any", "before", "").await?;
     all.expect("invoice_creation").await?;
@@ -72,8 +77,8 @@ async fn from_now(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn none(cast: Cast) -> Outcome {
-    let lab = eventlog(cast, "connect,invoice_creation").await?;
+async fn none(kinds: Kinds) -> Outcome {
+    let lab = eventlog(kinds, "connect,invoice_creation").await?;
     let mut events = lab.events("l1")?;
     lab.l1().invoice("any", "inv", "").await?;
     events
@@ -88,8 +93,8 @@ async fn none(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn near_misses(cast: Cast) -> Outcome {
-    let lab = eventlog(cast, "connect,invoice_creation").await?;
+async fn near_misses(kinds: Kinds) -> Outcome {
+    let lab = eventlog(kinds, "connect,invoice_creation").await?;
     let mut events = short(&lab)?;
     let error = events.expect("connect").await.expect_err("not connected");
     ensure!(
@@ -141,8 +146,8 @@ async fn plugin_pid(node: &Node) -> anyhow::Result<u32> {
     Ok(node.process_with("/eventlog").await?.pid)
 }
 
-async fn plugin_died(cast: Cast) -> Outcome {
-    let lab = eventlog(cast, "connect").await?;
+async fn plugin_died(kinds: Kinds) -> Outcome {
+    let lab = eventlog(kinds, "connect").await?;
     let mut events = lab.events("l1")?;
     signal(plugin_pid(lab.l1()).await?, Signal::SIGKILL)?;
     let started = Instant::now();
@@ -161,8 +166,8 @@ async fn plugin_died(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn node_died(cast: Cast) -> Outcome {
-    let lab = eventlog(cast, "connect").await?;
+async fn node_died(kinds: Kinds) -> Outcome {
+    let lab = eventlog(kinds, "connect").await?;
     let mut events = lab.events("l1")?;
     // What was recorded before is found.
     lab.l1().connect(lab.l2()).await?;
@@ -180,8 +185,8 @@ async fn node_died(cast: Cast) -> Outcome {
 }
 
 /// Neither dead nor alive: the time-out says so.
-async fn plugin_hangs(cast: Cast) -> Outcome {
-    let lab = eventlog(cast, "invoice_creation").await?;
+async fn plugin_hangs(kinds: Kinds) -> Outcome {
+    let lab = eventlog(kinds, "invoice_creation").await?;
     let pid = plugin_pid(lab.l1()).await?;
     signal(pid, Signal::SIGSTOP)?;
     // A busy machine takes a moment to stop all its threads.

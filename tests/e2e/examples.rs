@@ -3,33 +3,35 @@
 use std::process::Command;
 
 use anyhow::ensure;
-use lab_tests::{Cast, Outcome, Suite, program};
+use lab_tests::{Kinds, Outcome, Suite, program};
 
 pub fn tests(suite: Suite) -> Suite {
     suite
-        .scenario_alone("test_a_plugin", |cast| {
-            example("test_a_plugin", cast, "connect notification: ")
+        .scenario_alone("test_a_plugin", |kinds| {
+            example("test_a_plugin", kinds, "connect notification: ")
         })
-        .scenario_alone("tap", |cast| example("tap", cast, "\"topic\":\"connect\""))
-        .scenario_alone("inline_plugin", |cast| {
-            example("inline_plugin", cast, "{\"hello\":1}")
+        .scenario_alone("tap", |kinds| {
+            example("tap", kinds, "\"topic\":\"connect\"")
         })
-        .scenario_alone("gates", |cast| {
-            example("gates", cast, "plugin events.sh died")
+        .scenario_alone("inline_plugin", |kinds| {
+            example("inline_plugin", kinds, "{\"hello\":1}")
         })
-        .on(&[Cast::Lightningd], "channels", |cast| {
-            example("channels", cast, "forward_event")
+        .scenario_alone("gates", |kinds| {
+            example("gates", kinds, "plugin events.sh died")
         })
-        .on(&[Cast::Lightningd], "lean", |cast| {
-            example("lean", cast, "lean: true, up after")
+        .on(&[Kinds::Lightningd], "channels", |kinds| {
+            example("channels", kinds, "forward_event")
+        })
+        .on(&[Kinds::Lightningd], "lean", |kinds| {
+            example("lean", kinds, "lean: true, up after")
         })
         .test("harness", harness)
 }
 
 /// Runs an example on this kind of node.
-async fn example(name: &str, cast: Cast, says: &str) -> Outcome {
+async fn example(name: &str, kinds: Kinds, says: &str) -> Outcome {
     let mut command = Command::new(program(name)?);
-    command.env("LAB_NODE", cast.name());
+    command.env("LAB_NODE", kinds.name());
     run(command, says).await
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Lab, NodeSpec, Plugin};
-use lab_tests::{Cast, Outcome, Suite, program, write_script};
+use lab_tests::{Kinds, Outcome, Suite, program, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -23,8 +23,8 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("a_lab_that_does_not_start_reports_why", failed_start)
 }
 
-fn spec(cast: Cast) -> NodeSpec {
-    NodeSpec::new().kind(cast.kind_of(0))
+fn spec(kinds: Kinds) -> NodeSpec {
+    NodeSpec::new().kind(kinds.kind_of(0))
 }
 
 async fn one(node: NodeSpec) -> anyhow::Result<Lab> {
@@ -48,14 +48,14 @@ async fn log_broken(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-async fn broken(cast: Cast) -> Outcome {
+async fn broken(kinds: Kinds) -> Outcome {
     let two = |spec: NodeSpec| {
         Lab::builder()
             .node(spec)
-            .node(self::spec(cast))
+            .node(self::spec(kinds))
             .keep(Keep::Never)
     };
-    let lab = two(spec(cast)).start().await?;
+    let lab = two(spec(kinds)).start().await?;
     log_broken(&lab).await?;
     let found = gate(lab.stop().await)?;
     ensure!(
@@ -65,12 +65,12 @@ async fn broken(cast: Cast) -> Outcome {
     ensure!(found[0].contains("panicked at"), "{found:?}");
 
     // Of the node that it was allowed for, and for what was said.
-    let lab = two(spec(cast).allow_broken("something else"))
+    let lab = two(spec(kinds).allow_broken("something else"))
         .start()
         .await?;
     log_broken(&lab).await?;
     gate(lab.stop().await)?;
-    let lab = two(spec(cast).allow_broken("plugin-failing_handler"))
+    let lab = two(spec(kinds).allow_broken("plugin-failing_handler"))
         .start()
         .await?;
     log_broken(&lab).await?;
@@ -90,8 +90,8 @@ async fn kill_eventlog(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-async fn plugin_death(cast: Cast) -> Outcome {
-    let lab = one(spec(cast)).await?;
+async fn plugin_death(kinds: Kinds) -> Outcome {
+    let lab = one(spec(kinds)).await?;
     kill_eventlog(&lab).await?;
     let found = gate(lab.stop().await)?;
     ensure!(
@@ -99,13 +99,13 @@ async fn plugin_death(cast: Cast) -> Outcome {
         "{found:?}"
     );
 
-    let lab = one(spec(cast).allow_plugin_death("eventlog")).await?;
+    let lab = one(spec(kinds).allow_plugin_death("eventlog")).await?;
     kill_eventlog(&lab).await?;
     Ok(lab.stop().await?)
 }
 
-async fn no_death(cast: Cast) -> Outcome {
-    let lab = one(spec(cast)).await?;
+async fn no_death(kinds: Kinds) -> Outcome {
+    let lab = one(spec(kinds)).await?;
     let l1 = lab.l1();
     l1.plugin_start(&Plugin::path(program("eventlog")?)).await?;
     l1.plugin_stop("eventlog").await?;
@@ -121,8 +121,8 @@ async fn no_death(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn crash_log(cast: Cast) -> Outcome {
-    let lab = one(spec(cast)).await?;
+async fn crash_log(kinds: Kinds) -> Outcome {
+    let lab = one(spec(kinds)).await?;
     // As lightningd names it.
     let file = lab.l1().network_dir().join("crash.log.20260101000000");
     std::fs::write(&file, "")?;
@@ -134,8 +134,8 @@ async fn crash_log(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn may_fail(cast: Cast) -> Outcome {
-    let lab = one(spec(cast).may_fail()).await?;
+async fn may_fail(kinds: Kinds) -> Outcome {
+    let lab = one(spec(kinds).may_fail()).await?;
     let pid = lab.l1().pid().await.context("it runs")?;
     kill(Pid::from_raw(pid as i32), Signal::SIGABRT)?;
     Ok(lab.stop().await?)
@@ -144,11 +144,11 @@ async fn may_fail(cast: Cast) -> Outcome {
 /// A test that fails half-way: it runs in a process of its own, this one again.
 const FAILS: &str = "LAB_TESTS_FAILS";
 
-async fn failed_test(cast: Cast) -> Outcome {
+async fn failed_test(kinds: Kinds) -> Outcome {
     if std::env::var(FAILS).is_ok() {
         let lab = Lab::builder()
-            .node(spec(cast))
-            .node(spec(cast))
+            .node(spec(kinds))
+            .node(spec(kinds))
             .start()
             .await?;
         let mut tap = lab.l1().tap_topics(&["connect", "disconnect"]).await?;
@@ -158,7 +158,10 @@ async fn failed_test(cast: Cast) -> Outcome {
         return Ok(());
     }
     let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
-    let name = format!("gates::a_failed_test_prints_a_full_report::{}", cast.name());
+    let name = format!(
+        "gates::a_failed_test_prints_a_full_report::{}",
+        kinds.name()
+    );
     let run = |keep: &str| {
         Command::new(std::env::current_exe()?)
             .args(["--exact", &name, "--nocapture"])
@@ -204,16 +207,16 @@ async fn failed_test(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn failed_start(cast: Cast) -> Outcome {
+async fn failed_start(kinds: Kinds) -> Outcome {
     if std::env::var(FAILS).is_ok() {
-        let node = spec(cast).option("no-such-option", 1);
+        let node = spec(kinds).option("no-such-option", 1);
         Lab::builder().node(node).start().await?;
         return Ok(());
     }
     let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
     let name = format!(
         "gates::a_lab_that_does_not_start_reports_why::{}",
-        cast.name()
+        kinds.name()
     );
     let output = Command::new(std::env::current_exe()?)
         .args(["--exact", &name, "--nocapture"])

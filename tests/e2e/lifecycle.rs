@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Lab, NodeKind, NodeSpec, Plugin, Probe, eventually};
-use lab_tests::{Cast, Outcome, Suite, is_alive, program};
+use lab_tests::{Kinds, Outcome, Suite, is_alive, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -67,8 +67,8 @@ async fn gone(pids: &[u32], dir: &Path) -> Outcome {
     Ok(())
 }
 
-async fn stop_leaves_nothing(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn stop_leaves_nothing(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     lab.l1()
         .plugin_start(&Plugin::path(program("eventlog")?))
         .await?;
@@ -79,8 +79,8 @@ async fn stop_leaves_nothing(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn drop_leaves_nothing(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).keep(Keep::Never).start().await?;
+async fn drop_leaves_nothing(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).keep(Keep::Never).start().await?;
     let (pids, dir) = traces(&lab).await?;
     drop(lab);
     gone(&pids, &dir).await
@@ -89,8 +89,8 @@ async fn drop_leaves_nothing(cast: Cast) -> Outcome {
 /// Tells this test binary to hold a lab up until it is killed.
 const HOLD: &str = "LAB_TESTS_HOLD";
 
-fn hold(cast: &str) -> ExitCode {
-    let Some(cast) = Cast::ALL.into_iter().find(|c| c.name() == cast) else {
+fn hold(kinds: &str) -> ExitCode {
+    let Some(kinds) = Kinds::ALL.into_iter().find(|c| c.name() == kinds) else {
         return ExitCode::FAILURE;
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
@@ -101,7 +101,7 @@ fn hold(cast: &str) -> ExitCode {
     };
     runtime.block_on(async {
         let held = async {
-            let lab = cast.lab(2).start().await?;
+            let lab = kinds.lab(2).start().await?;
             let (pids, dir) = traces(&lab).await?;
             println!("{}", json!({"pids": pids, "dir": dir}));
             std::future::pending::<Outcome>().await
@@ -114,9 +114,9 @@ fn hold(cast: &str) -> ExitCode {
 }
 
 /// A process that holds a lab, with what belongs to the lab.
-fn held(cast: Cast) -> anyhow::Result<(Child, Vec<u32>, PathBuf)> {
+fn held(kinds: Kinds) -> anyhow::Result<(Child, Vec<u32>, PathBuf)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .env(HOLD, cast.name())
+        .env(HOLD, kinds.name())
         .stdout(Stdio::piped())
         .spawn()?;
     let stdout = child.stdout.take().context("stdout is piped")?;
@@ -129,8 +129,8 @@ fn held(cast: Cast) -> anyhow::Result<(Child, Vec<u32>, PathBuf)> {
 }
 
 /// No destructor runs on SIGKILL; the reaper sees to it.
-async fn kill_9_of_the_lab(cast: Cast) -> Outcome {
-    let (mut child, pids, dir) = held(cast)?;
+async fn kill_9_of_the_lab(kinds: Kinds) -> Outcome {
+    let (mut child, pids, dir) = held(kinds)?;
     ensure!(pids.iter().all(|pid| is_alive(*pid)) && dir.exists());
     child.kill()?;
     child.wait()?;
@@ -138,10 +138,10 @@ async fn kill_9_of_the_lab(cast: Cast) -> Outcome {
 }
 
 /// The command ends its lab on Ctrl-C, and says so by its exit status.
-async fn ctrl_c(cast: Cast) -> Outcome {
+async fn ctrl_c(kinds: Kinds) -> Outcome {
     let tmp = tempfile::Builder::new().prefix("t").tempdir()?;
     let mut child = Command::new(program("lab")?)
-        .args(["workshop", "--node", cast.name()])
+        .args(["workshop", "--node", kinds.name()])
         .env("TMPDIR", tmp.path())
         .stdout(Stdio::piped())
         .spawn()?;
@@ -165,8 +165,8 @@ async fn ctrl_c(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn restart(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn restart(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let (id, port) = (l1.id().to_owned(), l1.port());
     l1.restart().await?;
@@ -179,8 +179,8 @@ async fn restart(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn many_nodes(cast: Cast) -> Outcome {
-    let lab = cast.lab(5).start().await?;
+async fn many_nodes(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(5).start().await?;
     for pair in lab.nodes().windows(2) {
         pair[0].connect(&pair[1]).await?;
         ensure!(pair[1].is_connected(&pair[0]).await?);
@@ -190,8 +190,8 @@ async fn many_nodes(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn side_by_side(cast: Cast) -> Outcome {
-    let (one, two) = tokio::try_join!(cast.lab(2).start(), cast.lab(2).start())?;
+async fn side_by_side(kinds: Kinds) -> Outcome {
+    let (one, two) = tokio::try_join!(kinds.lab(2).start(), kinds.lab(2).start())?;
     let mut ports: Vec<u16> = [&one, &two]
         .iter()
         .flat_map(|lab| {
@@ -212,9 +212,9 @@ async fn side_by_side(cast: Cast) -> Outcome {
     Ok(b?)
 }
 
-async fn wrong_option(cast: Cast) -> Outcome {
+async fn wrong_option(kinds: Kinds) -> Outcome {
     let node = NodeSpec::new()
-        .kind(cast.kind_of(0))
+        .kind(kinds.kind_of(0))
         .option("no-such-option", 1);
     let error = Lab::builder()
         .node(node)
@@ -231,8 +231,8 @@ async fn wrong_option(cast: Cast) -> Outcome {
     Ok(())
 }
 
-async fn bitcoind_killed(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).keep(Keep::Never).start().await?;
+async fn bitcoind_killed(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).keep(Keep::Never).start().await?;
     let (pids, dir) = traces(&lab).await?;
     let waiting = lab.while_alive(async {
         kill(Pid::from_raw(lab.bitcoind().pid() as i32), Signal::SIGKILL)
@@ -256,8 +256,8 @@ async fn bitcoind_killed(cast: Cast) -> Outcome {
     gone(&pids, &dir).await
 }
 
-async fn node_killed(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).keep(Keep::Never).start().await?;
+async fn node_killed(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).keep(Keep::Never).start().await?;
     let (pids, dir) = traces(&lab).await?;
     let pid = lab.l2().pid().await.context("l2 runs")?;
     kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
@@ -273,9 +273,9 @@ async fn node_killed(cast: Cast) -> Outcome {
 }
 
 /// A unix socket's path has room for 107 bytes: said before anything hangs.
-async fn long_path(cast: Cast) -> Outcome {
+async fn long_path(kinds: Kinds) -> Outcome {
     let name = "n".repeat(100);
-    let node = NodeSpec::new().kind(cast.kind_of(0)).name(name);
+    let node = NodeSpec::new().kind(kinds.kind_of(0)).name(name);
     let error = Lab::builder()
         .node(node)
         .keep(Keep::Never)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use cln_lab::{Events, Plugin, PluginHarness, write_executable};
 use lab_tests::sandbox::{Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, python, without};
+use lab_tests::{Kinds, Outcome, Suite, python, without};
 use serde_json::json;
 
 pub fn tests(suite: Suite) -> Suite {
@@ -16,15 +16,15 @@ pub fn tests(suite: Suite) -> Suite {
         Some(why.lines().next().unwrap_or_default().to_owned())
     });
     suite
-        .scenario_alone("shell_through_the_library", |cast| library(SHELL, cast))
-        .scenario_alone("shell_through_the_command", |cast| command(SHELL, cast))
+        .scenario_alone("shell_through_the_library", |kinds| library(SHELL, kinds))
+        .scenario_alone("shell_through_the_command", |kinds| command(SHELL, kinds))
         .test("shell_through_the_harness", || harness(SHELL))
         .test("shell_refuses_what_it_cannot_read", shell_refuses)
         .unless(without("shellcheck"))
         .test("shellcheck_finds_nothing", shellcheck)
         .unless(no_python)
-        .scenario_alone("python_through_the_library", |cast| library(PYTHON, cast))
-        .scenario_alone("python_through_the_command", |cast| command(PYTHON, cast))
+        .scenario_alone("python_through_the_library", |kinds| library(PYTHON, kinds))
+        .scenario_alone("python_through_the_command", |kinds| command(PYTHON, kinds))
         .test("python_through_the_harness", || harness(PYTHON))
 }
 
@@ -57,7 +57,7 @@ fn activated(name: &str) -> anyhow::Result<String> {
     Ok(format!("{}:{path}", folder.display()))
 }
 
-async fn library(name: &str, cast: Cast) -> Outcome {
+async fn library(name: &str, kinds: Kinds) -> Outcome {
     // The lab runs in this process, whose PATH is not to be changed.
     let folder = tempfile::tempdir()?;
     let wrapper = folder.path().join("plugin");
@@ -70,7 +70,7 @@ async fn library(name: &str, cast: Cast) -> Outcome {
     let records = folder.path().join("records");
     let plugin = Plugin::path(&wrapper).option("events-file", records.display());
 
-    let lab = cast.lab(2).start().await?;
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     l1.plugin_start(&plugin).await?;
     l1.connect(l2).await?;
@@ -91,7 +91,7 @@ async fn library(name: &str, cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn command(name: &str, cast: Cast) -> Outcome {
+async fn command(name: &str, kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     let spec = format!("{},events-file=seen", plugin(name)?.display());
     let script = r#"
@@ -100,7 +100,7 @@ async fn command(name: &str, cast: Cast) -> Outcome {
         lab events l1 --file seen -f --topic connect,disconnect,invoice_creation | head -n 3
     "#;
     let mut exec = sandbox.command(sandbox.program());
-    exec.args(["exec", "--node", cast.name(), "--plugin", &spec])
+    exec.args(["exec", "--node", kinds.name(), "--plugin", &spec])
         .args(["--", "sh", "-c", script])
         .env("PATH", activated(name)?);
     let said = said(&mut exec)?;

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Node, NodeKind, NodeSpec, Plugin, Probe, eventually};
 use lab_tests::pattern::mismatch;
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, is_alive, write_script, write_scripted};
+use lab_tests::{Kinds, Outcome, Suite, is_alive, write_script, write_scripted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("progress_messages_reach_the_caller", progress)
         .scenario("an_unknown_even_feature_is_refused", unknown_feature)
         .on(
-            &[Cast::Embedded],
+            &[Kinds::Embedded],
             "no_plugin_outlives_the_embedded_node",
             no_plugin_outlives,
         )
@@ -91,8 +91,8 @@ fn refused<T: std::fmt::Debug>(answer: cln_lab::Result<T>) -> anyhow::Result<(i3
 }
 
 /// A plugin is notified of what the node, its peers and another plugin do, in order.
-async fn notifications(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn notifications(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
     let other = script(lab.dir(), "other", "good")?;
@@ -156,8 +156,8 @@ async fn notifications(cast: Cast) -> Outcome {
 }
 
 /// A notification that its plugin has not declared is a warning.
-async fn undeclared(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn undeclared(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
     l1.plugin_start(&script(lab.dir(), "other", "good")?)
@@ -183,10 +183,10 @@ async fn undeclared(cast: Cast) -> Outcome {
 }
 
 /// A plugin is notified of each block, in order, however many come at once.
-async fn blocks(cast: Cast) -> Outcome {
+async fn blocks(kinds: Kinds) -> Outcome {
     /// More than the embedded node remembers of the chain.
     const BLOCKS: usize = 110;
-    let lab = cast.lab(1).start().await?;
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
     let address = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
@@ -218,8 +218,8 @@ async fn blocks(cast: Cast) -> Outcome {
 }
 
 /// Each line that a plugin logs is a line of the node's log, and a notification.
-async fn log_lines(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn log_lines(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&script(lab.dir(), "tap", "tap")?).await?;
     l1.plugin_start(&script(lab.dir(), "bad", "good")?).await?;
@@ -248,8 +248,8 @@ async fn log_lines(cast: Cast) -> Outcome {
 }
 
 /// The hook `rpc_command` replaces a request, or answers it.
-async fn rpc_command(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn rpc_command(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&script(lab.dir(), "hooks", "hooks")?)
         .await?;
@@ -264,9 +264,9 @@ async fn rpc_command(cast: Cast) -> Outcome {
 
     // Only what its filter names, and the whole request.
     l1.call::<Value>("listinvoices", json!({})).await?;
-    let told: Value = l1.call("hooks-received", json!([])).await?;
-    let asked = told["requests"].as_array().context("no requests")?;
-    ensure!(asked.len() == 4, "{told}");
+    let received: Value = l1.call("hooks-received", json!([])).await?;
+    let asked = received["requests"].as_array().context("no requests")?;
+    ensure!(asked.len() == 4, "{received}");
     let first = &asked[0]["rpc_command"];
     ensure!(
         first["method"] == "listpeers" && first["params"] == json!({}) && first["jsonrpc"] == "2.0",
@@ -280,8 +280,8 @@ async fn rpc_command(cast: Cast) -> Outcome {
 }
 
 /// The hook `peer_connected` turns a peer away before anybody is notified of it.
-async fn peer_connected(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn peer_connected(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     l1.plugin_start(&script(lab.dir(), "door", "hooks")?)
         .await?;
@@ -327,8 +327,8 @@ async fn peer_connected(cast: Cast) -> Outcome {
 
 /// The peers of which the hook `peer_connected` asked the plugin `door`, in order.
 async fn asked_of_peers(node: &Node) -> cln_lab::Result<Vec<Value>> {
-    let told: Value = node.call("door-received", json!([])).await?;
-    let requests = told["requests"].as_array().into_iter().flatten();
+    let received: Value = node.call("door-received", json!([])).await?;
+    let requests = received["requests"].as_array().into_iter().flatten();
     Ok(requests.filter_map(|r| r.get("peer").cloned()).collect())
 }
 
@@ -349,8 +349,8 @@ async fn gone(node: &Node, peer: &Node) -> cln_lab::Result<()> {
 }
 
 /// A plugin that is killed is gone from the list, its methods with it.
-async fn death(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).allow_plugin_death("mortal").start().await?;
+async fn death(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).allow_plugin_death("mortal").start().await?;
     let l1 = lab.l1();
     let plugin = script(lab.dir(), "mortal", "good")?;
     l1.plugin_start(&plugin).await?;
@@ -382,8 +382,8 @@ async fn death(cast: Cast) -> Outcome {
 }
 
 /// `message` and `progress` reach the caller, if it asked for them.
-async fn progress(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn progress(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&script(lab.dir(), "slow", "good")?).await?;
     let ask = r#"{"jsonrpc":"2.0","id":"me","method":"slow-progress","params":[]}"#;
@@ -405,10 +405,10 @@ async fn progress(cast: Cast) -> Outcome {
 
 /// A peer with an unknown mandatory feature is refused, whichever side connects;
 /// both nodes keep running.
-async fn unknown_feature(cast: Cast) -> Outcome {
+async fn unknown_feature(kinds: Kinds) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let feature = script(scripts.path(), "feature", "feature")?;
-    let spec = |place| NodeSpec::new().kind(cast.kind_of(place));
+    let spec = |place| NodeSpec::new().kind(kinds.kind_of(place));
     let lab = cln_lab::Lab::builder()
         .node(spec(0))
         .node(spec(1).plugin(feature))
@@ -454,7 +454,7 @@ fn write_stubborn(path: &Path, pids: &Path) -> anyhow::Result<PathBuf> {
 
 /// A plugin that does not end on its own is killed when the node ends; lightningd
 /// leaves it behind.
-async fn no_plugin_outlives(cast: Cast) -> Outcome {
+async fn no_plugin_outlives(kinds: Kinds) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let pids = scripts.path().join("pids");
     let deaf = write_stubborn(&scripts.path().join("deaf"), &pids)?;
@@ -472,7 +472,7 @@ async fn no_plugin_outlives(cast: Cast) -> Outcome {
             .await?;
         let l1 = lab.l1();
         ensure!(
-            cast == Cast::Embedded && l1.plugin_active(&deaf).await?,
+            kinds == Kinds::Embedded && l1.plugin_active(&deaf).await?,
             "{end}"
         );
         let pid = l1.pid().await.context("no pid")?;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use cln_lab::binaries;
 use lab_tests::sandbox::{Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, older_than, without};
+use lab_tests::{Kinds, Outcome, Suite, older_than, without};
 use nix::fcntl::{Flock, FlockArg};
 
 const README: &str = include_str!("../../README.md");
@@ -20,14 +20,14 @@ pub fn tests(suite: Suite) -> Suite {
         .unless(without("cargo"))
         .scenario_alone("test_your_own_plugin", test_your_own_plugin)
         .unless(None)
-        .case("transcript", Cast::Lightningd, older_than((26, 4)), || {
+        .case("transcript", Kinds::Lightningd, older_than((26, 4)), || {
             transcript()
         })
 }
 
 /// The commands of the section and the Rust between them, in an empty project. Without
 /// lightningd on the PATH it runs on the embedded node, without any setting.
-async fn test_your_own_plugin(cast: Cast) -> Outcome {
+async fn test_your_own_plugin(kinds: Kinds) -> Outcome {
     let section = section("Test your own plugin")?;
     let [create, source, run] = &blocks(section)[..] else {
         bail!("the section has three blocks of code: {section}");
@@ -37,7 +37,7 @@ async fn test_your_own_plugin(cast: Cast) -> Outcome {
         "{section}"
     );
     let folder = tempfile::Builder::new().prefix("t").tempdir()?;
-    let author = Author::new(folder.path(), cast)?;
+    let author = Author::new(folder.path(), kinds)?;
     author.run(folder.path(), create)?;
     let project = folder.path().join("mine");
     std::fs::create_dir(project.join("tests"))?;
@@ -49,7 +49,7 @@ async fn test_your_own_plugin(cast: Cast) -> Outcome {
 
     let log = author.log_of_l1()?;
     let embedded = log.contains("This is the embedded node");
-    ensure!(embedded == (cast == Cast::Embedded), "{log}");
+    ensure!(embedded == (kinds == Kinds::Embedded), "{log}");
     Ok(())
 }
 
@@ -63,7 +63,7 @@ struct Author {
 }
 
 impl Author {
-    fn new(folder: &Path, cast: Cast) -> anyhow::Result<Author> {
+    fn new(folder: &Path, kinds: Kinds) -> anyhow::Result<Author> {
         let tmp = folder.join("tmp");
         std::fs::create_dir(&tmp)?;
         // Kept, so that only the first run builds the library.
@@ -71,7 +71,7 @@ impl Author {
         std::fs::create_dir_all(&target)?;
         let lock = File::create(target.join("one-at-a-time"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
-        let path = if cast == Cast::Embedded {
+        let path = if kinds == Kinds::Embedded {
             path_without_lightningd(&folder.join("bin"))?
         } else {
             std::env::var_os("PATH").unwrap_or_default()
@@ -162,9 +162,9 @@ async fn transcript() -> Outcome {
     let shown = blocks(section("What it looks like")?).concat();
     let sandbox = Sandbox::new()?;
     let printed = sandbox.done(&["workshop", "--node", "lightningd"])?;
-    let printed = plain(&printed);
+    let printed = plain(&printed)?;
     let mut rest = printed.as_str();
-    for part in plain(&shown).split("\n  …\n") {
+    for part in plain(&shown)?.split("\n  …\n") {
         let at = rest.find(part.trim_matches('\n'));
         let at =
             at.with_context(|| format!("`lab workshop` does not print\n{part}\nin\n{rest}"))?;
@@ -174,21 +174,9 @@ async fn transcript() -> Outcome {
 }
 
 /// A `0` for each word that has a digit in it.
-fn plain(text: &str) -> String {
-    let word = |c: char| c.is_ascii_alphanumeric() || "-_.:+".contains(c);
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let end = rest.find(|c| !word(c)).unwrap_or(rest.len());
-        let (now, then) = rest.split_at(end.max(c.len_utf8()));
-        plain.push_str(if now.contains(|c: char| c.is_ascii_digit()) {
-            "0"
-        } else {
-            now
-        });
-        rest = then;
-    }
-    plain
+fn plain(text: &str) -> anyhow::Result<String> {
+    let word = regex::Regex::new("[[:alnum:]_.:+-]*[0-9][[:alnum:]_.:+-]*")?;
+    Ok(word.replace_all(text, "0").into_owned())
 }
 
 /// The text below a heading of the README, up to the next.

@@ -21,7 +21,7 @@ use cln_lab::{
 };
 use lab_tests::pattern::mismatch;
 use lab_tests::socket::Socket;
-use lab_tests::{Cast, Outcome, Suite, write_script, write_scripted};
+use lab_tests::{Kinds, Outcome, Suite, write_script, write_scripted};
 use serde_json::{Value, json};
 
 /// From this release on lightningd answers as the table says.
@@ -37,23 +37,23 @@ pub fn tests(suite: Suite) -> Suite {
         .test("every_row_is_complete", every_row_is_complete)
 }
 
-async fn node(cast: Cast) -> Outcome {
-    play("node", cast, lab(cast, 1, |l1| l1).await?).await
+async fn node(kinds: Kinds) -> Outcome {
+    play("node", kinds, lab(kinds, 1, |l1| l1).await?).await
 }
 
-async fn peers(cast: Cast) -> Outcome {
-    play("peers", cast, lab(cast, 2, |l1| l1).await?).await
+async fn peers(kinds: Kinds) -> Outcome {
+    play("peers", kinds, lab(kinds, 2, |l1| l1).await?).await
 }
 
-async fn invoices(cast: Cast) -> Outcome {
-    play("invoices", cast, lab(cast, 1, |l1| l1).await?).await
+async fn invoices(kinds: Kinds) -> Outcome {
+    play("invoices", kinds, lab(kinds, 1, |l1| l1).await?).await
 }
 
-async fn plugins(cast: Cast) -> Outcome {
+async fn plugins(kinds: Kinds) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let at_start = write_scripted(&scripts.path().join("at_start"), "not_dynamic", "at_start")?;
     write_plugins(scripts.path())?;
-    let lab = lab(cast, 1, |l1| {
+    let lab = lab(kinds, 1, |l1| {
         // Most of them are meant to be refused, or to die.
         l1.plugin(Plugin::path(at_start)).allow_plugin_death("*")
     })
@@ -61,13 +61,13 @@ async fn plugins(cast: Cast) -> Outcome {
     let folder = lab.l1().dir().join("plugins");
     std::fs::create_dir(&folder)?;
     write_scripted(&folder.join("later"), "good", "later")?;
-    play_with("plugins", cast, lab, scripts.path()).await
+    play_with("plugins", kinds, lab, scripts.path()).await
 }
 
-async fn configs(cast: Cast) -> Outcome {
+async fn configs(kinds: Kinds) -> Outcome {
     let scripts = tempfile::tempdir()?;
     let options = write_scripted(&scripts.path().join("options"), "options", "o")?;
-    let lab = lab(cast, 1, |l1| {
+    let lab = lab(kinds, 1, |l1| {
         l1.plugin(
             Plugin::path(options)
                 .option("o-int", 9)
@@ -79,17 +79,17 @@ async fn configs(cast: Cast) -> Outcome {
         .flag("o-flag")
     })
     .await?;
-    play_with("configs", cast, lab, scripts.path()).await
+    play_with("configs", kinds, lab, scripts.path()).await
 }
 
 /// A lab whose nodes all run with `--developer`, as every lightningd of a lab does.
 async fn lab(
-    cast: Cast,
+    kinds: Kinds,
     nodes: usize,
     l1: impl FnOnce(NodeSpec) -> NodeSpec,
 ) -> cln_lab::Result<Lab> {
     let spec = |place| {
-        let kind = cast.kind_of(place);
+        let kind = kinds.kind_of(place);
         let spec = NodeSpec::new().kind(kind);
         match kind {
             NodeKind::Embedded => spec.flag("developer").option("allow-deprecated-apis", true),
@@ -146,18 +146,18 @@ fn write_plugins(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn play(group: &str, cast: Cast, lab: Lab) -> Outcome {
-    play_with(group, cast, lab, Path::new("/nonexistent")).await
+async fn play(group: &str, kinds: Kinds, lab: Lab) -> Outcome {
+    play_with(group, kinds, lab, Path::new("/nonexistent")).await
 }
 
 /// Asks every row of a group, in order; the error lists all that differ.
-async fn play_with(group: &str, cast: Cast, lab: Lab, plugins: &Path) -> Outcome {
+async fn play_with(group: &str, kinds: Kinds, lab: Lab, plugins: &Path) -> Outcome {
     let plugins = if plugins.exists() {
         plugins.canonicalize()?
     } else {
         plugins.to_owned()
     };
-    let embedded = cast == Cast::Embedded;
+    let embedded = kinds == Kinds::Embedded;
     let at_start = lab.l1().plugin_list().await?;
     let mut differences = Vec::new();
     let mut asked = 0;

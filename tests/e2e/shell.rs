@@ -7,22 +7,24 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use lab_tests::sandbox::{Said, Sandbox, said};
-use lab_tests::{Cast, Outcome, Suite, without};
+use lab_tests::{Kinds, Outcome, Suite, without};
 use nix::pty::openpty;
 
 pub fn tests(suite: Suite) -> Suite {
     suite
         .unless(without("bash"))
-        .scenario_alone("workshop_commands_in_bash", |cast| words("bash", cast))
-        .scenario_alone("env_defines_and_undefines_in_bash", |cast| {
-            env("bash", cast)
+        .scenario_alone("workshop_commands_in_bash", |kinds| words("bash", kinds))
+        .scenario_alone("env_defines_and_undefines_in_bash", |kinds| {
+            env("bash", kinds)
         })
         .test("completions_in_bash", || {
             completions("bash", BASH_COMPLETES)
         })
         .unless(without("zsh"))
-        .scenario_alone("workshop_commands_in_zsh", |cast| words("zsh", cast))
-        .scenario_alone("env_defines_and_undefines_in_zsh", |cast| env("zsh", cast))
+        .scenario_alone("workshop_commands_in_zsh", |kinds| words("zsh", kinds))
+        .scenario_alone("env_defines_and_undefines_in_zsh", |kinds| {
+            env("zsh", kinds)
+        })
         .test("completions_in_zsh", || completions("zsh", ZSH_COMPLETES))
         .unless(without("shellcheck"))
         .test("shellcheck_finds_nothing", shellcheck)
@@ -38,15 +40,20 @@ fn root() -> anyhow::Result<PathBuf> {
 }
 
 /// Runs a script in a shell that stops at the first error, with nothing set up.
-fn script(sandbox: &Sandbox, shell: &str, cast: Option<Cast>, text: &str) -> anyhow::Result<Said> {
+fn script(
+    sandbox: &Sandbox,
+    shell: &str,
+    kinds: Option<Kinds>,
+    text: &str,
+) -> anyhow::Result<Said> {
     let mut command = sandbox.command(shell);
     if shell == "zsh" {
         command.arg("-f");
     } else {
         command.args(["--norc", "--noprofile"]);
     }
-    if let Some(cast) = cast {
-        command.env("LAB_NODE", cast.name());
+    if let Some(kinds) = kinds {
+        command.env("LAB_NODE", kinds.name());
     }
     command
         .args(["-eu", "-c", text])
@@ -55,10 +62,10 @@ fn script(sandbox: &Sandbox, shell: &str, cast: Option<Cast>, text: &str) -> any
     said(&mut command)
 }
 
-async fn words(shell: &str, cast: Cast) -> Outcome {
+async fn words(shell: &str, kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     // All in a row, or those that are named; each costs an old lightningd minutes.
-    let fund = match (cast == Cast::Lightningd, shell) {
+    let fund = match (kinds == Kinds::Lightningd, shell) {
         (false, _) => "echo 1",
         (true, "bash") => {
             r"fund_nodes >/dev/null
@@ -90,7 +97,7 @@ async fn words(shell: &str, cast: Cast) -> Outcome {
         destroy_ln
         "#
     );
-    let said = script(&sandbox, shell, Some(cast), &text)?;
+    let said = script(&sandbox, shell, Some(kinds), &text)?;
     ensure!(said.code == Some(0), "{said:?}");
     for expected in [
         "  start_ln 3: start three nodes, l1, l2, l3\n",
@@ -117,15 +124,15 @@ async fn words(shell: &str, cast: Cast) -> Outcome {
         fund_nodes 1 || echo "fund_nodes $?"
         destroy_ln && echo "destroy_ln $?"
     "#;
-    let wrong = script(&sandbox, shell, Some(cast), text)?;
+    let wrong = script(&sandbox, shell, Some(kinds), text)?;
     let expected = "start_ln 2\nstart_ln 2\nstop_ln 1\nfund_nodes 2\ndestroy_ln 0\n";
     ensure!(wrong.code == Some(0) && wrong.out == expected, "{wrong:?}");
     Ok(())
 }
 
-async fn env(shell: &str, cast: Cast) -> Outcome {
+async fn env(shell: &str, kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    sandbox.done(&["up", "-d", "--node", cast.name(), "--name", "other"])?;
+    sandbox.done(&["up", "-d", "--node", kinds.name(), "--name", "other"])?;
     let text = r#"
         eval "$("$LAB_BUILT" env --name other)"
         test "$LAB_NAME" = other
@@ -223,10 +230,10 @@ async fn colours() -> Outcome {
     Ok(())
 }
 
-async fn progress(cast: Cast) -> Outcome {
+async fn progress(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     let mut up = sandbox.command(sandbox.program());
-    up.args(["up", "-d", "--node", cast.name()]);
+    up.args(["up", "-d", "--node", kinds.name()]);
     let said = on_terminal(&mut up)?;
     ensure!(said.contains("starting bitcoind and 2 nodes"), "{said:?}");
     // On one that wants no colours, still a sign of life.

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Lab, Node, Probe, eventually};
 use cln_plugin::Builder;
 use cln_plugin::options::{ConfigOption, DefaultStringConfigOption};
-use lab_tests::{Cast, Outcome, Suite, is_alive};
+use lab_tests::{Kinds, Outcome, Suite, is_alive};
 use serde_json::{Value, json};
 
 pub fn tests(suite: Suite) -> Suite {
@@ -23,8 +23,8 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("an_inline_plugin_may_be_refused", inline_refused)
 }
 
-async fn tap(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn tap(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let mut tap = lab.tap("l1").await?;
     l1.connect(l2).await?;
@@ -46,8 +46,8 @@ async fn tap(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn tap_topics(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn tap_topics(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let mut tap = l1.tap_topics(&["disconnect"]).await?;
     l1.connect(l2).await?;
@@ -57,8 +57,8 @@ async fn tap_topics(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn two_taps(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn two_taps(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let topics = ["connect", "disconnect", "invoice_creation"];
     let mut one = lab.l1().tap_topics(&topics).await?;
     let mut two = lab.l1().tap_topics(&topics).await?;
@@ -83,8 +83,8 @@ async fn relays(node: &Node) -> anyhow::Result<Vec<u32>> {
 }
 
 /// Whichever way it ends, no relay is left, and nothing waits for it.
-async fn tap_ends(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn tap_ends(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let mut tap = l1.tap().await?;
     let pids = relays(l1).await?;
@@ -117,8 +117,8 @@ async fn ended(pids: &[u32]) -> Outcome {
 }
 
 /// The task that serves the tap is gone with its runtime; the lab stops, even so.
-async fn tap_unserved(cast: Cast) -> Outcome {
-    let lab: Lab = cast.lab(1).keep(Keep::Never).start().await?;
+async fn tap_unserved(kinds: Kinds) -> Outcome {
+    let lab: Lab = kinds.lab(1).keep(Keep::Never).start().await?;
     let l1 = lab.l1();
     std::thread::scope(|scope| {
         let tapped = scope.spawn(|| {
@@ -143,8 +143,8 @@ async fn tap_unserved(cast: Cast) -> Outcome {
 const GREETING: DefaultStringConfigOption =
     ConfigOption::new_str_with_default("greeting", "hello", "What to say");
 
-async fn inline(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn inline(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let connects = Arc::new(AtomicU32::new(0));
     let seen = Arc::clone(&connects);
@@ -203,8 +203,8 @@ async fn inline(cast: Cast) -> Outcome {
 }
 
 /// Dropping the streams is the plugin's exit.
-async fn inline_ends(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn inline_ends(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let streams = l1
         .inline_plugin("short")
@@ -237,8 +237,8 @@ async fn inline_ends(cast: Cast) -> Outcome {
     Ok(lab.stop().await?)
 }
 
-async fn inline_refused(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn inline_refused(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     // Not dynamic, so that it cannot be started while the node runs.
     let refused = lab
         .l1()

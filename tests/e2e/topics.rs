@@ -7,14 +7,14 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use cln_lab_command::scenarios::{self, Scenario};
 use cln_topics::{TOPICS, Topic};
-use lab_tests::{Cast, Outcome, Suite, block_on};
+use lab_tests::{Kinds, Outcome, Suite, block_on};
 
 pub fn tests(suite: Suite) -> Suite {
     played(suite)
         .test("every_topic_has_a_scenario", every_topic)
         .test("topics_md_is_up_to_date", document)
         .on(
-            &[Cast::Lightningd],
+            &[Kinds::Lightningd],
             "lightningd_knows_exactly_the_topics_of_the_table",
             known,
         )
@@ -22,21 +22,25 @@ pub fn tests(suite: Suite) -> Suite {
 
 /// One test a scenario, on each kind of node that can play it.
 fn played(suite: Suite) -> Suite {
-    let casts = |scenario: &Scenario| {
+    let combinations = |scenario: &Scenario| {
         if scenario.embedded {
-            &Cast::PURE[..]
+            &Kinds::PURE[..]
         } else {
-            &[Cast::Lightningd]
+            &[Kinds::Lightningd]
         }
     };
     scenarios::scenarios()
-        .flat_map(|scenario| casts(scenario).iter().map(move |cast| (scenario, *cast)))
-        .fold(suite, |suite, (scenario, cast)| {
-            let kind = cast.kind_of(0);
+        .flat_map(|scenario| {
+            combinations(scenario)
+                .iter()
+                .map(move |kinds| (scenario, *kinds))
+        })
+        .fold(suite, |suite, (scenario, kinds)| {
+            let kind = kinds.kind_of(0);
             // If it cannot be asked, the test itself fails and says why.
             let skip =
                 block_on(async { Ok(scenario.skipped_because(kind).await?) }).unwrap_or(None);
-            suite.case(scenario.name, cast, skip, move || async move {
+            suite.case(scenario.name, kinds, skip, move || async move {
                 scenario.play(kind).await?;
                 Ok(())
             })
@@ -80,8 +84,8 @@ async fn document() -> Outcome {
     Ok(())
 }
 
-async fn known(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn known(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let version = lab.l1().implementation().lightningd().cloned();
     let version = version.context("a lightningd")?;
     let known = scenarios::known(&lab).await?;

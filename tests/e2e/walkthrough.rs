@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Event, Events, Plugin, msat};
-use lab_tests::{Cast, Outcome, Suite, program, write_script};
+use lab_tests::{Kinds, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
 
 pub fn tests(suite: Suite) -> Suite {
@@ -49,8 +49,8 @@ fn message(event: &Event) -> anyhow::Result<Value> {
 }
 
 /// By hand: the message is recorded as lightningd sent it.
-async fn part_one(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn part_one(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let myplugin = lab.dir().join("myplugin");
     write_myplugin(&myplugin, &["connect", "disconnect"])?;
@@ -88,8 +88,8 @@ async fn part_one(cast: Cast) -> Outcome {
 }
 
 /// With a library: three topics, on both sides of a connection, in both formats.
-async fn part_two(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn part_two(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let eventlog = program("eventlog")?;
     l1.plugin_start(&Plugin::path(&eventlog)).await?;
@@ -149,8 +149,8 @@ async fn part_two(cast: Cast) -> Outcome {
 
 /// `plugin start` of a running plugin restarts it if its file has changed, and
 /// is refused if not.
-async fn restart_on_change(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn restart_on_change(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let myplugin = lab.dir().join("myplugin");
     let plugin = Plugin::path(&myplugin);
@@ -181,8 +181,8 @@ async fn restart_on_change(cast: Cast) -> Outcome {
 }
 
 /// Plugins that cannot be started are refused, and the node keeps running.
-async fn refused_plugin(cast: Cast) -> Outcome {
-    let lab = cast.lab(1).start().await?;
+async fn refused_plugin(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let broken = lab.dir().join("broken");
     write_script(&broken, "exit 1")?;
@@ -218,8 +218,8 @@ async fn refused_plugin(cast: Cast) -> Outcome {
 
 /// A handler's error and a handler's panic are lines in the node's log; the
 /// plugin keeps running and handling.
-async fn failing_handler(cast: Cast) -> Outcome {
-    let lab = cast
+async fn failing_handler(kinds: Kinds) -> Outcome {
+    let lab = kinds
         .lab(2)
         .allow_broken("plugin-failing_handler")
         .start()
@@ -250,8 +250,8 @@ async fn failing_handler(cast: Cast) -> Outcome {
 
 /// An unknown topic is no reason for lightningd to refuse a plugin, and
 /// a message it did not expect none for the plugin to end.
-async fn from_scratch_ignores(cast: Cast) -> Outcome {
-    let lab = cast.lab(2).start().await?;
+async fn from_scratch_ignores(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(2).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());
     let myplugin = lab.dir().join("myplugin");
     write_myplugin(&myplugin, &["no_such_topic", "connect"])?;
@@ -263,9 +263,9 @@ async fn from_scratch_ignores(cast: Cast) -> Outcome {
 }
 
 /// The command: exit status 0, one JSON object, every step in it, nothing left.
-async fn lab_workshop(cast: Cast) -> Outcome {
+async fn lab_workshop(kinds: Kinds) -> Outcome {
     let output = Command::new(program("lab")?)
-        .args(["workshop", "--json", "--node", cast.name()])
+        .args(["workshop", "--json", "--node", kinds.name()])
         .output()?;
     let report: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;

@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: scenarios, and the nodes they run on.
 //!
 //! # Layout
-//! [`Suite`] and [`Cast`] here; [`sandbox`] runs the command `lab` on its own,
+//! [`Suite`] and [`Kinds`] here; [`sandbox`] runs the command `lab` on its own,
 //! [`socket`] sends raw bytes to a node, [`pattern`] compares JSON with patterns,
 //! [`python`] installs packages to compare with, [`mod@bench`] times pairs.
 //!
@@ -29,7 +29,7 @@ pub type Outcome = anyhow::Result<()>;
 
 /// Which program each node of a scenario runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cast {
+pub enum Kinds {
     /// Core Lightning.
     Lightningd,
     /// The lab's own embedded node.
@@ -40,25 +40,25 @@ pub enum Cast {
     EmbeddedAndLightningd,
 }
 
-impl Cast {
+impl Kinds {
     /// Every combination.
-    pub const ALL: [Cast; 4] = [
-        Cast::Lightningd,
-        Cast::Embedded,
-        Cast::LightningdAndEmbedded,
-        Cast::EmbeddedAndLightningd,
+    pub const ALL: [Kinds; 4] = [
+        Kinds::Lightningd,
+        Kinds::Embedded,
+        Kinds::LightningdAndEmbedded,
+        Kinds::EmbeddedAndLightningd,
     ];
 
     /// The combinations in which all nodes are of one kind.
-    pub const PURE: [Cast; 2] = [Cast::Lightningd, Cast::Embedded];
+    pub const PURE: [Kinds; 2] = [Kinds::Lightningd, Kinds::Embedded];
 
     /// Its name, the last part of a test's name.
     pub fn name(self) -> &'static str {
         match self {
-            Cast::Lightningd => "lightningd",
-            Cast::Embedded => "embedded",
-            Cast::LightningdAndEmbedded => "lightningd_and_embedded",
-            Cast::EmbeddedAndLightningd => "embedded_and_lightningd",
+            Kinds::Lightningd => "lightningd",
+            Kinds::Embedded => "embedded",
+            Kinds::LightningdAndEmbedded => "lightningd_and_embedded",
+            Kinds::EmbeddedAndLightningd => "embedded_and_lightningd",
         }
     }
 
@@ -73,12 +73,12 @@ impl Cast {
     pub fn kind_of(self, place: usize) -> NodeKind {
         let even = place.is_multiple_of(2);
         match self {
-            Cast::Lightningd => NodeKind::Lightningd,
-            Cast::Embedded => NodeKind::Embedded,
-            Cast::LightningdAndEmbedded if even => NodeKind::Lightningd,
-            Cast::LightningdAndEmbedded => NodeKind::Embedded,
-            Cast::EmbeddedAndLightningd if even => NodeKind::Embedded,
-            Cast::EmbeddedAndLightningd => NodeKind::Lightningd,
+            Kinds::Lightningd => NodeKind::Lightningd,
+            Kinds::Embedded => NodeKind::Embedded,
+            Kinds::LightningdAndEmbedded if even => NodeKind::Lightningd,
+            Kinds::LightningdAndEmbedded => NodeKind::Embedded,
+            Kinds::EmbeddedAndLightningd if even => NodeKind::Embedded,
+            Kinds::EmbeddedAndLightningd => NodeKind::Lightningd,
         }
     }
 
@@ -86,12 +86,12 @@ impl Cast {
     /// `lightningd`, a missing one is an error, not a reason to skip.
     fn skipped_because(self) -> Option<String> {
         match (NodeKind::from_env(), self) {
-            (Ok(NodeKind::Lightningd), Cast::Lightningd) => None,
-            (Ok(NodeKind::Embedded), Cast::Embedded) => None,
+            (Ok(NodeKind::Lightningd), Kinds::Lightningd) => None,
+            (Ok(NodeKind::Embedded), Kinds::Embedded) => None,
             (Ok(kind @ (NodeKind::Lightningd | NodeKind::Embedded)), _) => {
                 Some(format!("LAB_NODE={}", format!("{kind:?}").to_lowercase()))
             }
-            (_, Cast::Embedded) => None,
+            (_, Kinds::Embedded) => None,
             _ if binaries::lightningd().is_err() => Some("no lightningd found".to_owned()),
             _ => None,
         }
@@ -121,31 +121,31 @@ impl Suite {
 
     /// Adds a scenario: one test for each combination of kinds.
     #[must_use]
-    pub fn scenario<F>(self, name: &str, scenario: fn(Cast) -> F) -> Suite
+    pub fn scenario<F>(self, name: &str, scenario: fn(Kinds) -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        self.on(&Cast::ALL, name, scenario)
+        self.on(&Kinds::ALL, name, scenario)
     }
 
     /// Adds a scenario that does not depend on the kind of the other nodes: one test
     /// for each kind of node.
     #[must_use]
-    pub fn scenario_alone<F>(self, name: &str, scenario: fn(Cast) -> F) -> Suite
+    pub fn scenario_alone<F>(self, name: &str, scenario: fn(Kinds) -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        self.on(&Cast::PURE, name, scenario)
+        self.on(&Kinds::PURE, name, scenario)
     }
 
     /// Adds a scenario on these combinations.
     #[must_use]
-    pub fn on<F>(self, casts: &[Cast], name: &str, scenario: fn(Cast) -> F) -> Suite
+    pub fn on<F>(self, combinations: &[Kinds], name: &str, scenario: fn(Kinds) -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
-        casts.iter().fold(self, |suite, &cast| {
-            suite.case(name, cast, None, move || scenario(cast))
+        combinations.iter().fold(self, |suite, &kinds| {
+            suite.case(name, kinds, None, move || scenario(kinds))
         })
     }
 
@@ -159,14 +159,14 @@ impl Suite {
     /// Adds a scenario that needs this release of lightningd or a newer one: one
     /// test for each kind of node. With an older lightningd its test is skipped.
     #[must_use]
-    pub fn since<F>(self, release: (u16, u16), name: &str, scenario: fn(Cast) -> F) -> Suite
+    pub fn since<F>(self, release: (u16, u16), name: &str, scenario: fn(Kinds) -> F) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
     {
         let old = older_than(release);
-        Cast::PURE.into_iter().fold(self, |suite, cast| {
-            let old = old.clone().filter(|_| cast == Cast::Lightningd);
-            suite.case(name, cast, old, move || scenario(cast))
+        Kinds::PURE.into_iter().fold(self, |suite, kinds| {
+            let old = old.clone().filter(|_| kinds == Kinds::Lightningd);
+            suite.case(name, kinds, old, move || scenario(kinds))
         })
     }
 
@@ -181,13 +181,13 @@ impl Suite {
 
     /// Adds a scenario on one combination, skipped if there is a reason.
     #[must_use]
-    pub fn case<F, T>(self, name: &str, cast: Cast, skip: Option<String>, test: T) -> Suite
+    pub fn case<F, T>(self, name: &str, kinds: Kinds, skip: Option<String>, test: T) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
         T: FnOnce() -> F + Send + 'static,
     {
-        let skip = cast.skipped_because().or(skip);
-        self.add(&format!("{name}::{}", cast.name()), skip, test)
+        let skip = kinds.skipped_because().or(skip);
+        self.add(&format!("{name}::{}", kinds.name()), skip, test)
     }
 
     fn add<F, T>(mut self, name: &str, skip: Option<String>, test: T) -> Suite

@@ -5,22 +5,16 @@
 //! - `…` in a text: any text.
 //! - a member named `…`: the object may have more members than these.
 
+use regex::Regex;
 use serde_json::Value;
 
 /// Where and how `seen` differs from the pattern; `None` if it matches.
 pub fn mismatch(pattern: &Value, seen: &Value) -> Option<String> {
-    at("", pattern, seen)
+    at("answer", pattern, seen)
 }
 
 fn at(path: &str, pattern: &Value, seen: &Value) -> Option<String> {
-    let here = || {
-        if path.is_empty() {
-            "answer".to_owned()
-        } else {
-            path.to_owned()
-        }
-    };
-    let differs = || Some(format!("{}: expected {pattern}, seen {seen}", here()));
+    let differs = || Some(format!("{path}: expected {pattern}, seen {seen}"));
     match (pattern, seen) {
         (Value::String(text), _) if text == "<any>" => None,
         (Value::String(text), _) if text == "<int>" => (!seen.is_u64()).then(differs).flatten(),
@@ -34,7 +28,7 @@ fn at(path: &str, pattern: &Value, seen: &Value) -> Option<String> {
         (Value::Object(wanted), Value::Object(members)) => {
             for (name, pattern) in wanted.iter().filter(|(name, _)| *name != "…") {
                 let Some(value) = members.get(name) else {
-                    return Some(format!("{}: no `{name}` in {seen}", here()));
+                    return Some(format!("{path}: no `{name}` in {seen}"));
                 };
                 if let Some(difference) = at(&format!("{path}.{name}"), pattern, value) {
                     return Some(difference);
@@ -43,7 +37,7 @@ fn at(path: &str, pattern: &Value, seen: &Value) -> Option<String> {
             let more = members.keys().find(|name| !wanted.contains_key(*name));
             match more {
                 Some(name) if !wanted.contains_key("…") => {
-                    Some(format!("{}: unexpected `{name}` in {seen}", here()))
+                    Some(format!("{path}: unexpected `{name}` in {seen}"))
                 }
                 _ => None,
             }
@@ -52,10 +46,8 @@ fn at(path: &str, pattern: &Value, seen: &Value) -> Option<String> {
             if wanted.len() != elements.len() {
                 return differs();
             }
-            let pairs = wanted.iter().zip(elements).enumerate();
-            pairs.fold(None, |found, (n, (pattern, value))| {
-                found.or_else(|| at(&format!("{path}[{n}]"), pattern, value))
-            })
+            let mut pairs = wanted.iter().zip(elements).enumerate();
+            pairs.find_map(|(n, (pattern, value))| at(&format!("{path}[{n}]"), pattern, value))
         }
         _ => (pattern != seen).then(differs).flatten(),
     }
@@ -63,24 +55,8 @@ fn at(path: &str, pattern: &Value, seen: &Value) -> Option<String> {
 
 /// Whether `text` is the pattern, with any text for each `…`.
 fn matches(pattern: &str, text: &str) -> bool {
-    let mut pieces = pattern.split('…');
-    let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else {
-        return false;
-    };
-    let mut pieces = pieces.peekable();
-    if pieces.peek().is_none() {
-        return rest.is_empty();
-    }
-    while let Some(piece) = pieces.next() {
-        if pieces.peek().is_none() {
-            return rest.ends_with(piece);
-        }
-        match rest.find(piece) {
-            Some(found) => rest = &rest[found + piece.len()..],
-            None => return false,
-        }
-    }
-    true
+    let pattern = regex::escape(pattern).replace('…', ".*");
+    Regex::new(&format!("(?s)^{pattern}$")).is_ok_and(|pattern| pattern.is_match(text))
 }
 
 #[cfg(test)]
@@ -113,10 +89,10 @@ mod tests {
         let good = json!({"a": 1, "b": ["00ff", null], "c": {"x": 1, "y": 2}});
         assert_eq!(mismatch(&pattern, &good), None);
         for (path, wrong, says) in [
-            ("/a", json!("1"), ".a: expected"),
-            ("/b/0", json!("xy"), ".b[0]: expected"),
-            ("/b", json!(["00"]), ".b: expected"),
-            ("/c", json!({"y": 2}), ".c: no `x`"),
+            ("/a", json!("1"), "answer.a: expected"),
+            ("/b/0", json!("xy"), "answer.b[0]: expected"),
+            ("/b", json!(["00"]), "answer.b: expected"),
+            ("/c", json!({"y": 2}), "answer.c: no `x`"),
         ] {
             let mut value = good.clone();
             *value.pointer_mut(path).unwrap() = wrong;
