@@ -1,135 +1,461 @@
-//! Messages out of a stream of bytes: lightningd ends each with an empty line.
+//! Messages out of a stream of bytes: a message ends where its JSON value ends.
+//!
+//! lightningd writes an empty line after each message, but that is not where a
+//! message ends: it hands on the `params` of other plugins and of RPC callers as
+//! they were written, and JSON may have empty lines between its tokens. Cut there,
+//! part of somebody's `params` would pass for a message from lightningd.
+//!
+//! The scan follows lightningd's own parser (jsmn), which takes more than JSON: a
+//! bare word such as `127.0.0.1` goes on up to a blank, a comma or a closing
+//! bracket, whatever else is in it, and a string may have line ends in it. What
+//! that parser refuses cannot come from lightningd: it is garbage, and the next
+//! empty line is where messages are looked for again.
+
+/// The longest message that is kept, in bytes. A longer one is followed to its
+/// end, so that the next is found, but not held in memory.
+pub const LONGEST: usize = 64 << 20;
+
+/// The buffer keeps at most this much memory from one message to the next.
+const SPARE: usize = 1 << 20;
+
+/// A part of the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Frame<'a> {
+    /// A whole JSON object or array, as far as its brackets go.
+    Message(&'a [u8]),
+    /// A message longer than [`LONGEST`]: its length in bytes.
+    TooLong(usize),
+    /// Bytes that are no message: their number, with the empty line after them.
+    Garbage(usize),
+}
 
 /// Cuts a stream into messages, however its bytes arrive.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Splitter {
-    /// What was read of a message whose end has not come.
+    scan: Scan,
+    /// The start of a message whose end has not come.
     partial: Vec<u8>,
+    /// The bytes of that message, or garbage, seen in earlier pushes.
+    length: usize,
+    limit: usize,
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self::with_limit(LONGEST)
+    }
 }
 
 impl Splitter {
-    /// Takes the next bytes and gives the messages that are now whole, without
-    /// the empty line. All of them have to be taken before the next bytes.
-    pub fn push<'a>(&'a mut self, bytes: &'a [u8]) -> Messages<'a> {
-        Messages {
-            partial: &mut self.partial,
-            used: 0,
+    /// A splitter that keeps messages of up to `limit` bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        Self {
+            scan: Scan::default(),
+            partial: Vec::new(),
+            length: 0,
+            limit,
+        }
+    }
+
+    /// Takes the next bytes and gives the frames that are now whole. All of them
+    /// have to be taken before the next bytes.
+    pub fn push<'a>(&'a mut self, bytes: &'a [u8]) -> Frames<'a> {
+        Frames {
+            splitter: self,
+            given: false,
             bytes,
         }
     }
 }
 
-/// The whole messages; not an `Iterator`, as each borrows from the splitter.
+/// The whole frames; not an `Iterator`, as each borrows from the splitter.
 #[derive(Debug)]
-pub struct Messages<'a> {
-    partial: &'a mut Vec<u8>,
-    /// Of `partial`: already given.
-    used: usize,
+pub struct Frames<'a> {
+    splitter: &'a mut Splitter,
+    /// The splitter's `partial` was given as a frame.
+    given: bool,
     bytes: &'a [u8],
 }
 
-const END: &[u8] = b"\n\n";
-
-impl Messages<'_> {
-    /// The next message, if it is whole. Empty ones are left out.
+impl Frames<'_> {
+    /// The next frame, if it is whole.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Option<&[u8]> {
-        if self.used > 0 {
-            self.partial.clear();
-            self.used = 0;
+    pub fn next(&mut self) -> Option<Frame<'_>> {
+        if std::mem::take(&mut self.given) {
+            self.splitter.partial.clear();
+            // One large message must not keep its memory.
+            self.splitter.partial.shrink_to(SPARE);
         }
-        loop {
-            if self.partial.is_empty() {
-                // Usual: the message lies whole in what was read; no copy.
-                let Some(end) = memchr::memmem::find(self.bytes, END) else {
-                    self.partial.extend_from_slice(self.bytes);
-                    self.bytes = &[];
-                    return None;
-                };
-                let (message, rest) = self.bytes.split_at(end);
-                self.bytes = &rest[END.len()..];
-                if !is_blank(message) {
-                    return Some(message);
-                }
-                continue;
-            }
-            if self.bytes.is_empty() {
-                return None;
-            }
-            // The end may be cut in two.
-            let end = if self.partial.ends_with(b"\n") && self.bytes.starts_with(b"\n") {
-                Some(1)
+        let Splitter {
+            scan,
+            partial,
+            length,
+            limit,
+        } = &mut *self.splitter;
+        if scan.is_between() {
+            let blank = self.bytes.iter().take_while(|byte| is_blank(**byte));
+            self.bytes = &self.bytes[blank.count()..];
+            *length = 0;
+        }
+        let found = scan.advance(self.bytes);
+        let taken = found.as_ref().map_or(self.bytes.len(), |(end, _)| *end);
+        let (part, rest) = self.bytes.split_at(taken);
+        self.bytes = rest;
+        let whole = *length + taken;
+        let keep = whole <= *limit && !scan.is_lost();
+        let Some((_, end)) = found else {
+            *length = whole;
+            if keep {
+                partial.extend_from_slice(part);
             } else {
-                memchr::memmem::find(self.bytes, END).map(|end| end + END.len())
-            };
-            let Some(end) = end else {
-                self.partial.extend_from_slice(self.bytes);
-                self.bytes = &[];
-                return None;
-            };
-            let (message, rest) = self.bytes.split_at(end);
-            self.partial.extend_from_slice(message);
-            self.bytes = rest;
-            let length = self.partial.len() - END.len();
-            if is_blank(&self.partial[..length]) {
-                self.partial.clear();
-                continue;
+                *partial = Vec::new();
             }
-            self.used = self.partial.len();
-            return Some(&self.partial[..length]);
+            return None;
+        };
+        match end {
+            End::Garbage => {
+                *partial = Vec::new();
+                Some(Frame::Garbage(whole))
+            }
+            End::Message if whole > *limit => {
+                *partial = Vec::new();
+                Some(Frame::TooLong(whole))
+            }
+            // Usual: the message lies whole in these bytes; no copy.
+            End::Message if *length == 0 => Some(Frame::Message(part)),
+            End::Message => {
+                partial.extend_from_slice(part);
+                self.given = true;
+                Some(Frame::Message(partial))
+            }
         }
     }
 }
 
-fn is_blank(message: &[u8]) -> bool {
-    message.iter().all(u8::is_ascii_whitespace)
+/// The end that a scan found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Message,
+    Garbage,
+}
+
+/// Where in a message the scan is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Place {
+    /// Between two messages.
+    #[default]
+    Between,
+    /// Within brackets, between two tokens.
+    Tokens,
+    /// In a string.
+    Text,
+    /// In a string, after a backslash.
+    Escape,
+    /// In a number, `true`, `null`, or whatever passes for one.
+    Word,
+    /// In garbage, until an empty line.
+    Lost,
+    /// In garbage, after a line's end.
+    LostLine,
+}
+
+/// Follows the brackets of one message after the other.
+#[derive(Debug, Default)]
+struct Scan {
+    place: Place,
+    /// The open brackets: true for `{`.
+    open: Vec<bool>,
+}
+
+impl Scan {
+    fn is_between(&self) -> bool {
+        self.place == Place::Between
+    }
+
+    fn is_lost(&self) -> bool {
+        matches!(self.place, Place::Lost | Place::LostLine)
+    }
+
+    /// Goes on with these bytes. Gives the number of them up to an end, and what
+    /// ended there; `None` if it lies beyond them.
+    fn advance(&mut self, bytes: &[u8]) -> Option<(usize, End)> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            match self.place {
+                Place::Text => match memchr::memchr2(b'"', b'\\', &bytes[at..]) {
+                    Some(found) => {
+                        at += found;
+                        self.place = if bytes[at] == b'"' {
+                            Place::Tokens
+                        } else {
+                            Place::Escape
+                        };
+                    }
+                    None => return None,
+                },
+                Place::Escape => self.place = Place::Text,
+                Place::Tokens => match byte {
+                    b'"' => self.place = Place::Text,
+                    b'{' | b'[' => self.open.push(byte == b'{'),
+                    b'}' | b']' => {
+                        if self.close(byte) {
+                            return Some((at + 1, End::Message));
+                        }
+                    }
+                    b',' | b':' => {}
+                    b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => self.place = Place::Word,
+                    byte if is_blank(byte) => {}
+                    _ => self.lose(),
+                },
+                Place::Word => match byte {
+                    b'}' | b']' => {
+                        self.place = Place::Tokens;
+                        if self.close(byte) {
+                            return Some((at + 1, End::Message));
+                        }
+                    }
+                    byte if byte == b',' || is_blank(byte) => self.place = Place::Tokens,
+                    b' '..=b'~' => {}
+                    _ => self.lose(),
+                },
+                Place::Between => match byte {
+                    b'{' | b'[' => {
+                        self.place = Place::Tokens;
+                        self.open.push(byte == b'{');
+                    }
+                    byte if is_blank(byte) => {}
+                    _ => self.lose(),
+                },
+                Place::Lost => match memchr::memchr(b'\n', &bytes[at..]) {
+                    Some(found) => {
+                        at += found;
+                        self.place = Place::LostLine;
+                    }
+                    None => return None,
+                },
+                Place::LostLine => {
+                    if byte == b'\n' {
+                        self.place = Place::Between;
+                        return Some((at + 1, End::Garbage));
+                    }
+                    self.place = Place::Lost;
+                }
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// Closes a bracket: true if that was the last.
+    fn close(&mut self, byte: u8) -> bool {
+        if self.open.pop() != Some(byte == b'}') {
+            self.lose();
+            return false;
+        }
+        if self.open.is_empty() {
+            self.place = Place::Between;
+            // A deep message must not keep its memory.
+            self.open.shrink_to(1024);
+        }
+        self.open.is_empty()
+    }
+
+    fn lose(&mut self) {
+        self.open.clear();
+        self.place = Place::Lost;
+    }
+}
+
+/// The length of the JSON value, or what passes for one, that the text begins
+/// with; `None` if it is not whole.
+pub(crate) fn value_length(text: &[u8]) -> Option<usize> {
+    // Within brackets the value ends where its last bracket, its quote or the
+    // word ends.
+    let mut scan = Scan {
+        place: Place::Tokens,
+        open: vec![false],
+    };
+    let first = *text.first()?;
+    match first {
+        b'{' | b'[' => {
+            scan = Scan::default();
+            let (length, end) = scan.advance(text)?;
+            (end == End::Message).then_some(length)
+        }
+        b'"' => (2..=text.len()).find(|&length| {
+            scan.advance(&text[if length == 2 { 0 } else { length - 1 }..length]);
+            scan.place == Place::Tokens
+        }),
+        _ => {
+            let ends = |byte: &u8| is_blank(*byte) || b",]}".contains(byte);
+            match text.iter().position(ends).unwrap_or(text.len()) {
+                0 => None,
+                length => Some(length),
+            }
+        }
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;
+    use crate::notification::tests::json;
 
-    fn split(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut splitter = Splitter::default();
+    /// A frame that does not borrow.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Seen {
+        Message(String),
+        TooLong(usize),
+        Garbage(usize),
+    }
+
+    fn split_with(mut splitter: Splitter, pieces: &[&[u8]]) -> Vec<Seen> {
         let mut seen = Vec::new();
         for piece in pieces {
-            let mut messages = splitter.push(piece);
-            while let Some(message) = messages.next() {
-                seen.push(message.to_vec());
+            let mut frames = splitter.push(piece);
+            while let Some(frame) = frames.next() {
+                seen.push(match frame {
+                    Frame::Message(bytes) => {
+                        Seen::Message(String::from_utf8(bytes.to_vec()).unwrap())
+                    }
+                    Frame::TooLong(length) => Seen::TooLong(length),
+                    Frame::Garbage(length) => Seen::Garbage(length),
+                });
             }
         }
         seen
     }
 
+    fn split(pieces: &[&str]) -> Vec<Seen> {
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
+        split_with(Splitter::default(), &pieces)
+    }
+
+    fn messages(texts: &[&str]) -> Vec<Seen> {
+        let message = |text: &&str| Seen::Message((*text).to_owned());
+        texts.iter().map(message).collect()
+    }
+
     #[test]
     fn pieces_and_several_at_once() {
-        assert_eq!(split(&[b"{1}\n\n{2}\n\n{3}"]), [b"{1}", b"{2}"]);
-        assert_eq!(split(&[b"{", b"1}\n", b"\n{2", b"}\n\n"]), [b"{1}", b"{2}"]);
-        assert_eq!(split(&[b"{1}\n\n\n\n{2}\n\n"]), [b"{1}", b"{2}"]);
-        assert_eq!(split(&[b"{1\n}\n\n"]), [b"{1\n}"]);
+        assert_eq!(split(&["{1}\n\n{2}\n\n{3"]), messages(&["{1}", "{2}"]));
+        assert_eq!(
+            split(&["{", "1}\n", "\n{2", "}\n\n"]),
+            messages(&["{1}", "{2}"])
+        );
+        assert_eq!(split(&["{1}{2} [3]"]), messages(&["{1}", "{2}", "[3]"]));
+    }
+
+    #[test]
+    fn an_empty_line_within_a_message_ends_nothing() {
+        let forged = "{\"params\":[\n\n{\"method\":\"shutdown\"}\n\n,\"a\n\nb\"]}";
+        assert_eq!(split(&[forged, "\n\n"]), messages(&[forged]));
+    }
+
+    #[test]
+    fn words_go_on_as_in_lightningds_parser() {
+        // jsmn takes each for an array of one word.
+        for odd in ["[1{]", "[1\"]", "[127.0.0.1]", "[1:[]", "[t{[\"x]", "[007]"] {
+            assert_eq!(split(&[odd, "\n\n{1}\n\n"]), messages(&[odd, "{1}"]));
+        }
+    }
+
+    #[test]
+    fn after_garbage_an_empty_line_begins_anew() {
+        let garbage = |text: &str| Seen::Garbage(text.len());
+        for bad in [
+            "oops}\n\n",
+            "{\"a\": oops\n\n",
+            "{]}\n\n",
+            "\u{e9}\n\n",
+            "{\"a\":1}x\n\n",
+        ] {
+            let mut expected = messages(&["{1}"]);
+            if bad.ends_with("x\n\n") {
+                expected = messages(&["{\"a\":1}"]);
+                expected.push(garbage("x\n\n"));
+                expected.extend(messages(&["{1}"]));
+            } else {
+                expected.insert(0, garbage(bad));
+            }
+            assert_eq!(split(&[bad, "{1}\n\n"]), expected, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_message_too_long_is_left_out_and_its_memory_given_back() {
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(3000));
+        for size in [1, 700, 5000] {
+            let stream = format!("{{1}}{long}\n\n{{2}}");
+            let pieces: Vec<&[u8]> = stream.as_bytes().chunks(size).collect();
+            let seen = split_with(Splitter::with_limit(1000), &pieces);
+            let mut expected = messages(&["{1}"]);
+            expected.push(Seen::TooLong(long.len()));
+            expected.extend(messages(&["{2}"]));
+            assert_eq!(seen, expected, "pieces of {size}");
+        }
+        let mut splitter = Splitter::default();
+        let long = format!("{{\"a\":\"{}\"}}{{", "x".repeat(5 * SPARE));
+        for piece in long.as_bytes().chunks(1000) {
+            let mut frames = splitter.push(piece);
+            while frames.next().is_some() {}
+        }
+        assert!(splitter.partial.capacity() <= SPARE);
+    }
+
+    /// The same JSON with blanks between its tokens, empty lines among them.
+    fn spaced(json: &str, blanks: &[&str]) -> String {
+        let mut blanks = blanks.iter().cycle();
+        let mut out = String::new();
+        let (mut quoted, mut escaped) = (false, false);
+        for c in json.chars() {
+            let between = !quoted && "{}[],:".contains(c);
+            if between {
+                out.push_str(blanks.next().unwrap_or(&""));
+            }
+            out.push(c);
+            if between {
+                out.push_str(blanks.next().unwrap_or(&""));
+            }
+            quoted ^= c == '"' && !escaped;
+            escaped = quoted && c == '\\' && !escaped;
+        }
+        out
     }
 
     proptest! {
         #[test]
-        fn any_cut_of_a_stream_gives_the_same(
-            messages in prop::collection::vec("\\{[a-z\u{e9}\" ]{0,20}(\n[a-z]{1,5})?\\}", 0..20),
+        fn any_json_anywhere_in_a_message_is_one_message(
+            values in prop::collection::vec((json(), any::<bool>()), 0..6),
+            blanks in prop::collection::vec(
+                prop::sample::select(&["", " ", "\n", "\n\n", "\r\n\t\n\n\n"][..]), 1..9),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
         ) {
-            let stream: String = messages.iter().map(|m| format!("{m}\n\n")).collect();
+            let mut expected = Vec::new();
+            let mut stream = String::new();
+            for (value, request) in values {
+                let id = if request { r#""id":"x#1","# } else { "" };
+                let head = format!(r#"{{"jsonrpc":"2.0",{id}"method":"mine","params":"#);
+                // The value stands within brackets, as jsmn takes `1}` for a word.
+                let message = format!("{head}{}}}", spaced(&format!("[{value}]"), &blanks));
+                let message = message.trim_end().to_owned();
+                stream += &message;
+                stream += "\n\n";
+                expected.push(Seen::Message(message));
+            }
             let stream = stream.as_bytes();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.extend([0, stream.len()]);
             cuts.sort_unstable();
-            let mut pieces = Vec::new();
-            let mut from = 0;
-            for cut in cuts {
-                pieces.push(&stream[from..cut]);
-                from = cut;
-            }
-            pieces.push(&stream[from..]);
-            let expected: Vec<Vec<u8>> = messages.into_iter().map(String::into_bytes).collect();
-            prop_assert_eq!(split(&pieces), expected);
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]).collect();
+            prop_assert_eq!(split_with(Splitter::default(), &pieces), expected);
         }
     }
 }

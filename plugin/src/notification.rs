@@ -24,8 +24,8 @@ pub struct Request<'a> {
     pub id: &'a str,
     /// The method's name.
     pub method: Cow<'a, str>,
-    /// Does it have `params`?
-    pub has_params: bool,
+    /// The `params`, as JSON text.
+    pub params: &'a str,
 }
 
 /// A notification. The texts are slices of the message: nothing is rounded,
@@ -38,6 +38,8 @@ pub struct Notification<'a> {
     pub origin: Option<Cow<'a, str>>,
     /// Its payload, as JSON text.
     pub payload: &'a str,
+    /// Is that JSON? lightningd takes some from a plugin that is not.
+    pub is_json: bool,
 }
 
 /// Why a message could not be read.
@@ -69,7 +71,7 @@ pub fn parse(message: &[u8]) -> Result<Message<'_>, Error> {
         Some(id) => Message::Request(Request {
             id: id.get(),
             method: envelope.method,
-            has_params: envelope.params.is_some(),
+            params: envelope.params.map_or("{}", RawValue::get),
         }),
         None => Message::Notification(Notification::read(
             envelope.method,
@@ -87,36 +89,45 @@ impl<'a> Notification<'a> {
     ///   `block_added`, and for a topic of another plugin `params.payload` beside
     ///   `params.origin`;
     /// - v23.08 to v24.11: flat and nested at once, where the nested one counts;
-    /// - from v25.09 on a plugin's `params` are its own, `origin` beside them.
+    /// - from v25.09 on a plugin's `params` are its own, `origin` beside them, and
+    ///   with deprecated APIs all three members within them as well.
+    ///
+    /// A plugin may wrap its payload in the topic's name as lightningd does
+    /// (cln-plugin does it): the payload is what is within, in every version.
     fn read(topic: Cow<'a, str>, origin: Option<Cow<'a, str>>, params: &'a str) -> Self {
         let members = Members::find(params, &topic);
-        if let Some(nested) = members.topic {
-            return Self {
-                topic,
-                origin: origin.or(members.origin),
-                payload: nested,
-            };
-        }
-        match (origin, members) {
-            // Wrapped by lightningd: it put exactly these two there.
+        let wrapped = match origin {
+            // Wrapped by lightningd: it put exactly these there.
+            None => members.count == 2,
+            Some(_) => members.count == 3 && members.topic.is_some(),
+        };
+        let (origin, payload) = match (origin, members) {
             (
-                None,
+                origin,
                 Members {
-                    origin: Some(origin),
+                    origin: Some(inner),
                     payload: Some(payload),
-                    count: 2,
                     ..
                 },
-            ) => Self {
-                topic,
-                origin: Some(origin),
-                payload,
-            },
-            (origin, _) => Self {
-                topic,
-                origin,
-                payload: params,
-            },
+            ) if wrapped => (origin.or(Some(inner)), payload),
+            // lightningd's own.
+            (None, members) => {
+                let origin = members.topic.and(members.origin);
+                return Self::json(topic, origin, members.topic.unwrap_or(params));
+            }
+            (origin, _) => (origin, params),
+        };
+        let inner = Members::find(payload, &topic);
+        let payload = inner.topic.filter(|_| inner.count == 1).unwrap_or(payload);
+        Self::json(topic, origin, payload)
+    }
+
+    fn json(topic: Cow<'a, str>, origin: Option<Cow<'a, str>>, payload: &'a str) -> Self {
+        Self {
+            topic,
+            origin,
+            payload,
+            is_json: true,
         }
     }
 }
@@ -258,6 +269,17 @@ pub(crate) mod tests {
             r#"{"method":"mine","origin":"a","params":{"origin":"a","payload":{"a":1},"mine":{"a":1}}}"#,
         );
         assert_eq!(three.payload, r#"{"a":1}"#);
+        // One that wraps its payload itself, in each version.
+        for wrapped in [
+            r#"{"method":"mine","params":{"origin":"a.py","payload":{"mine":{"a": 1}}}}"#,
+            r#"{"method":"mine","origin":"a.py","params":{"mine":{"a": 1}}}"#,
+            r#"{"method":"mine","origin":"a.py","params":{"origin":"a.py","payload":{"mine":{"a": 1}},"mine":{"a": 1}}}"#,
+        ] {
+            assert_eq!(read(wrapped), new, "{wrapped}");
+        }
+        // Nothing beside it gets lost.
+        let beside = read(r#"{"method":"mine","origin":"a","params":{"mine":{"a":1},"b":2}}"#);
+        assert_eq!(beside.payload, r#"{"mine":{"a":1},"b":2}"#);
         // A plugin's own `origin` and `payload` are left alone.
         let own = read(r#"{"method":"mine","origin":"a","params":{"origin":"x","payload":2}}"#);
         assert_eq!(own.payload, r#"{"origin":"x","payload":2}"#);
@@ -285,8 +307,8 @@ pub(crate) mod tests {
             panic!("a request");
         };
         assert_eq!(
-            (request.id, &*request.method, request.has_params),
-            ("\"cln:init#1\"", "init", false)
+            (request.id, &*request.method, request.params),
+            ("\"cln:init#1\"", "init", "{}")
         );
         for bad in [
             &b"{}"[..],
@@ -350,13 +372,15 @@ pub(crate) mod tests {
             let read = read(&text);
             prop_assert_eq!(&*read.topic, topic.as_str());
             let payload: Value = serde_json::from_str(read.payload).unwrap();
-            if params[&topic].is_object() {
-                prop_assert_eq!(&payload, &params[&topic]);
-            } else if origin.is_some() || params.get("payload").is_none() {
-                let expected = if params.is_null() { &Value::Object(Default::default()) } else { &params };
-                prop_assert_eq!(&payload, expected);
-            } else {
-                prop_assert!(payload == params || payload == params["payload"]);
+            let none = Value::Object(Default::default());
+            let whole = if params.is_null() { &none } else { &params };
+            let within = [whole, &params[&topic], &params["payload"], &params["payload"][&topic]];
+            prop_assert!(within.contains(&&payload), "{}", payload);
+            let count = params.as_object().map_or(0, serde_json::Map::len);
+            if count != 2 && count != 3 {
+                // No shape but a payload wrapped in the topic's name.
+                let wrapped = params[&topic].is_object() && (origin.is_none() || count == 1);
+                prop_assert_eq!(&payload, if wrapped { &params[&topic] } else { whole });
             }
             if origin.is_some() {
                 prop_assert_eq!(read.origin.as_deref(), origin.as_deref());

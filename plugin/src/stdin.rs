@@ -8,7 +8,6 @@
 //! order; it rounds numbers; it hides the origin; and one malformed message
 //! ends it.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -17,14 +16,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use serde_json::json;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::framing::{Messages, Splitter};
-use crate::notification::{self, Message, Notification};
+use crate::framing::{Frame, Frames, LONGEST, Splitter};
+use crate::lenient;
+use crate::notification::{self, Message, Notification, Request};
 use crate::requests::Requests;
 use crate::standby;
-use crate::stdout::refuse;
+use crate::stdout::{INTERNAL, PARSE_ERROR, UNKNOWN_METHOD, refuse};
 
 /// As much as a pipe holds.
 const READ: usize = 64 * 1024;
@@ -33,6 +33,9 @@ const READ: usize = 64 * 1024;
 pub trait Sink: Send + 'static {
     /// One notification, read from lightningd at that time.
     fn notification(&mut self, received_at: SystemTime, notification: &Notification);
+    /// Something was read at that time that may have been a notification, and
+    /// could not be taken for one.
+    fn lost(&mut self, received_at: SystemTime);
     /// All notifications of one read were given.
     fn flush(&mut self);
     /// No more will come.
@@ -58,14 +61,35 @@ impl<S: Sink> Gate<S> {
     }
 }
 
-/// Starts the threads that read stdin. `methods` are the requests that
-/// cln-plugin can answer: any other is refused here, for it would end it.
+/// Where requests go, by method. Any other is refused here, for it would end
+/// cln-plugin.
+#[derive(Debug)]
+pub struct Routes {
+    /// The methods that cln-plugin answers.
+    pub cln_plugin: &'static [&'static str],
+    /// The plugin's own methods.
+    pub own: &'static [&'static str],
+    /// Takes the calls of the plugin's own.
+    pub calls: mpsc::UnboundedSender<Call>,
+}
+
+/// A call of one of the plugin's own methods.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The request's id, as JSON text.
+    pub id: String,
+    /// The method's name.
+    pub method: String,
+    /// The parameters.
+    pub params: Value,
+}
+
+/// Starts the threads that read stdin.
 ///
 /// # Errors
 /// Stdin cannot be used, or the threads not started.
-pub fn listen<S: Sink>(methods: &[&str]) -> io::Result<(Requests, Gate<S>)> {
+pub fn listen<S: Sink>(routes: Routes) -> io::Result<(Requests, Gate<S>)> {
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let methods: BTreeSet<String> = methods.iter().map(|&name| name.to_owned()).collect();
     let (requests, messages) = mpsc::unbounded_channel();
     let (gate, opened) = std::sync::mpsc::channel();
     let mut reader = Reader {
@@ -74,7 +98,7 @@ pub fn listen<S: Sink>(methods: &[&str]) -> io::Result<(Requests, Gate<S>)> {
         buffer: vec![0; READ],
         receiver: Receiver {
             requests,
-            methods,
+            routes,
             opened,
             sink: None,
         },
@@ -105,7 +129,7 @@ struct Reader<S> {
 /// Where each message goes.
 struct Receiver<S> {
     requests: mpsc::UnboundedSender<Vec<u8>>,
-    methods: BTreeSet<String>,
+    routes: Routes,
     opened: std::sync::mpsc::Receiver<S>,
     sink: Option<S>,
 }
@@ -134,17 +158,18 @@ impl<S: Sink> Reader<S> {
                 return self.receiver.end();
             }
         };
-        let messages = self.splitter.push(&self.buffer[..read]);
-        self.receiver.messages(messages)
+        let frames = self.splitter.push(&self.buffer[..read]);
+        self.receiver.frames(frames)
     }
 }
 
 impl<S: Sink> Receiver<S> {
-    fn messages(&mut self, mut messages: Messages) -> ControlFlow<()> {
-        while let Some(message) = messages.next() {
+    fn frames(&mut self, mut frames: Frames) -> ControlFlow<()> {
+        while let Some(frame) = frames.next() {
             // The hook has logged what and where.
-            let then = catch_unwind(AssertUnwindSafe(|| self.message(message)));
-            match then.unwrap_or(Then::Go) {
+            let then = catch_unwind(AssertUnwindSafe(|| self.frame(frame)));
+            let then = then.unwrap_or_else(|_| self.lose());
+            match then {
                 Then::Go => {}
                 Then::WaitForGate => match self.opened.recv() {
                     Ok(sink) => self.sink = Some(sink),
@@ -169,52 +194,118 @@ impl<S: Sink> Receiver<S> {
         ControlFlow::Break(())
     }
 
-    fn message(&mut self, message: &[u8]) -> Then {
-        match notification::parse(message) {
-            Ok(Message::Notification(notification)) => {
-                let Some(sink) = &mut self.sink else {
-                    return Then::Go; // lightningd sends none before `init`
-                };
-                sink.notification(SystemTime::now(), &notification);
-                if notification.topic == "shutdown" {
-                    return Then::Stop;
-                }
-                Then::Go
+    fn frame(&mut self, frame: Frame) -> Then {
+        match frame {
+            Frame::Message(message) => match notification::parse(message) {
+                Ok(Message::Notification(notification)) => self.notification(&notification),
+                Ok(Message::Request(request)) => self.request(&request),
+                Err(_) => self.not_json(&String::from_utf8_lossy(message)),
+            },
+            Frame::TooLong(length) => {
+                log::warn!("left out a message of {length} bytes: at most {LONGEST} are held");
+                self.lose()
             }
-            Ok(Message::Request(request)) => {
-                let init = request.method == "init";
-                if !self.methods.contains(&*request.method) {
-                    refuse(
-                        request.id,
-                        -32601,
-                        &format!("Unknown command '{}'", request.method),
-                    );
-                    return Then::Go;
-                }
-                let mut bytes = if request.has_params {
-                    message.to_vec()
-                } else {
-                    // cln-plugin ends if there are none.
-                    format!(
-                        r#"{{"jsonrpc":"2.0","id":{},"method":{},"params":{{}}}}"#,
-                        request.id,
-                        json!(request.method)
-                    )
-                    .into_bytes()
-                };
-                bytes.extend_from_slice(b"\n\n");
-                if self.requests.send(bytes).is_err() {
-                    return Then::Stop;
-                }
-                if init { Then::WaitForGate } else { Then::Go }
-            }
-            Err(error) => {
-                let start = String::from_utf8_lossy(&message[..message.len().min(80)]).into_owned();
-                log::warn!("left out a message that cannot be read ({error}): {start:?}");
-                Then::Go
+            Frame::Garbage(length) => {
+                log::warn!("left out {length} bytes that are not a message");
+                self.lose()
             }
         }
     }
+
+    fn notification(&mut self, notification: &Notification) -> Then {
+        let Some(sink) = &mut self.sink else {
+            return Then::Go; // lightningd sends none before `init`
+        };
+        sink.notification(SystemTime::now(), notification);
+        if notification.topic == "shutdown" {
+            return Then::Stop;
+        }
+        Then::Go
+    }
+
+    /// Something came that may have been a notification.
+    fn lose(&mut self) -> Then {
+        if let Some(sink) = &mut self.sink {
+            sink.lost(SystemTime::now());
+        }
+        Then::Go
+    }
+
+    /// lightningd hands on the `params` of others as they are written, and its
+    /// parser takes more than JSON: what a plugin sends is recorded as text, what
+    /// an RPC caller sends is refused.
+    fn not_json(&mut self, message: &str) -> Then {
+        let found = lenient::read(message);
+        match (found.id, found.method) {
+            (Some(id), _) => {
+                refuse(json_or_null(id), PARSE_ERROR, "the request is not JSON");
+                Then::Go
+            }
+            (None, Some(topic)) => self.notification(&Notification {
+                topic,
+                origin: found.origin,
+                payload: found.params.unwrap_or_default(),
+                is_json: false,
+            }),
+            (None, None) => {
+                let length = message.len();
+                log::warn!("left out a message of {length} bytes that has no method");
+                self.lose()
+            }
+        }
+    }
+
+    fn request(&mut self, request: &Request) -> Then {
+        let id = json_or_null(request.id);
+        let method = &*request.method;
+        let own = self.routes.own.contains(&method);
+        if !own && !self.routes.cln_plugin.contains(&method) {
+            let unknown = format!("Unknown command '{method}'");
+            refuse(id, UNKNOWN_METHOD, &unknown);
+            return Then::Go;
+        }
+        // It may be JSON and still have what no number, text or tree here holds.
+        let params: Value = match serde_json::from_str(request.params) {
+            Ok(params) => params,
+            Err(error) => {
+                refuse(id, PARSE_ERROR, &format!("params: {error}"));
+                return Then::Go;
+            }
+        };
+        let sent = if own {
+            self.routes
+                .calls
+                .send(Call {
+                    id: id.to_owned(),
+                    method: method.to_owned(),
+                    params,
+                })
+                .is_ok()
+        } else {
+            let method = Value::from(method);
+            let message = format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method},\"params\":{params}}}\n\n"
+            );
+            self.requests.send(message.into_bytes()).is_ok()
+        };
+        if !sent {
+            refuse(
+                id,
+                INTERNAL,
+                "eventlog answers no requests any more, but still records: see the node's log",
+            );
+            return Then::Go;
+        }
+        if method == "init" {
+            return Then::WaitForGate;
+        }
+        Then::Go
+    }
+}
+
+/// An id to answer to: one that cannot be read back stands for none.
+fn json_or_null(id: &str) -> &str {
+    serde_json::from_str::<Value>(id).map_or("null", |_| id)
 }
 
 #[cfg(test)]
@@ -231,29 +322,77 @@ mod tests {
             self.0.send(notification.topic.to_string()).unwrap();
         }
 
+        fn lost(&mut self, _: SystemTime) {
+            self.0.send("(lost)".to_owned()).unwrap();
+        }
+
         fn flush(&mut self) {}
 
         fn end(&mut self) {}
     }
 
-    #[test]
-    fn a_panic_costs_one_notification() {
-        let (requests, _requests) = mpsc::unbounded_channel();
+    /// Where both kinds of requests go.
+    type Ends = (
+        mpsc::UnboundedReceiver<Vec<u8>>,
+        mpsc::UnboundedReceiver<Call>,
+    );
+
+    /// What the sink got of these bytes, before and after the requests' ends are
+    /// handed to `between`.
+    fn received(bytes: &str, between: impl FnOnce(Ends)) -> Vec<String> {
+        let (requests, protocol) = mpsc::unbounded_channel();
+        let (calls, own) = mpsc::unbounded_channel();
         let (_gate, opened) = std::sync::mpsc::channel();
         let (send, heard) = std::sync::mpsc::channel();
         let mut receiver = Receiver {
             requests,
-            methods: BTreeSet::new(),
+            routes: Routes {
+                cln_plugin: &["setconfig"],
+                own: &["eventlog-list"],
+                calls,
+            },
             opened,
             sink: Some(Fragile(send)),
         };
-        let bytes = ["connect", "bad", "disconnect"]
-            .map(|topic| format!("{{\"method\":\"{topic}\",\"params\":{{}}}}\n\n"))
-            .concat();
+        between((protocol, own));
         let mut splitter = Splitter::default();
-        let then = receiver.messages(splitter.push(bytes.as_bytes()));
-        assert!(then.is_continue());
-        let heard: Vec<String> = heard.try_iter().collect();
-        assert_eq!(heard, ["connect", "disconnect"]);
+        assert!(
+            receiver
+                .frames(splitter.push(bytes.as_bytes()))
+                .is_continue()
+        );
+        heard.try_iter().collect()
+    }
+
+    fn notifications(topics: &[&str]) -> String {
+        topics
+            .iter()
+            .map(|topic| format!("{{\"method\":\"{topic}\",\"params\":{{}}}}\n\n"))
+            .collect()
+    }
+
+    #[test]
+    fn a_panic_costs_one_notification_which_is_marked() {
+        let bytes = notifications(&["connect", "bad", "disconnect"]);
+        let heard = received(&bytes, drop);
+        assert_eq!(heard, ["connect", "(lost)", "disconnect"]);
+    }
+
+    #[test]
+    fn a_dead_request_loop_does_not_stop_the_recording() {
+        let request = r#"{"jsonrpc":"2.0","id":"a","method":"METHOD","params":{}}"#;
+        let bytes = [
+            request.replace("METHOD", "setconfig"),
+            request.replace("METHOD", "eventlog-list"),
+            notifications(&["connect"]),
+        ];
+        // Both ends are gone before the first request.
+        assert_eq!(received(&bytes.concat(), drop), ["connect"]);
+    }
+
+    #[test]
+    fn garbage_and_what_has_no_method_is_marked() {
+        let bytes = format!("oops\n\n[1]\n\n{}", notifications(&["connect"]));
+        assert_eq!(received(&bytes, drop), ["(lost)", "(lost)", "connect"]);
     }
 }

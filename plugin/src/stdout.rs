@@ -40,11 +40,27 @@ pub fn send(message: &serde_json::Value) -> io::Result<()> {
     write(format!("{message}\n\n").as_bytes())
 }
 
+/// JSON-RPC's code for a message that is not JSON.
+pub const PARSE_ERROR: i64 = -32700;
+
+/// JSON-RPC's code for a method that does not exist.
+pub const UNKNOWN_METHOD: i64 = -32601;
+
+/// JSON-RPC's code for parameters that are not right.
+pub const INVALID_PARAMS: i64 = -32602;
+
+/// JSON-RPC's code for an internal error.
+pub const INTERNAL: i64 = -32603;
+
+/// Answers a request; `id` and `result` are JSON text.
+pub(crate) fn answer(id: &str, result: &str) {
+    let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n\n");
+    let _ = write(answer.as_bytes()); // if lightningd is gone, stdin ends as well
+}
+
 /// Answers a request with an error.
 pub(crate) fn refuse(id: &str, code: i64, message: &str) {
-    let answer = format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{}}}\n\n",
-        json!({"code": code, "message": message})
-    );
-    let _ = write(answer.as_bytes()); // if lightningd is gone, stdin ends as well
+    let error = json!({"code": code, "message": message});
+    let answer = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}\n\n");
+    let _ = write(answer.as_bytes()); // as above
 }

@@ -46,7 +46,7 @@ fn an_older_lightningd_is_asked_for_topics_by_name() {
         .env("LIGHTNINGD_VERSION", "v23.02.2")
         .env("EVENTLOG_TOPICS", "mine");
     let mut host = Host::spawn(command);
-    let manifest = host.handshake(json!({"eventlog-topics": ["connect,mine"]}));
+    let manifest = host.handshake(json!({"eventlog-topics": "connect,mine"}));
     let subscriptions = manifest["subscriptions"].as_array().unwrap();
     assert!(subscriptions.contains(&json!("connect")) && subscriptions.contains(&json!("mine")));
     assert!(!subscriptions.contains(&json!("*")));
@@ -82,7 +82,7 @@ fn the_workshops_three_topics_are_recorded_by_default() {
         .iter()
         .map(|record| record["seq"].as_u64().unwrap())
         .collect();
-    assert_eq!(seqs, [1, 2, 3]);
+    assert_eq!(seqs, [2, 3, 4], "the first is of the start");
     assert_eq!(
         records[0]["payload"],
         json!({"id": peer, "direction": "out"})
@@ -122,7 +122,7 @@ fn text_is_the_workshops_lines() {
 
 #[test]
 fn twenty_thousand_in_order_none_lost() {
-    let mut host = Host::eventlog(json!({"eventlog-topics": ["flood"]}));
+    let mut host = Host::eventlog(json!({"eventlog-topics": "flood"}));
     let mut all = String::new();
     for n in 0..20_000 {
         all += &format!(
@@ -136,14 +136,14 @@ fn twenty_thousand_in_order_none_lost() {
     let records = host.records(20_000);
     assert_eq!(records.len(), 20_000);
     for (n, record) in records.iter().enumerate() {
-        assert_eq!(record["seq"], n + 1);
+        assert_eq!(record["seq"], n + 2);
         assert_eq!(record["payload"]["n"], n);
     }
 }
 
 #[test]
 fn shutdown_is_recorded_if_chosen_and_ends_the_plugin() {
-    let mut host = Host::eventlog(json!({"eventlog-topics": ["all"]}));
+    let mut host = Host::eventlog(json!({"eventlog-topics": "all"}));
     host.notify("connect", json!({"id": "02"}));
     host.notify("shutdown", json!({}));
     assert!(host.ended().success());
@@ -176,11 +176,66 @@ fn malformed_messages_and_unknown_requests_end_nothing() {
     assert_eq!(host.call("nosuch", json!({})).unwrap_err()["code"], -32601);
     host.send(&json!({"jsonrpc": "2.0", "id": 7, "method": "nosuch"}));
     host.notify("connect", json!({"id": "02"}));
-    let records = host.records(3);
-    assert_eq!(records[0]["payload"], json!({}));
-    assert_eq!(records[1]["payload"], json!([1]));
-    assert_eq!(records[2]["payload"], json!({"id": "02"}));
-    host.logged("oops");
+    let records = host.records(6);
+    // Nobody knows what the first three were.
+    let reason = json!({"count": 1, "reason": "not readable"});
+    for record in &records[..3] {
+        assert_eq!(record["topic"], "eventlog_dropped");
+        assert_eq!(record["payload"], reason);
+    }
+    assert_eq!(records[3]["payload"], json!({}));
+    assert_eq!(records[4]["payload"], json!([1]));
+    assert_eq!(records[5]["payload"], json!({"id": "02"}));
+    let line = host.logged("left out");
+    assert!(line.ends_with("bytes that are not a message"), "{line}");
+    // What was in it may be a secret.
+    assert!(host.log.iter().all(|(_, line)| !line.contains("oops")));
+    let stats = host.call("eventlog-stats", json!({})).unwrap();
+    assert_eq!(stats["unreadable"], 3);
+}
+
+#[test]
+fn what_lightningd_takes_for_json_is_recorded_as_text() {
+    let mut host = Host::eventlog(json!({"eventlog-topics": "mine"}));
+    // As lightningd v26.06.6 hands them on, each seen to do so.
+    let odd = [
+        "[\"a\tb\"]",
+        "[\"a\n\nb\"]",
+        "[007]",
+        "[1{]",
+        "[1\"]",
+        "[127.0.0.1]",
+        "{\"a\":1,,}",
+    ];
+    for params in odd {
+        host.write(
+            format!("{{\"jsonrpc\":\"2.0\",\"method\":\"mine\",\"origin\":\"a.py\",\"params\":{params}}}\n\n")
+                .as_bytes(),
+        );
+    }
+    // Another topic is not wanted.
+    host.write(b"{\"method\":\"other\",\"params\":[007]}\n\n");
+    host.write(
+        format!(
+            "{{\"method\":\"mine\",\"params\":{{\"preimage\":\"{}\",\"x\":007}}}}\n\n",
+            "00".repeat(32)
+        )
+        .as_bytes(),
+    );
+    let records = host.records(odd.len() + 1);
+    assert_eq!(records.len(), odd.len() + 1);
+    for (record, params) in records.iter().zip(odd) {
+        assert_eq!(
+            (&record["topic"], &record["origin"]),
+            (&json!("mine"), &json!("a.py"))
+        );
+        assert_eq!(
+            (&record["not_json"], &record["payload"]),
+            (&json!(true), &json!(params))
+        );
+    }
+    let secret = records[odd.len()]["payload"].as_str().unwrap();
+    assert!(secret.contains("sha256:66687aad"), "{secret}");
 }
 
 #[test]
@@ -198,4 +253,39 @@ fn however_the_bytes_arrive() {
     host.write(b"\n\n");
     let records = host.records(4);
     assert!(records.iter().all(|record| record["payload"]["id"] == "02"));
+}
+
+/// A plugin that is sent a signal while much waits in its stdin.
+fn signalled(signal: nix::sys::signal::Signal) -> (Host, usize) {
+    let mut host = Host::eventlog(json!({"eventlog-topics": "flood"}));
+    let count = 30_000;
+    let all: String = (0..count)
+        .map(|n| format!("{{\"method\":\"flood\",\"params\":{{\"n\":{n}}}}}\n\n"))
+        .collect();
+    host.write(all.as_bytes());
+    let pid = nix::unistd::Pid::from_raw(host.child.id() as i32);
+    nix::sys::signal::kill(pid, signal).unwrap();
+    (host, count)
+}
+
+#[test]
+fn a_signal_that_ends_the_plugin_loses_nothing() {
+    use nix::sys::signal::Signal::{SIGINT, SIGTERM};
+    for signal in [SIGTERM, SIGINT] {
+        let (mut host, count) = signalled(signal);
+        // lightningd still has something to send.
+        host.logged("recording until lightningd ends");
+        host.notify("flood", json!({"n": count}));
+        host.records(count + 1);
+        assert!(host.close().success());
+        let records = host.records(count + 1);
+        assert_eq!(records[count]["payload"]["n"], count);
+    }
+}
+
+#[test]
+fn a_signal_ends_the_plugin_even_if_lightningd_lives_on() {
+    let (mut host, count) = signalled(nix::sys::signal::Signal::SIGTERM);
+    assert!(host.ended().success());
+    assert_eq!(host.records(count).len(), count);
 }
