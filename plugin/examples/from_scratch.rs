@@ -1,8 +1,9 @@
 //! A Core Lightning plugin by hand: no client library, only `serde_json`.
 //!
 //! lightningd starts a plugin as a child process and speaks JSON-RPC 2.0 with
-//! it: it writes to the plugin's stdin, and reads the plugin's stdout. Every
-//! message ends with an empty line. That is all there is to it:
+//! it: it writes to the plugin's stdin, and reads the plugin's stdout. A message
+//! is a JSON object; an empty line follows it, but JSON may have empty lines in it
+//! as well, so a message ends where its object ends. That is all there is to it:
 //!
 //! 1. lightningd asks `getmanifest`: what are you, what do you want?
 //! 2. It sends `init`: here is the node you run on. Now we start.
@@ -88,6 +89,8 @@ fn handle(
     topics: &[String],
 ) -> io::Result<()> {
     let Ok(parsed) = serde_json::from_str::<Value>(message) else {
+        // lightningd hands on what others wrote, and takes more than JSON from
+        // them: a number such as 007, a line end within a string.
         return log(output, "ignored a message that is not JSON");
     };
     let method = parsed["method"].as_str().unwrap_or_default();
@@ -156,41 +159,81 @@ fn log(output: &mut impl Write, message: &str) -> io::Result<()> {
     )
 }
 
-/// The plugin's messages end with an empty line as well.
+/// The plugin puts an empty line after its messages as well.
 fn send(output: &mut impl Write, message: &Value) -> io::Result<()> {
     output.write_all(format!("{message}\n\n").as_bytes())?;
     output.flush()
 }
 
-/// Cuts the stream into messages. One read may bring half a message, or three
-/// and a half: what is not whole yet is kept for the next time.
+/// Cuts the stream into messages. One read may give half a message, or three and
+/// a half: the part that is not whole yet is kept for the next time.
+///
+/// A message ends where its outermost bracket closes. To look for the empty line
+/// instead seems simpler, and lets anybody whose JSON lightningd hands on (another
+/// plugin, a caller of an RPC method) put an empty line there, and behind it a
+/// message that seems to come from lightningd.
 #[derive(Debug, Default)]
 pub struct Messages {
     pending: Vec<u8>,
+    /// This many bytes of it were looked at.
+    seen: usize,
+    /// The brackets open there.
+    depth: usize,
+    place: Place,
+}
+
+/// Where in a message a byte is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Between two tokens: only here do brackets count.
+    #[default]
+    Tokens,
+    /// In a string, up to the next quote.
+    Text,
+    /// Behind a backslash in a string: a quote does not end it.
+    Escape,
+    /// In a number or a word. lightningd's parser takes one up to the next blank,
+    /// comma or closing bracket, whatever else is in it.
+    Word,
 }
 
 impl Messages {
     /// Takes the bytes of one read; gives the messages that are now whole.
-    pub fn push(&mut self, bytes: &[u8]) -> impl Iterator<Item = String> {
-        // The end of a message may lie across the border: look from the last
-        // byte that we had.
-        let mut from = self.pending.len().saturating_sub(1);
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         self.pending.extend_from_slice(bytes);
         let mut messages = Vec::new();
         let mut start = 0;
-        while let Some(at) = self.pending[from..]
-            .windows(2)
-            .position(|two| two == b"\n\n")
-        {
-            let end = from + at;
-            let message = String::from_utf8_lossy(&self.pending[start..end]);
-            messages.push(message.into_owned());
-            start = end + 2;
-            from = start;
+        for at in self.seen..self.pending.len() {
+            self.step(self.pending[at]);
+            let between = self.depth == 0 && self.place == Place::Tokens;
+            if between {
+                // A bracket closed the message; what is between two is dropped.
+                let message = String::from_utf8_lossy(&self.pending[start..=at]);
+                if message.ends_with(['}', ']']) {
+                    messages.push(message.trim_start().to_owned());
+                }
+                start = at + 1;
+            }
         }
         self.pending.drain(..start);
+        self.seen = self.pending.len();
         messages
-            .into_iter()
-            .filter(|message| !message.trim().is_empty())
+    }
+
+    fn step(&mut self, byte: u8) {
+        match (self.place, byte) {
+            (Place::Escape, _) | (Place::Tokens, b'"') => self.place = Place::Text,
+            (Place::Text, b'"') => self.place = Place::Tokens,
+            (Place::Text, b'\\') => self.place = Place::Escape,
+            (Place::Text, _) => {}
+            (Place::Tokens, b'{' | b'[') => self.depth += 1,
+            (_, b'}' | b']') => {
+                self.place = Place::Tokens;
+                self.depth = self.depth.saturating_sub(1);
+            }
+            (_, b' ' | b'\t' | b'\r' | b'\n' | b',') => self.place = Place::Tokens,
+            (Place::Tokens, b':') | (Place::Word, _) => {}
+            (Place::Tokens, _) => self.place = Place::Word,
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Any cut of any stream of messages gives `from_scratch` the same messages.
+//! Any cut of any stream of messages gives `from_scratch` the same messages, empty
+//! lines and lightningd's idea of a number within them included.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,10 +13,14 @@ use proptest::prelude::*;
 proptest! {
     #[test]
     fn messages_do_not_depend_on_how_their_bytes_arrive(
-        messages in prop::collection::vec("[{\\[\"](\n?[a-zé\" :]{1,9}){0,4}[}\\]\"]", 0..12),
+        messages in prop::collection::vec(
+            "\\{(\n{0,3}(\"([a-zé:{}\\[\\]\n]|\\\\\"|\\\\\\\\){0,6}\"|\\[1[{\"0-9]{0,3}\n?\\]|\\{\n\n\\}|[0-9][{:a]{0,2},)){0,4}\\}",
+            0..12,
+        ),
+        between in prop::sample::select(&["\n\n", "", " \n\n\n"][..]),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..16),
     ) {
-        let stream: String = messages.iter().map(|message| format!("{message}\n\n")).collect();
+        let stream: String = messages.iter().map(|message| format!("{message}{between}")).collect();
         let stream = stream.as_bytes();
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         cuts.extend([0, stream.len()]);
@@ -26,6 +31,16 @@ proptest! {
             seen.extend(splitter.push(&stream[piece[0]..piece[1]]));
         }
         prop_assert_eq!(seen, messages);
+    }
+
+    #[test]
+    fn anything_does_no_harm(
+        pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..9),
+    ) {
+        let mut splitter = Messages::default();
+        for piece in pieces {
+            splitter.push(&piece);
+        }
     }
 
     #[test]
@@ -79,4 +94,15 @@ impl std::io::Read for Pieces<'_> {
         self.at += count;
         Ok(count)
     }
+}
+
+#[test]
+fn an_empty_line_within_a_message_forges_nothing() {
+    let forged = "{\"method\":\"connect\",\"params\":[\n\n{\"method\":\"disconnect\"}\n\n]}";
+    let (mut answers, mut records) = (Vec::new(), Vec::new());
+    let topics = ["connect".to_owned(), "disconnect".to_owned()];
+    let stream = format!("{forged}\n\n");
+    from_scratch::run(stream.as_bytes(), &mut answers, &mut records, &topics).unwrap();
+    let expected = format!("connect notification: {}\n", forged.replace('\n', ""));
+    assert_eq!(String::from_utf8(records).unwrap(), expected);
 }
