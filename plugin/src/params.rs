@@ -1,15 +1,35 @@
 //! A method's parameters, by name or by position, refused as by lightningd.
 
-use anyhow::Error;
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
-/// JSON-RPC's code for parameters that are not right.
-pub const INVALID_PARAMS: i64 = -32602;
+use crate::stdout::INVALID_PARAMS;
 
-/// An error with a code. cln-plugin finds the code in the text.
+/// An error that a method answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// The JSON-RPC code.
+    pub code: i64,
+    /// One line.
+    pub message: String,
+}
+
+impl fmt::Display for Error {
+    /// As JSON: cln-plugin finds the code in there.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        json!({"code": self.code, "message": self.message}).fmt(f)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// An error with a code.
 pub fn error(code: i64, message: impl Into<String>) -> Error {
-    let message: String = message.into();
-    anyhow::anyhow!(json!({"code": code, "message": message}).to_string())
+    Error {
+        code,
+        message: message.into(),
+    }
 }
 
 /// The parameters of one call.
