@@ -106,9 +106,13 @@ impl LogFile {
     }
 
     /// The file at the path now.
-    pub fn place(&self) -> Place {
+    /// What another process did to its length is noticed here.
+    pub fn place(&mut self) -> Place {
         match fs::symlink_metadata(&self.path) {
-            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => Place::Same,
+            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => {
+                self.length = metadata.len();
+                Place::Same
+            }
             Ok(_) => Place::Other,
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Place::Other,
@@ -208,6 +212,9 @@ fn unsuitable(metadata: &Metadata) -> Option<String> {
     if !kind.is_file() {
         return Some("is not a regular file: name a regular file".to_owned());
     }
+    if metadata.nlink() > 1 {
+        return Some("has a second name (a hard link): name a file that has one".to_owned());
+    }
     let owner = metadata.uid();
     (owner != nix::unistd::geteuid().as_raw()).then(|| {
         format!(
@@ -262,46 +269,4 @@ fn ends_within_a_line(mut file: &File, length: u64) -> io::Result<bool> {
     file.seek(SeekFrom::Start(length - 1))?;
     file.read_exact(&mut last)?;
     Ok(last != *b"\n")
-}
-
-/// The path of the `n`th older file: `eventlog.jsonl.1` is the newest of them.
-pub fn older(path: &Path, n: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    PathBuf::from(name)
-}
-
-/// Moves the file to `.1`, `.1` to `.2` and so on; of the older files, `keep`
-/// stay. Nothing lies at the path afterwards.
-///
-/// # Errors
-/// A file could not be moved: then the file itself is where it was.
-pub fn rotate(path: &Path, keep: u32) -> io::Result<()> {
-    // From the first gap on there is nothing to move.
-    let last = (1..)
-        .take_while(|&n| exists(&older(path, n)))
-        .last()
-        .unwrap_or(0);
-    for n in (keep.max(1)..=last).rev() {
-        fs::remove_file(older(path, n))?;
-    }
-    for n in (1..keep.max(1)).rev().filter(|&n| n <= last) {
-        fs::rename(older(path, n), older(path, n + 1))?;
-    }
-    fs::rename(path, older(path, 1))
-}
-
-fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
-/// Waits until the names in a folder are on the disk, for example of a new file.
-///
-/// # Errors
-/// The disk's.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
 }

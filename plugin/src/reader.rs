@@ -5,20 +5,23 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::OFlag;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::file::older;
+use crate::framing;
+use crate::older::{PassedOver, generations, passed_over};
 
 /// How much is read at once.
 const BLOCK: usize = 64 * 1024;
 
-/// A line longer than this is no record: it is passed over, not held in memory.
-const LONGEST: usize = 64 << 20;
+/// A line longer than this is not a record: it is passed over, not held in memory.
+const LONGEST: usize = framing::LONGEST + (1 << 20);
+
+/// Where the state tells the last number, the file's end is searched this far, in
+/// bytes, for a later one.
+const RECENT: u64 = 16 << 20;
 
 /// One recorded event.
 #[derive(Debug, Deserialize)]
@@ -36,13 +39,14 @@ pub struct Record<'a> {
     pub payload: &'a RawValue,
 }
 
-/// The record that a line holds, if it does.
-pub fn record(line: &[u8]) -> Option<Record<'_>> {
+/// The record that a line holds, and the line as text.
+pub fn record(line: &[u8]) -> Option<(Record<'_>, &str)> {
     // Every record starts like this; other lines need no parsing.
     line.starts_with(br#"{"seq":"#).then_some(())?;
-    let record: Record = serde_json::from_slice(line).ok()?;
+    let line = std::str::from_utf8(line).ok()?;
+    let record: Record = serde_json::from_str(line).ok()?;
     // A number that no run reaches leaves none for the next event.
-    (record.seq < u64::MAX / 2).then_some(record)
+    (record.seq < u64::MAX / 2).then_some((record, line))
 }
 
 /// Which way to read.
@@ -55,67 +59,111 @@ pub enum Order {
 }
 
 /// Goes through the lines of the file and of the older ones rotation left, in
-/// that order, until `each` returns `false`.
-///
-/// # Errors
-/// A file that is there cannot be read.
-pub fn lines(path: &Path, order: Order, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    // All are opened at once, the newest first, so that a rotation meanwhile
-    // makes us see none of them less than once; and none twice.
-    let mut files: Vec<(File, (u64, u64))> = Vec::new();
-    for n in 0.. {
-        let path = if n == 0 {
-            path.to_owned()
-        } else {
-            older(path, n)
-        };
-        let opened = File::options()
-            .read(true)
-            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-            .open(&path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A rotation is between two of its steps, or that was the last.
-                if n == 0 { continue } else { break }
-            }
-            Err(error) => return Err(error),
-        };
-        let metadata = file.metadata()?;
-        let identity = (metadata.dev(), metadata.ino());
-        if metadata.is_file() && files.iter().all(|(_, seen)| *seen != identity) {
-            files.push((file, identity));
-        }
-    }
+/// that order, until `each` returns `false`. Oldest first, those before the
+/// sequence number `since` may be left out. One file is open at a time. Returns
+/// the files that could not be read.
+pub fn lines(
+    path: &Path,
+    order: Order,
+    since: u64,
+    mut each: impl FnMut(&[u8]) -> bool,
+) -> Vec<PassedOver> {
+    let (mut files, mut failed) = generations(path);
     if order == Order::OldestFirst {
+        // From the newest back to the one that has `since`.
+        let begins_after = |first: Option<u64>| first.is_none_or(|first| first > since);
+        let needed = files.iter().position(|file| {
+            let first = file
+                .open()
+                .ok()
+                .flatten()
+                .map(|mut file| first_seq(&mut file));
+            !begins_after(first.and_then(|first| first.ok().flatten()))
+        });
+        files.truncate(needed.map_or(files.len(), |n| n + 1));
         files.reverse();
     }
-    for (file, _) in files {
-        let going = match order {
-            Order::NewestFirst => backward(file, BLOCK, &mut each)?,
-            Order::OldestFirst => forward(file, &mut each)?,
+    for generation in files {
+        let file = match generation.open() {
+            Ok(Some(file)) => file,
+            Ok(None) => continue,
+            Err(error) => {
+                failed.push(error);
+                continue;
+            }
         };
-        if !going {
-            break;
+        let going = match order {
+            Order::NewestFirst => backward(file, BLOCK, false, &mut each),
+            Order::OldestFirst => skip_to(file, since).and_then(|file| forward(file, &mut each)),
+        };
+        match going {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => failed.push(passed_over(generation.path(), &error)),
         }
     }
-    Ok(())
+    failed
 }
 
-/// The sequence number of the last event recorded, 0 if there is none.
-///
-/// # Errors
-/// A file that is there cannot be read.
-pub fn last_seq(path: &Path) -> io::Result<u64> {
-    let mut last = 0;
-    lines(path, Order::NewestFirst, |line| match record(line) {
-        Some(record) => {
-            last = record.seq;
-            false
+/// The sequence number of the last event in the files, 0 if there is none, and
+/// the files that could not be read. An unfinished line counts if it is a whole
+/// record. `recent`: look only where a later number than a known one may be.
+pub fn last_seq(path: &Path, recent: bool) -> (u64, Vec<PassedOver>) {
+    let (files, mut failed) = generations(path);
+    for generation in files {
+        let mut last = 0;
+        let mut seen = 0;
+        let read = match generation.open() {
+            Ok(Some(file)) => backward(file, BLOCK, true, &mut |line: &[u8]| {
+                seen += line.len() as u64;
+                last = record(line).map_or(0, |(record, _)| record.seq);
+                last == 0 && !(recent && seen > RECENT)
+            })
+            .map_err(|error| passed_over(generation.path(), &error)),
+            Ok(None) => Ok(true),
+            Err(error) => Err(error),
+        };
+        failed.extend(read.err());
+        if last > 0 || recent {
+            return (last, failed);
         }
-        None => true,
+    }
+    (0, failed)
+}
+
+/// The sequence number of the first record near the start of the file, or of
+/// the place that it is at.
+fn first_seq(file: &mut (impl Read + ?Sized)) -> io::Result<Option<u64>> {
+    let mut first = None;
+    forward(file.take(4 * BLOCK as u64), &mut |line| {
+        first = record(line).map(|(record, _)| record.seq);
+        first.is_none()
     })?;
-    Ok(last)
+    Ok(first)
+}
+
+/// Seeks to the start of a line that is not after the first record from `since`
+/// on: the numbers only grow, so halving the file finds it.
+fn skip_to(mut file: File, since: u64) -> io::Result<File> {
+    let mut low = 0;
+    let mut high = if since > 1 {
+        file.seek(SeekFrom::End(0))?
+    } else {
+        0
+    };
+    while high - low > 4 * BLOCK as u64 {
+        let middle = low + (high - low) / 2;
+        file.seek(SeekFrom::Start(middle))?;
+        let mut reader = BufReader::with_capacity(BLOCK, &mut file).take(4 * BLOCK as u64);
+        // The rest of a line.
+        let rest = reader.skip_until(b'\n')? as u64;
+        match first_seq(&mut reader)? {
+            Some(seq) if seq < since => low = middle + rest,
+            _ => high = middle,
+        }
+    }
+    file.seek(SeekFrom::Start(low))?;
+    Ok(file)
 }
 
 fn forward(file: impl Read, each: &mut impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
@@ -137,19 +185,20 @@ fn forward(file: impl Read, each: &mut impl FnMut(&[u8]) -> bool) -> io::Result<
     }
 }
 
-/// From the end to the start, block by block.
+/// From the end to the start, block by block. An unfinished line at the end is
+/// left out, unless `unfinished` says to give it.
 fn backward(
     mut file: impl Read + Seek,
     block: usize,
+    unfinished: bool,
     each: &mut impl FnMut(&[u8]) -> bool,
 ) -> io::Result<bool> {
     let mut start = file.seek(SeekFrom::End(0))?;
-    // What was read and not yet given: begins at `start`, ends at a line's end.
-    let mut held: Vec<u8> = Vec::new();
+    // The end of a line whose start was not read yet, the last piece first.
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let mut held = 0;
     let mut buffer = Vec::new();
-    let mut skipping = false;
-    // Nothing after the last line's end: an unfinished line is no record.
-    let mut at_end = true;
+    let mut skipping = !unfinished;
     while start > 0 {
         let size = start.min(block as u64);
         start -= size;
@@ -158,31 +207,32 @@ fn backward(
         file.read_exact(&mut buffer)?;
         let mut tail = buffer.len();
         while let Some(end) = memchr::memrchr(b'\n', &buffer[..tail]) {
-            let line = &buffer[end + 1..tail];
-            let going = if at_end || skipping {
-                true
-            } else if held.is_empty() {
-                each(line)
-            } else {
-                held.splice(0..0, line.iter().copied());
-                each(&held)
-            };
+            let piece = &buffer[end + 1..tail];
+            let going = skipping || give(piece, &mut pieces, each);
             if !going {
                 return Ok(false);
             }
-            held.clear();
-            (at_end, skipping) = (false, false);
-            tail = end;
+            (skipping, held, tail) = (false, 0, end);
         }
-        if !at_end && !skipping {
-            held.splice(0..0, buffer[..tail].iter().copied());
-            if held.len() > LONGEST {
-                held = Vec::new();
-                skipping = true;
-            }
+        held += tail;
+        if held > LONGEST {
+            pieces = Vec::new();
+            skipping = true;
+        } else if !skipping {
+            pieces.push(buffer[..tail].to_vec());
         }
     }
-    Ok(at_end || skipping || each(&held))
+    Ok(skipping || give(&[], &mut pieces, each))
+}
+
+/// Gives the line that begins with this piece.
+fn give(piece: &[u8], pieces: &mut Vec<Vec<u8>>, each: &mut impl FnMut(&[u8]) -> bool) -> bool {
+    if pieces.is_empty() {
+        return each(piece);
+    }
+    pieces.push(piece.to_vec());
+    pieces.reverse();
+    each(&std::mem::take(pieces).concat())
 }
 
 #[cfg(test)]
@@ -201,7 +251,7 @@ mod tests {
             true
         })
         .unwrap();
-        backward(Cursor::new(bytes), block, &mut |line| {
+        backward(Cursor::new(bytes), block, false, &mut |line| {
             back.push(line.to_vec());
             true
         })
@@ -225,6 +275,58 @@ mod tests {
         let (ahead, back) = both(bytes.as_bytes(), BLOCK);
         assert_eq!(ahead, back);
         assert_eq!(ahead[1], long.as_bytes());
+    }
+
+    /// A file of records with these numbers, and text lines between them.
+    fn numbered(seqs: impl Iterator<Item = u64>) -> String {
+        let line = |seq| {
+            let pad = "x".repeat(usize::try_from(seq % 97).unwrap() * 20);
+            format!(
+                "text\n{{\"seq\":{seq},\"received_at\":\"\",\"topic\":\"t\",\"payload\":\"{pad}\"}}\n"
+            )
+        };
+        seqs.map(line).collect()
+    }
+
+    #[test]
+    fn a_number_is_found_in_whichever_file_without_reading_them_all() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("log");
+        for (n, seqs) in [(2, 1..2000), (1, 2000..2001), (0, 2001..4001)] {
+            std::fs::write(crate::older::older(&path, n), numbered(seqs)).unwrap();
+        }
+        for since in [0, 1, 2, 1234, 1999, 2000, 2001, 2002, 3333, 4000, 4001] {
+            let mut seen = Vec::new();
+            let mut read = 0;
+            let failed = lines(&path, Order::OldestFirst, since, |line| {
+                read += 1;
+                let seq = record(line).map(|(record, _)| record.seq);
+                seen.extend(seq.filter(|seq| *seq >= since));
+                seen.len() < 3
+            });
+            assert!(failed.is_empty(), "{failed:?}");
+            let expected: Vec<u64> = (since.max(1)..4001).take(3).collect();
+            assert_eq!(seen, expected, "since {since}");
+            assert!(read < 1000, "since {since}: {read} lines");
+        }
+    }
+
+    #[test]
+    fn the_last_number_counts_a_record_without_a_line_end_and_passes_over_a_bad_file() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("log");
+        let whole = numbered(1..3);
+        std::fs::write(&path, whole.trim_end()).unwrap();
+        assert_eq!(last_seq(&path, true).0, 2);
+        std::fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+        assert_eq!(last_seq(&path, false).0, 1);
+        // Nothing in the file itself, and a link in the place of the first older one.
+        std::fs::write(&path, "").unwrap();
+        std::os::unix::fs::symlink("/dev/null", dir.path().join("log.1")).unwrap();
+        std::fs::write(dir.path().join("log.2"), numbered(7..9)).unwrap();
+        let (last, failed) = last_seq(&path, false);
+        assert_eq!(last, 8);
+        assert!(failed[0].path.ends_with("log.1"), "{failed:?}");
     }
 
     proptest! {
