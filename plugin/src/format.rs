@@ -3,31 +3,19 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use crate::queue::{Entry, Kind};
+use crate::chunk::{Entry, Kind};
 use crate::redact;
-
-/// The topic of the line that stands where notifications were dropped.
-pub const DROPPED: &str = "eventlog_dropped";
-
-/// The topic of the first line of a file started on SIGHUP.
-pub const REOPENED: &str = "eventlog_reopened";
-
-/// The topic that an entry is recorded under.
-pub fn topic<'a>(entry: &Entry<'a>) -> &'a str {
-    match entry.kind {
-        Kind::Event => entry.topic,
-        Kind::Dropped(_) => DROPPED,
-        Kind::Reopened => REOPENED,
-    }
-}
 
 /// The form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `{"seq":…,"received_at":…,"node_id":…,"topic":…,"origin":…,"payload":{…}}`
+    /// `{"seq":…,"received_at":…,"node_id":…,"topic":…,"origin":…,"payload":{…}}`;
+    /// with `"not_json":true` where the payload is a string instead, the text of
+    /// one that is not JSON.
     Json,
     /// `connect notification: {…}`
     Text,
@@ -68,49 +56,48 @@ pub struct Style<'a> {
 
 /// Appends one line, with its end.
 pub fn line(out: &mut String, seq: u64, entry: &Entry, style: Style) {
-    let topic = topic(entry);
-    let payload = match entry.kind {
-        Kind::Event => one_line(entry.payload),
-        Kind::Dropped(count) => Cow::Owned(format!(r#"{{"count":{count}}}"#)),
-        Kind::Reopened => Cow::Borrowed("{}"),
-    };
-    let payload = if style.redact {
-        match payload {
-            Cow::Borrowed(payload) => redact::payload(payload),
-            Cow::Owned(payload) => Cow::Owned(redact::payload(&payload).into_owned()),
-        }
-    } else {
-        payload
+    let payload = match (entry.kind, style.redact) {
+        (Kind::NotJson, false) => Cow::Borrowed(entry.payload),
+        (Kind::NotJson, true) => redact::text(entry.payload),
+        (Kind::Event, true) => match one_line(entry.payload) {
+            Cow::Borrowed(payload) => redact::payload(entry.topic, payload),
+            Cow::Owned(payload) => Cow::Owned(redact::payload(entry.topic, &payload).into_owned()),
+        },
+        (Kind::Event | Kind::Own, _) => one_line(entry.payload),
     };
     match style.format {
-        Format::Json => json(out, seq, topic, &payload, entry, style.node_id),
-        Format::Text => text(out, topic, &payload),
+        Format::Json => json(out, seq, &payload, entry, style.node_id),
+        Format::Text => text(out, entry.topic, &one_line(&payload)),
     }
     out.push('\n');
 }
 
-fn json(
-    out: &mut String,
-    seq: u64,
-    topic: &str,
-    payload: &str,
-    entry: &Entry,
-    node_id: Option<&str>,
-) {
-    let time = humantime::format_rfc3339_micros(entry.received_at);
+/// A time as it is recorded: RFC 3339, UTC, microseconds. A clock that is set to a
+/// time before 1970 shows 1970.
+pub fn rfc3339(at: SystemTime) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_micros(at.max(SystemTime::UNIX_EPOCH))
+}
+
+fn json(out: &mut String, seq: u64, payload: &str, entry: &Entry, node_id: Option<&str>) {
+    let time = rfc3339(entry.received_at);
     let _ = write!(out, r#"{{"seq":{seq},"received_at":"{time}","node_id":"#);
     match node_id {
         Some(id) => quote(out, id),
         None => out.push_str("null"),
     }
     out.push_str(",\"topic\":");
-    quote(out, topic);
+    quote(out, entry.topic);
     if let Some(origin) = entry.origin {
         out.push_str(",\"origin\":");
         quote(out, origin);
     }
-    out.push_str(",\"payload\":");
-    out.push_str(payload);
+    if entry.kind == Kind::NotJson {
+        out.push_str(",\"not_json\":true,\"payload\":");
+        quote(out, payload);
+    } else {
+        out.push_str(",\"payload\":");
+        out.push_str(payload);
+    }
     out.push('}');
 }
 
@@ -162,6 +149,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::time::{Duration, UNIX_EPOCH};
 
+    use serde_json::json;
+
     use super::*;
 
     fn written(topic: &str, payload: &str, format: Format, redact: bool) -> String {
@@ -189,6 +178,33 @@ mod tests {
             "{\"seq\":7,\"received_at\":\"2023-11-14T22:13:20.123456Z\",\"node_id\":\"02ab\",\
              \"topic\":\"mine\",\"origin\":\"a \\\"b\\\".py\",\"payload\":{\"z\": 1,\"a\":0.10}}\n"
         );
+    }
+
+    #[test]
+    fn a_payload_that_is_not_json_is_a_string() {
+        let entry = Entry {
+            received_at: UNIX_EPOCH - Duration::from_secs(1),
+            kind: Kind::NotJson,
+            topic: "mine",
+            origin: None,
+            payload: "{\"a\":007,\n\"b\":\"\t\"}",
+        };
+        let mut style = Style {
+            node_id: None,
+            format: Format::Json,
+            redact: true,
+        };
+        let mut out = String::new();
+        line(&mut out, 1, &entry, style);
+        let record: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(record["not_json"], true);
+        assert_eq!(record["payload"], json!(entry.payload));
+        // humantime knows no time before 1970.
+        assert_eq!(record["received_at"], "1970-01-01T00:00:00.000000Z");
+        style.format = Format::Text;
+        out.clear();
+        line(&mut out, 1, &entry, style);
+        assert_eq!(out, "mine notification: {\"a\":007,\"b\":\"\t\"}\n");
     }
 
     #[test]

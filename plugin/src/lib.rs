@@ -10,15 +10,20 @@
 //!
 //! - [`stdin`]: notifications go one way, requests the other
 //! - [`standby`]: two threads at stdin, so that no write keeps it from being read
-//! - [`framing`]: messages out of a stream of bytes
+//! - [`framing`]: messages out of a stream of bytes, by their brackets
 //! - [`notification`]: topic, origin and payload, in either wire shape
+//! - [`lenient`]: the same of what lightningd sends and is not JSON
+//! - [`chunk`]: notifications side by side in memory
 //! - [`queue`]: in order, never waiting, bounded in memory
 //! - [`progress`]: what the next two share
 //! - [`recorder`]: the handle that feeds the file and reports on it
 //! - `writer`: owns the file, in a thread for what is not written at once
 //! - [`mod@format`]: `json` or `text`, one line each
 //! - [`redact`]: secrets left out
-//! - [`mod@file`]: opened safely, appended to, rotated
+//! - [`mod@file`]: opened safely, appended to
+//! - [`older`]: the files that rotation leaves
+//! - [`state`]: what is known from one start to the next
+//! - `waiters`: the callers of `eventlog-wait`
 //!
 //! What a person sets and asks:
 //!
@@ -31,13 +36,16 @@
 //! - [`reader`]: recorded events read back
 //! - [`logger`]: lines in the node's log
 
+pub mod chunk;
 pub mod file;
 pub mod format;
 pub mod framing;
+pub mod lenient;
 mod lock;
 pub mod logger;
 pub mod methods;
 pub mod notification;
+pub mod older;
 pub mod options;
 pub mod params;
 pub mod progress;
@@ -47,7 +55,9 @@ pub mod recorder;
 pub mod redact;
 pub mod requests;
 pub mod standby;
+pub mod state;
 pub mod stdin;
 pub mod stdout;
 pub mod topics;
+mod waiters;
 mod writer;

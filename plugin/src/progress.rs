@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
@@ -27,6 +28,10 @@ pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) buffer: usize,
     pub(crate) node_id: Option<String>,
+    /// Since when a write has not returned.
+    pub(crate) busy: Mutex<Option<Instant>>,
+    /// That this lasts was logged.
+    pub(crate) hang_logged: AtomicBool,
 }
 
 /// A command to the recorder's thread.
@@ -35,7 +40,8 @@ pub enum Command {
     /// Close the file and open what lies at its path now.
     Reopen,
     /// Rotate now.
-    Rotate(oneshot::Sender<Result<PathBuf, String>>),
+    /// Where it went; `None`: there was nothing in it.
+    Rotate(oneshot::Sender<Result<Option<PathBuf>, String>>),
     /// Report the next event.
     Wait(Waiter),
     /// The file could not be written: try again, after a while.
@@ -60,8 +66,8 @@ pub enum Awaited {
     Event(String),
     /// Events after [`Waiter::after`] were written already: look again.
     LookAgain,
-    /// There are too many waiters.
-    TooMany,
+    /// There are too many waiters, and this was the oldest.
+    Displaced,
 }
 
 /// The events recorded since the start.
@@ -77,6 +83,8 @@ pub struct Progress {
     pub length: u64,
     /// Rotations.
     pub rotations: u64,
+    /// Events whose line the disk did not confirm though `eventlog-fsync` is set.
+    pub unsynced: u64,
     /// The error that keeps the recorder from writing now.
     pub trouble: Option<String>,
 }
@@ -99,7 +107,36 @@ pub struct Summary {
     pub lost: usize,
 }
 
+/// A write that takes longer than this is trouble.
+const HANG: Duration = Duration::from_secs(2);
+
 impl Inner {
+    pub(crate) fn set_busy(&self, busy: bool) {
+        *lock(&self.busy) = busy.then(Instant::now);
+        self.hang_logged.store(false, SeqCst);
+    }
+
+    /// What is wrong if a write does not return.
+    pub(crate) fn hang(&self) -> Option<String> {
+        let lasts = (*lock(&self.busy))?.elapsed();
+        (lasts > HANG).then(|| {
+            let seconds = lasts.as_secs();
+            format!(
+                "{}: a write has not returned for {seconds} s: the disk hangs",
+                self.path.display()
+            )
+        })
+    }
+
+    /// Logs once that a write does not return.
+    pub(crate) fn log_hang(&self) {
+        if let Some(hang) = self.hang()
+            && !self.hang_logged.swap(true, SeqCst)
+        {
+            log::warn!("{hang}; notifications are kept in memory until it returns");
+        }
+    }
+
     pub(crate) fn progress(&self) -> MutexGuard<'_, Progress> {
         lock(&self.progress)
     }

@@ -1,15 +1,14 @@
 //! The queue between the thread that reads lightningd's messages and the one
 //! that writes the file: in order, never waiting, bounded in memory.
 //!
-//! Events lie one behind the other in chunks of bytes, so that a message costs
-//! no allocation of its own and the memory used is the bytes held. When the
-//! bound is reached, what comes next is dropped and counted, and the place
-//! where it is missing is marked by [`Kind::Dropped`].
+//! When the bound is reached, what comes next is dropped and counted, and the place
+//! where it is missing is marked by a record with the topic [`DROPPED`].
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::chunk::{Chunk, DROPPED, Kind};
 use crate::lock::lock;
 use crate::notification::Notification;
 
@@ -18,127 +17,6 @@ const CHUNK: usize = 128 * 1024;
 
 /// Up to this many notifications are [`Waiting::Few`].
 const FEW: usize = 16;
-
-/// What one entry of a chunk is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A notification.
-    Event,
-    /// This many notifications arrived, the first at the entry's time, but could
-    /// not be stored: there was no room.
-    Dropped(u64),
-    /// A new file was started on request, the one before moved away: its first
-    /// line continues the sequence should nothing else be recorded in it.
-    Reopened,
-}
-
-/// One notification of a chunk, or the mark of dropped ones.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
-    /// When it was read from lightningd.
-    pub received_at: SystemTime,
-    /// What it is.
-    pub kind: Kind,
-    /// The topic.
-    pub topic: &'a str,
-    /// The plugin it came from.
-    pub origin: Option<&'a str>,
-    /// JSON text.
-    pub payload: &'a str,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Header {
-    received_at: SystemTime,
-    kind: Kind,
-    topic: u32,
-    origin: Option<u32>,
-    payload: u32,
-}
-
-/// Events one behind the other.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    headers: Vec<Header>,
-    text: String,
-}
-
-impl Chunk {
-    /// One that has just a mark.
-    pub fn mark(kind: Kind) -> Self {
-        let mut chunk = Self::default();
-        chunk.push_mark(SystemTime::now(), kind);
-        chunk
-    }
-
-    /// How many entries it has.
-    pub fn len(&self) -> usize {
-        self.headers.len()
-    }
-
-    /// Has it none?
-    pub fn is_empty(&self) -> bool {
-        self.headers.is_empty()
-    }
-
-    /// The bytes of memory its entries take.
-    pub fn bytes(&self) -> usize {
-        self.text.len() + self.headers.len() * size_of::<Header>()
-    }
-
-    /// Its entries, in the order they came.
-    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
-        let mut rest = self.text.as_str();
-        self.headers.iter().map(move |header| {
-            let mut take = |length: u32| {
-                let (taken, left) = rest.split_at(length as usize);
-                rest = left;
-                taken
-            };
-            Entry {
-                received_at: header.received_at,
-                kind: header.kind,
-                topic: take(header.topic),
-                origin: header.origin.map(&mut take),
-                payload: take(header.payload),
-            }
-        })
-    }
-
-    /// Appends a notification. Returns the bytes it takes.
-    fn push(&mut self, received_at: SystemTime, event: &Notification) -> usize {
-        let before = self.bytes();
-        // A message is read from a buffer of far less than 4 GiB.
-        let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
-        self.headers.push(Header {
-            received_at,
-            kind: Kind::Event,
-            topic: length(&event.topic),
-            origin: event.origin.as_deref().map(length),
-            payload: length(event.payload),
-        });
-        self.text.push_str(&event.topic);
-        self.text
-            .push_str(event.origin.as_deref().unwrap_or_default());
-        self.text.push_str(event.payload);
-        self.bytes() - before
-    }
-
-    fn push_mark(&mut self, received_at: SystemTime, kind: Kind) {
-        self.headers.push(Header {
-            received_at,
-            kind,
-            topic: 0,
-            origin: None,
-            payload: 0,
-        });
-    }
-
-    fn clear(&mut self) {
-        self.headers.clear();
-        self.text.clear();
-    }
-}
 
 /// What [`Queue::next`] gives.
 #[derive(Debug)]
@@ -186,8 +64,9 @@ struct State<C> {
     /// Bytes of the chunks here and of the one that was taken last.
     bytes: usize,
     taken: usize,
-    /// Entries in the chunks here.
+    /// Notifications in the chunks here, and in the one that was taken last.
     length: usize,
+    taken_length: usize,
     dropping: Option<(SystemTime, u64)>,
     counts: Counts,
     ended: bool,
@@ -196,7 +75,7 @@ struct State<C> {
 /// The queue's counters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Notifications not yet taken to be written.
+    /// Notifications not yet written.
     pub length: usize,
     /// The most that ever waited.
     pub high_water: usize,
@@ -206,6 +85,8 @@ pub struct Counts {
     pub bytes_high_water: usize,
     /// Notifications there was no room for.
     pub dropped: u64,
+    /// Messages that could not be read.
+    pub unreadable: u64,
 }
 
 impl<C> Queue<C> {
@@ -219,6 +100,7 @@ impl<C> Queue<C> {
                 bytes: 0,
                 taken: 0,
                 length: 0,
+                taken_length: 0,
                 dropping: None,
                 counts: Counts::default(),
                 ended: false,
@@ -231,18 +113,46 @@ impl<C> Queue<C> {
     pub fn push(&self, received_at: SystemTime, event: &Notification) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let size = event.topic.len() + event.payload.len() + size_of::<Header>();
-        if state.bytes + size > state.limit {
-            state.counts.dropped += 1;
-            state.dropping.get_or_insert((received_at, 0)).1 += 1;
+        let size = event.topic.len() + event.payload.len() + Chunk::OVERHEAD;
+        // A single one may be larger than the limit: nothing else waits then.
+        if state.bytes > 0 && state.bytes + size > state.limit {
+            state.drop_one(received_at);
             return;
         }
         state.mark_dropped();
-        let size = state.last_chunk().push(received_at, event);
-        state.bytes += size;
+        let kind = if event.is_json {
+            Kind::Event
+        } else {
+            Kind::NotJson
+        };
+        let origin = event.origin.as_deref();
+        state.push(received_at, kind, &event.topic, origin, event.payload);
         state.length += 1;
         state.counts.high_water = state.counts.high_water.max(state.length);
         state.counts.bytes_high_water = state.counts.bytes_high_water.max(state.bytes);
+    }
+
+    /// Appends a record of the plugin's own; `payload` is JSON text.
+    pub fn push_own(&self, topic: &str, payload: &str) {
+        let mut state = self.lock();
+        state.mark_dropped();
+        state.push(SystemTime::now(), Kind::Own, topic, None, payload);
+        drop(state);
+        self.wake();
+    }
+
+    /// Appends a mark for something that could not be read.
+    pub fn push_unreadable(&self, received_at: SystemTime) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.counts.unreadable += 1;
+        if state.bytes + Chunk::OVERHEAD > state.limit {
+            state.drop_one(received_at);
+            return;
+        }
+        state.mark_dropped();
+        let payload = r#"{"count":1,"reason":"not readable"}"#;
+        state.push(received_at, Kind::Own, DROPPED, None, payload);
     }
 
     /// Wakes the recorder; once after a number of [`Queue::push`].
@@ -316,8 +226,9 @@ impl<C> Queue<C> {
         chunk.clear();
         let mut state = self.lock();
         state.bytes -= std::mem::take(&mut state.taken);
+        state.taken_length = 0;
         // One large message must not keep its memory.
-        if chunk.text.capacity() <= 2 * CHUNK {
+        if chunk.capacity() <= 2 * CHUNK {
             state.spare = Some(chunk);
         }
     }
@@ -326,7 +237,7 @@ impl<C> Queue<C> {
     pub fn counts(&self) -> Counts {
         let state = self.lock();
         Counts {
-            length: state.length,
+            length: state.length + state.taken_length,
             bytes: state.bytes,
             ..state.counts
         }
@@ -361,18 +272,38 @@ impl<C> State<C> {
         }
         let item = self.items.pop_front()?;
         if let Item::Chunk(chunk) = &item {
-            let is_event = |header: &&Header| header.kind == Kind::Event;
-            self.length -= chunk.headers.iter().filter(is_event).count();
+            self.taken_length = chunk.events();
+            self.length -= self.taken_length;
             self.taken = chunk.bytes();
         }
         Some(item)
     }
 
+    fn drop_one(&mut self, received_at: SystemTime) {
+        self.counts.dropped += 1;
+        self.dropping.get_or_insert((received_at, 0)).1 += 1;
+    }
+
     fn mark_dropped(&mut self) {
         if let Some((since, count)) = self.dropping.take() {
-            self.last_chunk().push_mark(since, Kind::Dropped(count));
-            self.bytes += size_of::<Header>();
+            let payload = format!(r#"{{"count":{count},"reason":"no memory"}}"#);
+            self.push(since, Kind::Own, DROPPED, None, &payload);
         }
+    }
+
+    fn push(
+        &mut self,
+        at: SystemTime,
+        kind: Kind,
+        topic: &str,
+        origin: Option<&str>,
+        payload: &str,
+    ) {
+        let chunk = self.last_chunk();
+        let before = chunk.bytes();
+        chunk.push(at, kind, topic, origin, payload);
+        let size = chunk.bytes() - before;
+        self.bytes += size;
     }
 
     /// The chunk at the end, if it has room, else a new one.
@@ -401,6 +332,7 @@ mod tests {
             topic: Cow::Borrowed("mine"),
             origin: Some(Cow::Borrowed("a.py")),
             payload,
+            is_json: true,
         }
     }
 
@@ -413,7 +345,7 @@ mod tests {
                         assert_eq!((entry.topic, entry.origin), ("mine", Some("a.py")));
                         entry.payload.to_owned()
                     }
-                    mark => format!("{mark:?}"),
+                    _ => format!("{} {}", entry.topic, entry.payload),
                 });
             }
             queue.done(chunk);
@@ -448,9 +380,23 @@ mod tests {
         let before = drain(&queue);
         queue.push(SystemTime::now(), &event("after"));
         assert_eq!(before.len(), 3);
-        assert_eq!(before[2], "Dropped(3)");
+        let mark = r#"eventlog_dropped {"count":3,"reason":"no memory"}"#;
+        assert_eq!(before[2], mark);
         assert_eq!(drain(&queue), ["after"]);
         assert_eq!((queue.counts().dropped, queue.counts().bytes), (3, 0));
+    }
+
+    #[test]
+    fn one_larger_than_the_limit_is_taken_if_nothing_waits() {
+        let queue = Queue::new(100);
+        let big = "x".repeat(4000);
+        queue.push(SystemTime::now(), &event(&big));
+        queue.push(SystemTime::now(), &event("2"));
+        assert_eq!((queue.counts().length, queue.counts().dropped), (1, 1));
+        let drained = drain(&queue);
+        assert_eq!((drained[0].len(), drained.len()), (4000, 2));
+        queue.push(SystemTime::now(), &event("3"));
+        assert_eq!(drain(&queue), ["3"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The recorder's handle: feeds it, commands it, reports on it. The thread that
 //! writes is in `writer.rs`.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::SystemTime;
@@ -8,11 +9,13 @@ use std::time::SystemTime;
 use tokio::sync::oneshot;
 
 use crate::file::{self, LogFile};
+use crate::format::Format;
 use crate::notification::Notification;
 use crate::options::{Fixed, Settings, Shared};
 use crate::progress::{Command, Inner, Progress, Summary};
 use crate::queue::{Counts, Queue};
 use crate::reader;
+use crate::state::{self, STARTED, State};
 use crate::stdin::Sink;
 use crate::writer::{self, Writer};
 
@@ -42,8 +45,12 @@ impl Recorder {
             }
             Err(error) => (None, Some(error.to_string())),
         };
-        let last_seq = reader::last_seq(&fixed.file)
-            .map_err(|error| format!("cannot read {}: {error}", fixed.file.display()))?;
+        let (state, known) = State::open(&fixed.file);
+        let (recorded, unread) = reader::last_seq(&fixed.file, known.is_some());
+        for file in unread {
+            log::warn!("passed over {file}");
+        }
+        let last_seq = recorded.max(known.map_or(0, |known| known.last_seq));
         let inner = Arc::new(Inner {
             queue: Queue::new(fixed.buffer),
             settings,
@@ -55,8 +62,14 @@ impl Recorder {
             path: fixed.file,
             buffer: fixed.buffer,
             node_id,
+            busy: Mutex::new(None),
+            hang_logged: AtomicBool::new(false),
         });
-        let writer = Writer::new(inner.clone(), file, trouble.as_deref());
+        if inner.settings.get().format == Format::Json {
+            let started = state::started(known, last_seq).to_string();
+            inner.queue.push_own(STARTED, &started);
+        }
+        let writer = Writer::new(inner.clone(), file, state, trouble.as_deref());
         let writer = Arc::new(Mutex::new(writer));
         let recorder = Self {
             inner,
@@ -79,6 +92,11 @@ impl Recorder {
         writer::write_now(&self.writer, &self.inner);
     }
 
+    /// No more notifications come: what waits is written, then it ends.
+    pub fn end(&self) {
+        self.inner.queue.end();
+    }
+
     /// Commands the thread.
     pub fn command(&self, command: Command) {
         self.inner.queue.command(command);
@@ -86,7 +104,9 @@ impl Recorder {
 
     /// The events recorded so far.
     pub fn progress(&self) -> Progress {
-        self.inner.progress().clone()
+        let mut progress = self.inner.progress().clone();
+        progress.trouble = progress.trouble.or_else(|| self.inner.hang());
+        progress
     }
 
     /// The last event written.
@@ -148,11 +168,15 @@ impl Sink for Inlet {
         }
     }
 
+    fn lost(&mut self, received_at: SystemTime) {
+        self.recorder.inner.queue.push_unreadable(received_at);
+    }
+
     fn flush(&mut self) {
         self.settings = None;
     }
 
     fn end(&mut self) {
-        self.recorder.inner.queue.end();
+        self.recorder.end();
     }
 }

@@ -12,18 +12,30 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
-use crate::file::{self, LogFile, Place};
+use serde_json::json;
+
+use crate::chunk::{Chunk, DROPPED, Entry, Kind};
+use crate::file::{LogFile, Place};
 use crate::format::{self, Format, Style};
 use crate::lock::lock;
+use crate::older;
 use crate::options::Settings;
-use crate::progress::{Awaited, Command, Inner, Summary, WAITERS, Waiter};
-use crate::queue::{Chunk, Entry, Kind, Next, Waiting};
+use crate::progress::{Command, Inner, Summary};
+use crate::queue::{Next, Waiting};
+use crate::state::State;
+use crate::waiters::Waiters;
 
 /// While the file cannot be written: the time between two tries.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// At most one log line in this time reports dropped notifications.
 const QUIET: Duration = Duration::from_secs(60);
+
+/// The topic of the first record of a file started on SIGHUP.
+const REOPENED: &str = "eventlog_reopened";
+
+/// The topic of the record of a failed `eventlog-fsync`.
+const UNSYNCED: &str = "eventlog_unsynced";
 
 /// Writes the file.
 #[derive(Debug)]
@@ -37,7 +49,10 @@ pub(crate) struct Writer {
     /// The same as lines, and how many of their bytes are in the file.
     out: String,
     written: usize,
-    waiters: Vec<Waiter>,
+    waiters: Waiters,
+    state: State,
+    /// The disk did not confirm what was written of the chunk.
+    unsynced: Option<String>,
     /// The file cannot be written, since when.
     trouble: Option<Instant>,
     /// How many dropped notifications were logged, and when the last time.
@@ -86,13 +101,21 @@ pub(crate) fn write_now(writer: &Mutex<Writer>, inner: &Inner) {
                 inner.queue.command(Command::Retry);
             }
         }
-        _ => inner.queue.wake(),
+        _ => {
+            inner.log_hang();
+            inner.queue.wake();
+        }
     }
 }
 
 impl Writer {
     /// A writer with the file, or with the error that keeps it from being opened.
-    pub(crate) fn new(inner: Arc<Inner>, file: Option<LogFile>, trouble: Option<&str>) -> Self {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        file: Option<LogFile>,
+        state: State,
+        trouble: Option<&str>,
+    ) -> Self {
         let next_seq = inner.progress().last_seq + 1;
         let mut writer = Self {
             inner,
@@ -102,12 +125,15 @@ impl Writer {
             first_seq: next_seq,
             out: String::new(),
             written: 0,
-            waiters: Vec::new(),
+            waiters: Waiters::default(),
+            state,
+            unsynced: None,
             trouble: None,
             dropped_logged: 0,
             logged_at: None,
             rotate_at: 0,
         };
+        writer.state.note(next_seq - 1);
         if let Some(file) = file {
             writer.take_file(file);
         }
@@ -144,17 +170,21 @@ impl Writer {
                     return Turn::Ended(self.give_up());
                 }
             }
-            Next::Ended => return Turn::Ended(Summary { lost: 0 }),
+            Next::Ended => {
+                self.state.end(0);
+                return Turn::Ended(Summary { lost: 0 });
+            }
         }
         Turn::Done
     }
 
-    fn give_up(&self) -> Summary {
-        let lost = self.chunk.len() + self.inner.queue.counts().length;
+    fn give_up(&mut self) -> Summary {
+        let lost = self.inner.queue.counts().length;
         log::error!(
             "lost {lost} notifications at the end: {} still cannot be written",
             self.inner.path.display()
         );
+        self.state.end(lost as u64);
         Summary { lost }
     }
 
@@ -177,7 +207,10 @@ impl Writer {
                 // The hook has logged where. Its place in the order stays taken.
                 self.out.truncate(before);
                 let mark = Entry {
-                    kind: Kind::Dropped(1),
+                    kind: Kind::Own,
+                    topic: DROPPED,
+                    origin: None,
+                    payload: r#"{"count":1,"reason":"not readable"}"#,
                     ..entry
                 };
                 format::line(&mut self.out, seq, &mark, style);
@@ -185,12 +218,17 @@ impl Writer {
             self.next_seq += 1;
         }
         self.chunk = chunk;
+        // Before anybody sees them: no number is given twice, whatever happens.
+        self.state.note(self.next_seq - 1);
     }
 
     /// Writes the lines, as far as it goes.
     fn write(&mut self) {
         let settings = self.inner.settings.get();
-        match self.write_lines(&settings) {
+        self.inner.set_busy(true);
+        let written = self.write_lines(&settings);
+        self.inner.set_busy(false);
+        match written {
             Ok(()) => {
                 self.out_of_trouble();
                 self.written_all(&settings);
@@ -207,7 +245,7 @@ impl Writer {
         while self.written < self.out.len() {
             let part = self.part(settings.rotate_size);
             if part == 0 {
-                self.rotate(settings)?;
+                self.rotate(settings);
                 self.find_file()?;
                 continue;
             }
@@ -222,12 +260,19 @@ impl Writer {
                 return Err(self.describe(&error));
             }
         }
+        self.sync(settings);
+        Ok(())
+    }
+
+    /// Waits for the disk, if that is wanted. A failure is not tried again: the
+    /// kernel gives up what it could not write, and says yes the next time.
+    fn sync(&mut self, settings: &Settings) {
         if settings.fsync
             && let Some(file) = &self.file
+            && let Err(error) = file.sync()
         {
-            file.sync().map_err(|error| self.describe(&error))?;
+            self.unsynced = Some(self.describe(&error));
         }
-        Ok(())
     }
 
     fn describe(&self, error: &io::Error) -> String {
@@ -273,6 +318,7 @@ impl Writer {
             // Moved away or deleted. A line started there is written whole here.
             file.cut((self.written - start) as u64);
             self.written = start;
+            self.sync(&self.inner.settings.get());
             self.file = None;
         }
         let file = LogFile::open(&self.inner.path).map_err(|error| error.to_string())?;
@@ -290,28 +336,35 @@ impl Writer {
         }
         self.inner.progress().length = file.length();
         self.file = Some(file);
+        self.state.find();
+        // A new file is on the disk when its name is.
+        if self.inner.settings.get().fsync {
+            self.state.sync();
+            if let Err(error) = older::sync_folder(&self.inner.path) {
+                self.unsynced = Some(self.describe(&error));
+            }
+        }
     }
 
     /// Rotates. A failure is no trouble: better one file too large than
     /// nothing recorded; the next try is made when it has grown as much again.
-    fn rotate(&mut self, settings: &Settings) -> Result<(), String> {
+    fn rotate(&mut self, settings: &Settings) -> Option<PathBuf> {
         let path = self.inner.path.clone();
-        if let Err(error) = file::rotate(&path, settings.rotate_keep) {
+        self.sync(settings);
+        let rotated = older::rotate(&path, settings.rotate_keep);
+        if let Err(error) = &rotated {
             log::warn!(
                 "{}: cannot rotate: {error}; recording continues in the same file",
                 path.display()
             );
             let length = self.file.as_ref().map_or(0, LogFile::length);
             self.rotate_at = length + settings.rotate_size.unwrap_or(0);
-            return Ok(());
+            return None;
         }
         self.rotate_at = 0;
         self.file = None;
         self.inner.progress().rotations += 1;
-        if settings.fsync {
-            file::sync_folder(&path).map_err(|error| self.describe(&error))?;
-        }
-        Ok(())
+        rotated.ok()
     }
 
     /// The whole chunk is in the file: count it, answer the waiters.
@@ -324,12 +377,20 @@ impl Writer {
             let mut progress = self.inner.progress();
             progress.last_seq = self.next_seq - 1;
             progress.length = self.file.as_ref().map_or(0, LogFile::length);
-            for entry in chunk.iter().filter(|entry| entry.kind == Kind::Event) {
+            for entry in chunk.iter().filter(|entry| entry.kind.is_event()) {
                 progress.count(entry.topic, entry.received_at);
             }
         }
+        if let Some(error) = self.unsynced.take() {
+            self.report_unsynced(&chunk, &error);
+        }
         if !self.waiters.is_empty() {
-            self.answer_waiters(&chunk, settings);
+            let style = Style {
+                node_id: self.inner.node_id.as_deref(),
+                format: Format::Json,
+                redact: settings.redact.unwrap_or(true),
+            };
+            self.waiters.answer(&chunk, self.first_seq, style);
         }
         self.inner.queue.done(chunk);
         self.out.clear();
@@ -338,30 +399,20 @@ impl Writer {
         self.out.shrink_to(1 << 20);
     }
 
-    fn answer_waiters(&mut self, chunk: &Chunk, settings: &Settings) {
-        self.waiters.retain(|waiter| !waiter.reply.is_closed());
-        for (seq, entry) in (self.first_seq..).zip(chunk.iter()) {
-            let topic = format::topic(&entry);
-            let mut line = String::new();
-            let fits = |waiter: &mut Waiter| {
-                seq > waiter.after
-                    && (waiter.topics.is_empty() || waiter.topics.iter().any(|t| t == topic))
-            };
-            for waiter in self.waiters.extract_if(.., fits) {
-                if line.is_empty() {
-                    let style = Style {
-                        node_id: self.inner.node_id.as_deref(),
-                        format: Format::Json,
-                        redact: settings.redact.unwrap_or(true),
-                    };
-                    format::line(&mut line, seq, &entry, style);
-                }
-                let _ = waiter.reply.send(Awaited::Event(line.clone())); // gone: no matter
-            }
-            if self.waiters.is_empty() {
-                return;
-            }
+    /// A loss after all, should the machine go down: a power loss may take it.
+    fn report_unsynced(&mut self, chunk: &Chunk, error: &str) {
+        let events = chunk.events();
+        if events == 0 {
+            return; // the record of an earlier failure: that is known
         }
+        let (first, last) = (self.first_seq, self.next_seq - 1);
+        log::error!(
+            "{error}: the disk did not confirm the records {first} to {last}; a power loss may \
+             take them"
+        );
+        self.inner.progress().unsynced += events as u64;
+        let payload = json!({"first_seq": first, "last_seq": last, "error": error});
+        self.inner.queue.push_own(UNSYNCED, &payload.to_string());
     }
 
     fn obey(&mut self, command: Command) {
@@ -372,14 +423,8 @@ impl Writer {
                 let _ = reply.send(self.rotate_now()); // the caller may be gone
             }
             Command::Wait(waiter) => {
-                self.waiters.retain(|waiter| !waiter.reply.is_closed());
-                let full = self.waiters.len() >= WAITERS;
-                let seen = self.inner.progress().last_seq > waiter.after;
-                match (seen, full) {
-                    (true, _) => drop(waiter.reply.send(Awaited::LookAgain)),
-                    (_, true) => drop(waiter.reply.send(Awaited::TooMany)),
-                    _ => self.waiters.push(waiter),
-                }
+                let last_seq = self.inner.progress().last_seq;
+                self.waiters.add(waiter, last_seq);
             }
         }
     }
@@ -394,24 +439,26 @@ impl Writer {
         let started = self.file.as_ref().is_some_and(|file| file.length() == 0);
         let json = self.inner.settings.get().format == Format::Json;
         if self.chunk.is_empty() && started && json && self.next_seq > 1 {
-            self.format(Chunk::mark(Kind::Reopened));
+            self.format(Chunk::own(REOPENED, "{}"));
         }
         self.write();
     }
 
-    fn rotate_now(&mut self) -> Result<PathBuf, String> {
+    fn rotate_now(&mut self) -> Result<Option<PathBuf>, String> {
         if self.trouble.is_some() {
             return Err("the file cannot be written now: see eventlog-stats".to_owned());
         }
         let settings = self.inner.settings.get();
         self.find_file()?;
-        let rotations = self.inner.progress().rotations;
-        self.rotate(&settings)?;
-        if self.inner.progress().rotations == rotations {
-            return Err("the file could not be moved: see the node's log".to_owned());
+        // An empty file would push the oldest records out for nothing.
+        if self.file.as_ref().is_some_and(|file| file.length() == 0) {
+            return Ok(None);
         }
+        let Some(path) = self.rotate(&settings) else {
+            return Err("the file could not be moved: see the node's log".to_owned());
+        };
         self.find_file()?;
-        Ok(file::older(&self.inner.path, 1))
+        Ok(Some(path))
     }
 
     fn in_trouble(&mut self, error: &str) {
@@ -431,9 +478,12 @@ impl Writer {
     fn out_of_trouble(&mut self) {
         let dropped = self.inner.queue.counts().dropped;
         let new = dropped - self.dropped_logged;
-        let lost = match new {
-            0 => "nothing was lost".to_owned(),
-            new => format!("{new} notifications were dropped, for want of memory"),
+        let lost = if new > 0 {
+            format!("{new} notifications were dropped, for want of memory")
+        } else if self.unsynced.is_some() {
+            "the disk did not confirm all of it".to_owned()
+        } else {
+            "nothing was lost".to_owned()
         };
         if let Some(since) = self.trouble.take() {
             self.inner.progress().trouble = None;

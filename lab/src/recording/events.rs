@@ -369,7 +369,11 @@ impl Events {
         // One line that cannot be parsed is an error once; those after it stay.
         while let Some(line) = self.unread.pop_front() {
             if !line.trim().is_empty() {
-                self.pending.push_back(Event::parse(&line)?);
+                let event = Event::parse(&line)?;
+                // The recorder's own: no notification from lightningd.
+                if event.topic != "eventlog_started" {
+                    self.pending.push_back(event);
+                }
             }
         }
         Ok(())

@@ -1,0 +1,213 @@
+//! The state file, `eventlog.jsonl.state`: the last sequence number, and how the
+//! plugin ended. It outlives a log file that is moved away, deleted or compressed,
+//! so that no number is given twice, and a start knows what came before it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The topic of the record at each start.
+pub const STARTED: &str = "eventlog_started";
+
+/// The file's size in bytes: each write replaces all of it at once.
+const SIZE: usize = 128;
+
+/// What is known from one start to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The last sequence number given.
+    pub last_seq: u64,
+    /// Did the plugin end on its own? False while it runs.
+    pub ended: bool,
+    /// Notifications lost at that end, for they could not be written.
+    pub lost: u64,
+}
+
+/// The state file, open if that is possible.
+#[derive(Debug)]
+pub struct State {
+    path: PathBuf,
+    file: Option<File>,
+    known: Known,
+    /// A failure was logged.
+    failed: bool,
+}
+
+impl State {
+    /// Opens the state of this log file, or makes it; gives what it says.
+    pub fn open(log: &Path) -> (Self, Option<Known>) {
+        let mut name = log.as_os_str().to_owned();
+        name.push(".state");
+        let mut state = Self {
+            path: PathBuf::from(name),
+            file: None,
+            known: Known::default(),
+            failed: false,
+        };
+        let known = match state.reopen() {
+            Ok(()) => state.read(),
+            Err(error) => {
+                state.fail(&error);
+                None
+            }
+        };
+        (state, known)
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        self.file = None;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+            .open(&self.path)?;
+        let metadata = file.metadata()?;
+        let own = metadata.uid() == nix::unistd::geteuid().as_raw();
+        if !metadata.is_file() || metadata.nlink() != 1 || !own {
+            return Err(io::Error::other("not a regular file of lightningd's user"));
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn read(&self) -> Option<Known> {
+        let mut bytes = [0; SIZE];
+        let length = self.file.as_ref()?.read_at(&mut bytes, 0).ok()?;
+        serde_json::from_slice(&bytes[..length]).ok()
+    }
+
+    /// Notes the last number given.
+    pub fn note(&mut self, last_seq: u64) {
+        self.known = Known {
+            last_seq,
+            ended: false,
+            lost: 0,
+        };
+        self.write();
+    }
+
+    /// Notes the end.
+    pub fn end(&mut self, lost: u64) {
+        self.known.ended = true;
+        self.known.lost = lost;
+        self.write();
+        self.sync();
+    }
+
+    /// Waits for the disk.
+    pub fn sync(&mut self) {
+        let synced = self.file.as_ref().map(File::sync_data);
+        if let Some(Err(error)) = synced {
+            self.fail(&error);
+        }
+    }
+
+    /// Makes the file anew should it have been moved away or deleted.
+    pub fn find(&mut self) {
+        let there = fs::symlink_metadata(&self.path).ok();
+        let open = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        if open.is_none() || there.as_ref().map(identity) != open.as_ref().map(identity) {
+            match self.reopen() {
+                Ok(()) => self.write(),
+                Err(error) => self.fail(&error),
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let Some(file) = &self.file else { return };
+        let mut bytes = serde_json::to_vec(&self.known).unwrap_or_default();
+        bytes.resize(SIZE - 1, b' ');
+        bytes.push(b'\n');
+        if let Err(error) = file.write_all_at(&bytes, 0) {
+            self.fail(&error);
+        }
+    }
+
+    /// Recording does not depend on it: one line in the log.
+    fn fail(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failed, true) {
+            log::warn!(
+                "{}: {error}; should the log file be moved away before a restart, \
+                 sequence numbers may be given twice",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// The payload of the record at a start: `lightningd`, its version; `eventlog`, the
+/// plugin's; `last_seq`, the last number before; `previous`, how the run before
+/// ended: `none` (there was none), `ended`, `killed` (or the machine went down),
+/// or `unknown`; `lost`, how many notifications that were received then are not
+/// recorded, `null` if that is not known. Whatever lightningd sent between the two
+/// runs is not recorded in any case.
+pub fn started(known: Option<Known>, last_seq: u64) -> Value {
+    let (previous, lost) = match known {
+        Some(known) if known.ended => ("ended", json!(known.lost)),
+        Some(_) => ("killed", Value::Null),
+        None if last_seq == 0 => ("none", json!(0)),
+        None => ("unknown", Value::Null),
+    };
+    json!({
+        "lightningd": std::env::var("LIGHTNINGD_VERSION").ok(),
+        "eventlog": env!("CARGO_PKG_VERSION"),
+        "last_seq": last_seq,
+        "previous": previous,
+        "lost": lost,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn the_state_outlives_the_process_and_a_missing_file() {
+        let dir = TempDir::new().unwrap();
+        let log = dir.path().join("log");
+        let (mut state, known) = State::open(&log);
+        assert_eq!(known, None);
+        state.note(u64::MAX / 2);
+        let (mut state, known) = State::open(&log);
+        assert_eq!(known.map(|known| known.ended), Some(false));
+        state.note(7);
+        fs::remove_file(dir.path().join("log.state")).unwrap();
+        state.find();
+        state.end(3);
+        let ended = Known {
+            last_seq: 7,
+            ended: true,
+            lost: 3,
+        };
+        assert_eq!(State::open(&log).1, Some(ended));
+        assert_eq!(started(Some(ended), 7)["lost"], 3);
+        assert_eq!(started(None, 0)["previous"], "none");
+        assert_eq!(started(None, 5)["lost"], Value::Null);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let dir = TempDir::new().unwrap();
+        let target = dir.path().join("target");
+        fs::write(&target, "x").unwrap();
+        symlink(&target, dir.path().join("log.state")).unwrap();
+        let (mut state, known) = State::open(&dir.path().join("log"));
+        assert_eq!(known, None);
+        state.note(7);
+        assert_eq!(fs::read_to_string(target).unwrap(), "x");
+    }
+}
