@@ -12,6 +12,9 @@ use crate::stdout;
 /// Names the least level that is logged: `error`, `warn`, `info`, `debug`, `trace`.
 const ENV: &str = "CLN_PLUGIN_LOG";
 
+/// The longest line, in bytes. lightningd v26.06 aborts at one of 256 KiB.
+const LONGEST: usize = 4096;
+
 struct Lightningd;
 
 impl Log for Lightningd {
@@ -30,7 +33,7 @@ impl Log for Lightningd {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        let message = record.args().to_string();
+        let message = shortened(record.args().to_string());
         let _ = stdout::send(&json!({
             "jsonrpc": "2.0",
             "method": "log",
@@ -39,6 +42,16 @@ impl Log for Lightningd {
     }
 
     fn flush(&self) {}
+}
+
+fn shortened(mut message: String) -> String {
+    let length = message.len();
+    if length > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&at| message.is_char_boundary(at));
+        message.truncate(end.unwrap_or(0));
+        message += &format!("... ({length} bytes)");
+    }
+    message
 }
 
 /// From here on log lines and panics of any thread go to the node's log.
@@ -54,4 +67,17 @@ pub fn install() {
     panic::set_hook(Box::new(|panic| {
         log::error!("{}", panic.to_string().replace('\n', " "))
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_shortened() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        let line = shortened(format!("x{}", "\u{e9}".repeat(200_000)));
+        assert!(line.len() < LONGEST + 40, "{}", line.len());
+        assert!(line.ends_with("... (400001 bytes)"), "{line}");
+    }
 }

@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cln_plugin::messages::Configuration;
-use cln_plugin::{Builder, Plugin};
+use cln_plugin::{Builder, ConfiguredPlugin, Plugin};
 use cln_rpc::ClnRpc;
 use cln_topics::Release;
 use eventlog::options::{self, Settings, Shared};
-use eventlog::params::{self, INVALID_PARAMS};
+use eventlog::params;
 use eventlog::progress::Command;
 use eventlog::recorder::{Inlet, Recorder};
 use eventlog::requests::Requests;
-use eventlog::stdout::Stdout;
+use eventlog::stdin::Routes;
+use eventlog::stdout::{INVALID_PARAMS, Stdout};
 use eventlog::{logger, methods, stdin, topics};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 /// How long lightningd may take to answer `getinfo`.
 const GETINFO: Duration = Duration::from_secs(10);
@@ -31,11 +33,15 @@ async fn main() -> Result<ExitCode> {
     logger::install();
     let sighup = signals()?;
 
-    // Notifications go straight from stdin to the recorder, requests to
-    // cln-plugin.
-    let (requests, gate) =
-        stdin::listen(&[&["getmanifest", "init", "setconfig"], &methods::NAMES[..]].concat())
-            .context("reading stdin")?;
+    // Notifications go straight from stdin to the recorder, calls of the methods
+    // to `methods`, the rest of the protocol to cln-plugin.
+    let (calls, called) = mpsc::unbounded_channel();
+    let routes = Routes {
+        cln_plugin: &["getmanifest", "init", "setconfig"],
+        own: methods::NAMES,
+        calls,
+    };
+    let (requests, gate) = stdin::listen(routes).context("reading stdin")?;
 
     // `getmanifest` and `init`; neither comes if lightningd only shows its help.
     let sends = Arc::new(Sends::from_env());
@@ -47,17 +53,20 @@ async fn main() -> Result<ExitCode> {
     let value = |name: &str| plugin.option_str(name).ok().flatten();
     let (fixed, settings) = match Settings::read(value, folder) {
         Ok(read) => read,
-        Err(reason) => return disable(plugin.disable(&reason).await),
+        Err(reason) => return disable(plugin, &reason).await,
     };
     sends.remark_on(&settings);
+    remark_on_secrets(&settings);
 
     // The recorder, before anything can come in.
     let node_id = node_id(&configuration).await;
     let (recorder, finished) = match Recorder::start(fixed, Shared::new(settings), node_id) {
         Ok(started) => started,
-        Err(reason) => return disable(plugin.disable(&reason).await),
+        Err(reason) => return disable(plugin, &reason).await,
     };
     tokio::spawn(reopen_on(sighup, recorder.clone()));
+    tokio::spawn(end_on(end_signals()?, recorder.clone()));
+    tokio::spawn(methods::serve(called, recorder.clone()));
     let _plugin = plugin.start(recorder.clone()).await?;
     gate.open(Inlet::new(recorder.clone()), move || recorder.flush());
 
@@ -66,6 +75,9 @@ async fn main() -> Result<ExitCode> {
     let summary = finished.await.context("the recorder's thread is gone")?;
     std::process::exit(i32::from(summary.lost > 0))
 }
+
+/// The plugin before it runs.
+type Unstarted = ConfiguredPlugin<Recorder, Requests, Stdout>;
 
 /// What this lightningd sends.
 struct Sends {
@@ -116,7 +128,7 @@ fn manifest(requests: Requests, sends: &Arc<Sends>) -> Builder<Recorder, Request
                 async { changed }
             }
         });
-    for method in methods::all() {
+    for method in methods::manifest() {
         builder = builder.rpcmethod_from_builder(method);
     }
     for topic in &sends.subscriptions {
@@ -126,8 +138,10 @@ fn manifest(requests: Requests, sends: &Arc<Sends>) -> Builder<Recorder, Request
     builder
 }
 
-fn disable(answered: Result<()>) -> Result<ExitCode> {
-    answered?;
+/// Nothing is recorded then: lightningd itself logs that at debug level only.
+async fn disable(plugin: Unstarted, reason: &str) -> Result<ExitCode> {
+    log::error!("eventlog is disabled, nothing is recorded: {reason}");
+    plugin.disable(reason).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,6 +185,51 @@ async fn reopen_on(mut sighup: Signal, recorder: Recorder) {
     }
 }
 
+/// How long recording continues after SIGTERM or SIGINT, if stdin does not end.
+const END: Duration = Duration::from_secs(5);
+
+/// How long what waits may then take to be written.
+const DRAIN: Duration = Duration::from_secs(10);
+
+fn end_signals() -> Result<[Signal; 2]> {
+    Ok([
+        signal(SignalKind::terminate()).context("taking SIGTERM")?,
+        signal(SignalKind::interrupt()).context("taking SIGINT")?,
+    ])
+}
+
+/// A signal that ends the plugin mostly ends lightningd as well (systemd and the
+/// terminal send it to both): until stdin ends, everything is still recorded.
+async fn end_on([mut terminate, mut interrupt]: [Signal; 2], recorder: Recorder) {
+    let mut either = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let name = either().await;
+    log::info!("{name}: recording until lightningd ends, {END:?} at most");
+    // A second one does not wait.
+    let _ = tokio::time::timeout(END, either()).await;
+    recorder.end();
+    tokio::time::sleep(DRAIN).await;
+    log::error!(
+        "{} notifications could not be written in {DRAIN:?}: they are lost",
+        recorder.counts().length
+    );
+    std::process::exit(1)
+}
+
+/// Logs that secrets are recorded, if they are.
+fn remark_on_secrets(settings: &Settings) {
+    if !settings.redacts() {
+        log::info!(
+            "preimages and other secrets are recorded as they are: \
+             eventlog-redact=true leaves them out"
+        );
+    }
+}
+
 /// `setconfig`: an option was changed while the plugin runs.
 fn setconfig(plugin: &Plugin<Recorder>, call: &Value, sends: &Sends) -> Result<Value> {
     let shared = plugin.state().settings();
@@ -186,6 +245,9 @@ fn setconfig(plugin: &Plugin<Recorder>, call: &Value, sends: &Sends) -> Result<V
         .map_err(|reason| params::error(INVALID_PARAMS, reason))?;
     if name == options::TOPICS.name {
         sends.remark_on(&settings);
+    }
+    if shared.get().redacts() {
+        remark_on_secrets(&settings);
     }
     shared.replace(settings);
     Ok(json!({}))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytesize::ByteSize;
 use cln_plugin::options::{
     BooleanConfigOption, DefaultBooleanConfigOption, DefaultIntegerConfigOption,
-    DefaultStringArrayConfigOption, DefaultStringConfigOption, Value,
+    DefaultStringConfigOption, Value,
 };
 
 use crate::format::Format;
@@ -30,15 +30,15 @@ pub const FORMAT: DefaultStringConfigOption<'_> = DefaultStringConfigOption::new
      Can be changed while the node runs.",
 );
 
-/// What to record.
-pub const TOPICS: DefaultStringArrayConfigOption<'_> =
-    DefaultStringArrayConfigOption::new_str_arr_with_default(
-        "eventlog-topics",
-        topics::DEFAULT,
-        "Topics to record, with commas between or the option repeated: lightningd's or another \
-         plugin's; `all` for lightningd's but log, `*` for everything but log. \
-         Can be changed while the node runs.",
-    );
+/// What to record. One string, not a list: on lightningd v23.08 to v26.04 a
+/// `setconfig` of a list option aborts the node, and from v26.06 on `setconfig`
+/// wants a list in JSON, and joins it with the one from the command line.
+pub const TOPICS: DefaultStringConfigOption<'_> = DefaultStringConfigOption::new_str_with_default(
+    "eventlog-topics",
+    topics::DEFAULT,
+    "Topics to record, with commas between: lightningd's or another plugin's; `all` for \
+     lightningd's but log, `*` for everything but log. Can be changed while the node runs.",
+);
 
 /// Leave secrets out?
 pub const REDACT: BooleanConfigOption<'_> = BooleanConfigOption::new_bool_no_default(

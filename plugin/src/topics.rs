@@ -96,7 +96,7 @@ impl Wanted {
             }
         }
         if !wanted.all && !wanted.any && wanted.names.is_empty() {
-            return Err("name a topic (lightning-cli passes a list on only with -k)".to_owned());
+            return Err("name a topic".to_owned());
         }
         Ok(wanted)
     }
