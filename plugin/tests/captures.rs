@@ -2,38 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::fs;
-use std::path::Path;
-
-use std::sync::LazyLock;
-use std::time::SystemTime;
+mod common;
 
 use cln_topics::{Release, TOPICS, Topic};
-use eventlog::format::{self, Format, Style};
+use common::captures;
 use eventlog::notification::{Message, Notification, parse};
-use eventlog::queue::{Entry, Kind};
-use eventlog::reader;
-use proptest::prelude::*;
 use serde_json::Value;
-
-/// The captures of a version: file name and bytes.
-fn captures(version: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/captures")
-        .join(version);
-    let mut all: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| {
-            (
-                entry.file_name().into_string().unwrap(),
-                fs::read(entry.path()).unwrap(),
-            )
-        })
-        .collect();
-    all.sort();
-    all
-}
 
 fn read(bytes: &[u8]) -> Notification<'_> {
     match parse(bytes).unwrap() {
@@ -141,60 +115,5 @@ fn topics_of_plugins_say_where_they_come_from() {
             Some(origin),
             "{version} {name}"
         );
-    }
-}
-
-/// Every capture's bytes.
-static ALL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let versions = ["v23.02.2", "v26.06.6"];
-    versions
-        .iter()
-        .flat_map(|version| captures(version))
-        .map(|(_, bytes)| bytes)
-        .collect()
-});
-
-proptest! {
-    /// A message that was garbled on its way is refused, or is recorded as one
-    /// line that reads back as what it was decoded to.
-    #[test]
-    fn a_garbled_message_is_refused_or_is_one_record(
-        which in any::<prop::sample::Index>(),
-        changes in prop::collection::vec(
-            (any::<prop::sample::Index>(), prop_oneof![
-                any::<u8>(), prop::sample::select(&b"{}[]\",:\\\n 0e"[..]),
-            ]), 0..4),
-        length in prop::option::of(any::<prop::sample::Index>()),
-        redact in any::<bool>(),
-    ) {
-        let mut bytes = which.get(&ALL).clone();
-        for (at, byte) in changes {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-        }
-        if let Some(length) = length {
-            bytes.truncate(length.index(bytes.len() + 1));
-        }
-        if let Ok(Message::Notification(notification)) = parse(&bytes) {
-            let entry = Entry {
-                received_at: SystemTime::now(),
-                kind: Kind::Event,
-                topic: &notification.topic,
-                origin: notification.origin.as_deref(),
-                payload: notification.payload,
-            };
-            let style = Style { node_id: None, format: Format::Json, redact };
-            let mut line = String::new();
-            format::line(&mut line, 7, &entry, style);
-            let line = line.strip_suffix('\n').unwrap();
-            prop_assert!(!line.contains(['\n', '\r']));
-            let record = reader::record(line.as_bytes()).unwrap();
-            prop_assert_eq!(record.seq, 7);
-            prop_assert_eq!(&record.topic, &notification.topic);
-            if !redact {
-                let whole: String = notification.payload.chars().filter(|c| !"\n\r".contains(*c)).collect();
-                prop_assert_eq!(record.payload.get(), whole);
-            }
-        }
     }
 }

@@ -7,12 +7,22 @@ mod common;
 use common::Host;
 use serde_json::{Value, json};
 
-fn seqs(answer: &Value) -> Vec<u64> {
+/// The numbers within the events; the record of the start has none.
+fn ns(answer: &Value) -> Vec<u64> {
     let events = answer["events"].as_array().unwrap();
     events
         .iter()
-        .map(|event| event["seq"].as_u64().unwrap())
+        .filter_map(|event| {
+            let n = event["payload"]["n"].as_u64()?;
+            assert_eq!(event["seq"], seq(n));
+            Some(n)
+        })
         .collect()
+}
+
+/// The sequence number of the event with this number: the first is of the start.
+fn seq(n: u64) -> u64 {
+    n + 1
 }
 
 /// Ten events: `connect` has the odd numbers, `disconnect` the even ones.
@@ -32,15 +42,18 @@ fn ten() -> Host {
 fn list_by_topic_since_limit_and_order() {
     let mut host = ten();
     let mut list = |params| host.call("eventlog-list", params).unwrap();
-    assert_eq!(seqs(&list(json!({}))), [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
-    assert_eq!(seqs(&list(json!(["connect"]))), [9, 7, 5, 3, 1]);
-    assert_eq!(seqs(&list(json!([["connect", "disconnect"], 9]))), [10, 9]);
-    let paged = list(json!({"since": 4, "limit": 2, "newest": "last"}));
-    assert_eq!((seqs(&paged), &paged["more"]), (vec![4, 5], &json!(true)));
-    let all = list(json!({"since": 9, "limit": 2, "newest": "last"}));
-    assert_eq!((seqs(&all), all.get("more")), (vec![9, 10], None));
-    assert_eq!(seqs(&list(json!([null, null, 3]))), [10, 9, 8]);
-    assert_eq!(seqs(&list(json!({"topic": "nosuch"}))), [0; 0]);
+    assert_eq!(ns(&list(json!({}))), [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(ns(&list(json!(["connect"]))), [9, 7, 5, 3, 1]);
+    assert_eq!(
+        ns(&list(json!([["connect", "disconnect"], seq(9)]))),
+        [10, 9]
+    );
+    let paged = list(json!({"since": seq(4), "limit": 2, "newest": "last"}));
+    assert_eq!((ns(&paged), &paged["more"]), (vec![4, 5], &json!(true)));
+    let all = list(json!({"since": seq(9), "limit": 2, "newest": "last"}));
+    assert_eq!((ns(&all), all.get("more")), (vec![9, 10], None));
+    assert_eq!(ns(&list(json!([null, null, 3]))), [10, 9, 8]);
+    assert_eq!(ns(&list(json!({"topic": "nosuch"}))), [0; 0]);
     let event = &list(json!({"limit": 1}))["events"][0];
     assert_eq!(event["topic"], "disconnect");
     assert_eq!(event["payload"], json!({"n": 10}));
@@ -98,23 +111,27 @@ fn parameters_are_refused_as_lightningd_does() {
 #[test]
 fn wait_for_what_is_recorded_and_for_what_comes() {
     let mut host = ten();
-    let event = host.call("eventlog-wait", json!({"after": 3})).unwrap();
-    assert_eq!(event["seq"], 4);
-    let event = host.call("eventlog-wait", json!(["connect", "4"])).unwrap();
-    assert_eq!(event["seq"], 5);
+    let event = host
+        .call("eventlog-wait", json!({"after": seq(3)}))
+        .unwrap();
+    assert_eq!(event["payload"]["n"], 4);
+    let event = host
+        .call("eventlog-wait", json!(["connect", seq(4).to_string()]))
+        .unwrap();
+    assert_eq!(event["payload"]["n"], 5);
     let error = host
         .call("eventlog-wait", json!({"timeout": 0}))
         .unwrap_err();
     assert_eq!(
         error,
-        json!({"code": 2000, "message": "no such event in 0 seconds", "data": null})
+        json!({"code": 2000, "message": "no such event in 0 seconds"})
     );
     // Many wait, each for its own.
     let ids: Vec<String> = (0..50)
         .map(|n| {
             host.request(
                 "eventlog-wait",
-                json!({"topic": (["connect", "disconnect"][n % 2]), "after": 10}),
+                json!({"topic": (["connect", "disconnect"][n % 2]), "after": seq(10)}),
             )
         })
         .collect();
@@ -127,29 +144,192 @@ fn wait_for_what_is_recorded_and_for_what_comes() {
         answers.insert(id, event.unwrap());
     }
     for (n, id) in ids.iter().enumerate() {
-        let seq = [12, 11][n % 2];
-        assert_eq!(answers[id]["seq"], seq);
-        assert_eq!(answers[id]["payload"]["n"], seq);
+        let number = [12, 11][n % 2];
+        assert_eq!(answers[id]["seq"], seq(number));
+        assert_eq!(answers[id]["payload"]["n"], number);
     }
 }
 
 #[test]
-fn too_many_waiters_are_refused() {
+fn the_oldest_of_too_many_waiters_makes_room() {
     let mut host = ten();
+    let first = host.request("eventlog-wait", json!({}));
     for _ in 0..1000 {
         host.request("eventlog-wait", json!({}));
     }
-    let last = host.request("eventlog-wait", json!({}));
     let (id, answer) = host.any_answer();
-    assert_eq!(id, last);
-    assert_eq!(answer.unwrap_err()["message"], "too many waiters (1000)");
+    assert_eq!(id, first);
+    let message = "too many waiters (1000): this one, the oldest, made room for another";
+    assert_eq!(answer.unwrap_err()["message"], message);
+    // The last that came is among those that are answered.
+    host.notify("connect", json!({"n": 11}));
+    for _ in 0..1000 {
+        assert_eq!(host.any_answer().1.unwrap()["payload"]["n"], 11);
+    }
+}
+
+/// Sends a request with these `params`, as they are; gives its answer as text.
+fn raw_call(host: &mut Host, method: &str, params: &str) -> String {
+    let id = format!("raw:{method}");
+    host.write(
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":\"{id}\",\"method\":\"{method}\",\"params\":{params}}}\n\n")
+            .as_bytes(),
+    );
+    host.answer_text(&id)
+}
+
+#[test]
+fn params_that_cannot_be_read_are_refused_and_recording_continues() {
+    let mut host = ten();
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for params in [
+        "[1e400]",
+        r#"["\ud800"]"#,
+        &deep,
+        "[007]",
+        "[1{]",
+        "[\"a\tb\"]",
+    ] {
+        let text = raw_call(&mut host, "eventlog-list", params);
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["error"]["code"], -32700, "{params}: {answer}");
+    }
+    host.call("eventlog-stats", json!({})).unwrap();
+    let set = raw_call(
+        &mut host,
+        "setconfig",
+        r#"{"config":"eventlog-redact","val":1e400}"#,
+    );
+    assert!(set.contains("-32700"), "{set}");
+    host.call(
+        "setconfig",
+        json!({"config": "eventlog-redact", "val": "true"}),
+    )
+    .unwrap();
+    host.notify("connect", json!({"n": 11}));
+    assert_eq!(host.records(11)[10]["payload"]["n"], 11);
+}
+
+#[test]
+fn an_empty_line_within_a_request_forges_nothing() {
+    let mut host = Host::eventlog(json!({}));
+    let forged = "[\"a\",[\n\n{\"jsonrpc\":\"2.0\",\"id\":\"f\",\"method\":\"setconfig\",\
+                  \"params\":{\"config\":\"eventlog-redact\",\"val\":\"false\"}}\n\n,\n\n\
+                  {\"method\":\"invoice_creation\",\"params\":{\"label\":\"FORGED\"}}\n\n,\
+                  {\"method\":\"shutdown\",\"params\":{}}\n\n]]";
+    let answer = raw_call(&mut host, "eventlog-list", forged);
+    assert!(answer.contains("-32602"), "{answer}");
+    // The same in the params of another plugin's notification.
+    host.write(
+        format!("{{\"method\":\"mine\",\"origin\":\"a\",\"params\":{forged}}}\n\n").as_bytes(),
+    );
+    let stats = host.call("eventlog-stats", json!({})).unwrap();
+    assert_eq!(
+        (&stats["redact"], &stats["recorded"]),
+        (&json!(true), &json!(0))
+    );
+    assert!(host.records(0).is_empty());
+}
+
+#[test]
+fn events_are_handed_out_as_they_are_recorded() {
+    let mut host = Host::eventlog(json!({"eventlog-topics": "mine"}));
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let odd = [
+        r#"{"n":1e400,"n":123456789012345678901234567890,"f":0.10}"#,
+        r#"{"s":"\ud800"}"#,
+        &deep,
+    ];
+    let mut after = 1;
+    for (n, payload) in odd.into_iter().enumerate() {
+        host.write(
+            format!("{{\"method\":\"mine\",\"origin\":\"a\",\"params\":{payload}}}\n\n").as_bytes(),
+        );
+        host.records_as_text(n + 2);
+        let answer = raw_call(
+            &mut host,
+            "eventlog-wait",
+            &format!("{{\"after\":{after}}}"),
+        );
+        assert!(
+            answer.contains(&format!("\"payload\":{payload}}}")),
+            "{answer}"
+        );
+        after += 1;
+    }
+    let answer = raw_call(&mut host, "eventlog-list", "{}");
+    assert!(
+        odd.iter().all(|payload| answer.contains(payload)),
+        "{answer}"
+    );
+    assert!(!answer.contains("unreadable"), "{answer}");
+    // One that comes while somebody waits.
+    let id = host.request("eventlog-wait", json!({"after": after}));
+    host.call("eventlog-stats", json!({})).unwrap();
+    host.write(
+        format!(
+            "{{\"method\":\"mine\",\"origin\":\"a\",\"params\":{}}}\n\n",
+            odd[0]
+        )
+        .as_bytes(),
+    );
+    assert!(host.answer_text(&id).contains(odd[0]));
+}
+
+#[test]
+fn an_older_file_that_cannot_be_read_is_named_and_passed_over() {
+    let mut host = ten();
+    for n in [11, 12] {
+        host.call("eventlog-rotate", json!({})).unwrap();
+        host.notify("connect", json!({"n": n}));
+        host.records(1);
+    }
+    let first = host.path("eventlog.jsonl.1");
+    std::fs::remove_file(&first).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &first).unwrap();
+    let listed = host.call("eventlog-list", json!({"limit": 3})).unwrap();
+    assert_eq!(ns(&listed), [12, 10, 9]);
+    let named = listed["unreadable_files"][0].as_str().unwrap();
+    assert!(
+        named.contains("eventlog.jsonl.1: is not a regular file"),
+        "{named}"
+    );
+    // A start takes no harm either, and the next number is not given twice.
+    let mut host = Host::eventlog_in(host.into_dir(), json!({}));
+    assert!(host.logged("passed over").contains("eventlog.jsonl.1"));
+    host.notify("connect", json!({"n": 14}));
+    assert_eq!(host.records(2)[1]["seq"], 15);
+}
+
+#[test]
+fn many_lists_at_once_take_little_memory() {
+    let mut host = Host::eventlog(json!({}));
+    let pad = "x".repeat(1000);
+    for n in 1..=5000 {
+        host.notify("connect", json!({"n": n, "pad": pad}));
+    }
+    host.records(5000);
+    let ids: Vec<String> = (0..24)
+        .map(|_| host.request("eventlog-list", json!({"limit": 10_000})))
+        .collect();
+    for _ in &ids {
+        assert_eq!(host.any_answer().1.unwrap()["more"], true);
+    }
+    // Each answer has 4 MiB.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.child.id())).unwrap();
+    let highest = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let highest: u64 = highest.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(highest < 90_000, "{highest} kB");
 }
 
 #[test]
 fn stats_count() {
     let mut host = ten();
     let stats = host.call("eventlog-stats", json!({})).unwrap();
-    assert_eq!(stats["last_seq"], 10);
+    assert_eq!(stats["last_seq"], seq(10));
     assert_eq!(stats["recorded"], 10);
     assert_eq!(stats["dropped"], 0);
     assert_eq!(stats["queue"]["length"], 0);
@@ -180,15 +360,35 @@ fn rotate_by_hand_and_list_across_the_files() {
     let older = host.path("eventlog.jsonl.1");
     assert_eq!(answer["rotated_to"], older.to_str().unwrap());
     host.notify("connect", json!({"n": 11}));
-    assert_eq!(host.records(1)[0]["seq"], 11);
+    assert_eq!(host.records(1)[0]["seq"], seq(11));
     let listed = host.call("eventlog-list", json!({"limit": 3})).unwrap();
-    assert_eq!(seqs(&listed), [11, 10, 9]);
+    assert_eq!(ns(&listed), [11, 10, 9]);
     let listed = host
-        .call("eventlog-list", json!({"since": 9, "newest": "last"}))
+        .call("eventlog-list", json!({"since": seq(9), "newest": "last"}))
         .unwrap();
-    assert_eq!(seqs(&listed), [9, 10, 11]);
-    let event = host.call("eventlog-wait", json!({"after": 2})).unwrap();
-    assert_eq!(event["seq"], 3);
+    assert_eq!(ns(&listed), [9, 10, 11]);
+    let event = host
+        .call("eventlog-wait", json!({"after": seq(2)}))
+        .unwrap();
+    assert_eq!(event["payload"]["n"], 3);
+}
+
+#[test]
+fn rotating_an_empty_file_moves_nothing() {
+    let mut host = ten();
+    for _ in 0..3 {
+        host.call("eventlog-rotate", json!({})).unwrap();
+    }
+    let answer = host.call("eventlog-rotate", json!({})).unwrap();
+    assert_eq!(
+        answer,
+        json!({"rotated_to": null, "reason": "the file is empty"})
+    );
+    assert!(!host.path("eventlog.jsonl.2").exists());
+    assert_eq!(
+        ns(&host.call("eventlog-list", json!({})).unwrap()).len(),
+        10
+    );
 }
 
 #[test]
@@ -212,8 +412,8 @@ fn setconfig_changes_what_it_says() {
     assert_eq!(host.records(12)[11]["payload"]["preimage"], "00");
     set(&mut host, "eventlog-format", json!("text")).unwrap();
     host.notify("block_added", json!({"height": 3}));
-    let lines = host.lines("eventlog.jsonl", 13);
-    assert_eq!(lines[12], r#"block_added notification: {"height":3}"#);
+    let lines = host.lines("eventlog.jsonl", 14);
+    assert_eq!(lines[13], r#"block_added notification: {"height":3}"#);
     let listed = host.call("eventlog-list", json!({"limit": 1})).unwrap();
     assert_eq!(listed["unreadable_lines"], 1);
     for (name, value) in [

@@ -4,24 +4,14 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use common::{Host, eventlog, eventually};
+use common::{Host, eventlog, eventually, json_lines, without_start};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-fn json_lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    // A line that is being written shows in parts.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
 
 fn ns(records: &[Value]) -> Vec<u64> {
     records
@@ -53,7 +43,76 @@ fn seq_continues_after_a_restart() {
     host.call("eventlog-rotate", json!({})).unwrap();
     let mut host = Host::eventlog_in(host.into_dir(), json!({}));
     host.notify("connect", json!({"n": 4}));
-    assert_eq!(host.records(1)[0]["seq"], 4);
+    // Each start has one as well.
+    assert_eq!(host.records(1)[0]["seq"], 7);
+}
+
+/// The records of starts.
+fn starts(host: &Host, count: usize) -> Vec<Value> {
+    let path = host.path("eventlog.jsonl");
+    eventually(&format!("{count} starts"), || {
+        let mut records = json_lines(&path);
+        records.retain(|record| record["topic"] == "eventlog_started");
+        (records.len() >= count).then_some(records)
+    })
+}
+
+#[test]
+fn each_start_is_recorded_with_how_the_run_before_ended() {
+    let mut host = Host::eventlog(json!({}));
+    host.notify("connect", json!({"n": 1}));
+    host.records(1);
+    // One that is killed, after one that ended on its own.
+    let mut host = Host::eventlog_in(host.into_dir(), json!({}));
+    starts(&host, 2);
+    host.child.kill().unwrap();
+    host.ended();
+    let host = Host::eventlog_in(host.take_dir(), json!({}));
+    let starts = starts(&host, 3);
+    let payload = |last_seq: u64, previous: &str, lost: Value| {
+        json!({
+            "lightningd": "v26.06.6", "eventlog": env!("CARGO_PKG_VERSION"),
+            "last_seq": last_seq, "previous": previous, "lost": lost,
+        })
+    };
+    assert_eq!(starts[0]["payload"], payload(0, "none", json!(0)));
+    assert_eq!(starts[1]["payload"], payload(2, "ended", json!(0)));
+    assert_eq!(starts[2]["payload"], payload(3, "killed", json!(null)));
+}
+
+#[test]
+fn no_number_is_given_twice_whatever_becomes_of_the_file() {
+    type Change = fn(&Path);
+    let changes: [Change; 5] = [
+        |path| fs::rename(path, path.with_extension("2026-11-21")).unwrap(),
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::write(path, "").unwrap(),
+        |path| fs::write(path, "text\n").unwrap(),
+        // A whole record that lacks its line end.
+        |path| {
+            let text = fs::read_to_string(path).unwrap();
+            fs::write(path, text.trim_end()).unwrap();
+            fs::remove_file(path.with_extension("jsonl.state")).unwrap();
+        },
+    ];
+    for change in changes {
+        let mut host = Host::eventlog(json!({}));
+        host.notify("connect", json!({"n": 1}));
+        host.records(1);
+        host.child.kill().unwrap();
+        host.ended();
+        change(&host.path("eventlog.jsonl"));
+        let mut host = Host::eventlog_in(host.take_dir(), json!({}));
+        host.notify("connect", json!({"n": 2}));
+        let seq = eventually("the event after the change", || {
+            let text = fs::read_to_string(host.path("eventlog.jsonl")).ok()?;
+            let line = text.lines().find(|line| line.contains("{\"n\":2}}"))?;
+            let record: Value = serde_json::from_str(line).unwrap();
+            record["seq"].as_u64()
+        });
+        // 1 and 3 are of the starts.
+        assert_eq!(seq, 4);
+    }
 }
 
 #[test]
@@ -66,12 +125,12 @@ fn a_torn_last_line_is_closed_and_logged() {
     host.notify("connect", json!({"n": 1}));
     let line = host.logged("has no end");
     assert!(line.starts_with("warn: "), "{line}");
-    let lines = host.lines("eventlog.jsonl", 3);
+    let lines = host.lines("eventlog.jsonl", 4);
     assert_eq!(lines[..2], [whole, "{\"seq\":42,\"recei"]);
-    let record: Value = serde_json::from_str(&lines[2]).unwrap();
+    let record: Value = serde_json::from_str(&lines[3]).unwrap();
     assert_eq!(
         (&record["seq"], &record["payload"]["n"]),
-        (&json!(42), &json!(1))
+        (&json!(43), &json!(1))
     );
     // It was others' to read, too.
     assert!(host.logged("others could read it").contains("now 600"));
@@ -112,7 +171,7 @@ fn rotation_by_size_keeps_n_files_and_every_line_whole() {
         .iter()
         .map(|record| record["seq"].as_u64().unwrap())
         .collect();
-    assert_eq!(seqs, (201 - kept..201).collect::<Vec<_>>());
+    assert_eq!(seqs, (202 - kept..202).collect::<Vec<_>>());
 }
 
 #[test]
@@ -141,7 +200,7 @@ fn a_line_larger_than_a_file_may_be_gets_one_of_its_own() {
     host.notify("connect", json!({"n": 2}));
     let dir = host.into_dir();
     let files = ["eventlog.jsonl.2", "eventlog.jsonl.1", "eventlog.jsonl"];
-    let each = files.map(|name| ns(&json_lines(&dir.path().join(name))));
+    let each = files.map(|name| ns(&without_start(json_lines(&dir.path().join(name)))));
     assert_eq!(each, [[0], [1], [2]]);
 }
 
@@ -158,16 +217,16 @@ fn logrotate_moves_the_file_and_sends_sighup() {
     let records = host.records(1);
     assert_eq!(
         (&records[0]["seq"], &records[0]["topic"]),
-        (&json!(2), &json!("eventlog_reopened"))
+        (&json!(3), &json!("eventlog_reopened"))
     );
-    let moved = json_lines(&host.path("moved"));
+    let moved = without_start(json_lines(&host.path("moved")));
     assert_eq!(ns(&moved), [1]);
     let mut host = Host::eventlog_in(host.into_dir(), json!({}));
     host.notify("connect", json!({"n": 2}));
     let records = host.records(2);
     assert_eq!(
         (&records[1]["seq"], &records[1]["payload"]["n"]),
-        (&json!(3), &json!(2))
+        (&json!(5), &json!(2))
     );
 }
 
@@ -179,7 +238,7 @@ fn a_file_moved_or_deleted_is_made_anew() {
     fs::remove_file(host.path("eventlog.jsonl")).unwrap();
     host.notify("connect", json!({"n": 2}));
     let records = host.records(1);
-    assert_eq!((ns(&records), &records[0]["seq"]), (vec![2], &json!(2)));
+    assert_eq!((ns(&records), &records[0]["seq"]), (vec![2], &json!(3)));
 }
 
 #[test]
@@ -271,6 +330,7 @@ fn a_full_disk_is_waited_out_and_no_line_is_torn() {
 fn notifications_without_room_in_memory_are_counted_and_marked() {
     let mut host = Host::eventlog(json!({"eventlog-buffer": "64KiB"}));
     let path = host.path("eventlog.jsonl");
+    starts(&host, 1);
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     for n in 0..2000 {
@@ -303,7 +363,7 @@ fn notifications_without_room_in_memory_are_counted_and_marked() {
     assert_eq!(counts.sum::<u64>(), dropped);
     assert!(matches!(marks.len(), 1 | 2), "{marks:?}");
     for (n, record) in records.iter().enumerate() {
-        assert_eq!(record["seq"], n + 1);
+        assert_eq!(record["seq"], n + 2);
     }
 }
 
@@ -311,6 +371,7 @@ fn notifications_without_room_in_memory_are_counted_and_marked() {
 fn losses_at_the_end_are_logged() {
     let mut host = Host::eventlog(json!({}));
     let path = host.path("eventlog.jsonl");
+    starts(&host, 1);
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     for n in 0..5 {
@@ -325,6 +386,73 @@ fn losses_at_the_end_are_logged() {
             .any(|(level, m)| level == "error" && m.contains("lost 5 notifications")),
         "{log:?}"
     );
+    // The next start records it.
+    fs::remove_dir(&path).unwrap();
+    let host = Host::eventlog_in(host.take_dir(), json!({}));
+    let start = &starts(&host, 1)[0]["payload"];
+    assert_eq!(
+        (&start["previous"], &start["lost"]),
+        (&json!("ended"), &json!(5))
+    );
+}
+
+#[test]
+fn a_directory_among_the_older_files_does_not_stop_rotation() {
+    let mut host = Host::eventlog(json!({"eventlog-rotate-keep": 2}));
+    fs::create_dir(host.path("eventlog.jsonl.2")).unwrap();
+    for n in 0..4 {
+        host.notify("connect", json!({"n": n}));
+        host.records(1);
+        host.call("eventlog-rotate", json!({})).unwrap();
+    }
+    let kept = |name: &str| ns(&without_start(json_lines(&host.path(name))));
+    assert_eq!(
+        (kept("eventlog.jsonl.1"), kept("eventlog.jsonl.3")),
+        (vec![3], vec![2])
+    );
+}
+
+#[test]
+fn a_file_cut_to_nothing_counts_from_nothing() {
+    let mut host = Host::eventlog(json!({"eventlog-rotate-size": "4KiB"}));
+    host.notify("connect", json!({"n": 1, "pad": "x".repeat(3000)}));
+    host.records(1);
+    // As logrotate's copytruncate does.
+    File::options()
+        .write(true)
+        .truncate(true)
+        .open(host.path("eventlog.jsonl"))
+        .unwrap();
+    host.notify("connect", json!({"n": 2, "pad": "x".repeat(3000)}));
+    let length = host.path("eventlog.jsonl").metadata().unwrap().len();
+    host.records(1);
+    let stats = host.call("eventlog-stats", json!({})).unwrap();
+    assert!(
+        stats["file_bytes"].as_u64().unwrap() < 4096,
+        "{length}: {stats}"
+    );
+    assert_eq!(stats["rotations"], 0);
+}
+
+#[test]
+fn a_single_event_larger_than_the_buffer_is_recorded() {
+    let mut host = Host::eventlog(json!({"eventlog-buffer": "64KiB"}));
+    host.notify("connect", json!({"n": 1, "pad": "x".repeat(200_000)}));
+    assert_eq!(ns(&host.records(1)), [1]);
+}
+
+#[test]
+fn that_secrets_are_recorded_is_logged() {
+    let mut host = Host::eventlog(json!({}));
+    let set = |host: &mut Host, name: &str, value: &str| {
+        host.call("setconfig", json!({"config": name, "val": value}))
+            .unwrap();
+    };
+    set(&mut host, "eventlog-format", "text");
+    let line = host.logged("secrets are recorded");
+    assert!(line.starts_with("info: "), "{line}");
+    let mut host = Host::eventlog(json!({"eventlog-format": "text"}));
+    host.logged("secrets are recorded");
 }
 
 /// The reason the plugin gives to disable itself with these options.
@@ -338,6 +466,12 @@ fn refused(dir: TempDir, options: Value) -> String {
         .to_owned();
     assert!(host.ended().success());
     assert!(!reason.contains('\n'), "{reason}");
+    // lightningd shows the answer at debug level only.
+    let line = host.logged("eventlog is disabled");
+    assert!(
+        line.starts_with("error: ") && line.contains(&reason),
+        "{line}"
+    );
     reason
 }
 
@@ -381,7 +515,7 @@ fn bad_values_disable_the_plugin_with_one_line() {
 #[test]
 fn files_that_should_not_be_written_are_refused() {
     type Make = fn(&Path);
-    let cases: [(Make, &str); 4] = [
+    let cases: [(Make, &str); 5] = [
         (|path| fs::create_dir(path).unwrap(), "is a directory"),
         (
             |path| {
@@ -397,6 +531,13 @@ fn files_that_should_not_be_written_are_refused() {
         (
             |path| symlink("/dev/null", path).unwrap(),
             "is a symbolic link",
+        ),
+        (
+            |path| {
+                fs::write(path.with_extension("first"), "").unwrap();
+                fs::hard_link(path.with_extension("first"), path).unwrap();
+            },
+            "has a second name",
         ),
     ];
     for (make, expected) in cases {

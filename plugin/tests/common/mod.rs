@@ -17,12 +17,17 @@ use tempfile::TempDir;
 /// No test waits longer for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+#[derive(serde::Deserialize)]
+struct Envelope {
+    id: Option<String>,
+}
+
 /// A running plugin and its folder.
 pub struct Host {
     pub child: Child,
     pub dir: TempDir,
     stdin: Option<ChildStdin>,
-    messages: Receiver<Value>,
+    messages: Receiver<(Value, String)>,
     /// `log` notifications so far: level and message.
     pub log: Vec<(String, String)>,
     ids: u64,
@@ -60,14 +65,22 @@ impl Host {
         let (sender, messages) = channel();
         std::thread::spawn(move || {
             let mut pending = Vec::new();
-            let mut buffer = [0; 4096];
+            let mut buffer = vec![0; 1 << 16];
             while let Ok(count @ 1..) = stdout.read(&mut buffer) {
+                // An end may be cut in two.
+                let mut seen = pending.len().saturating_sub(1);
                 pending.extend_from_slice(&buffer[..count]);
-                while let Some(end) = pending.windows(2).position(|two| two == b"\n\n") {
-                    let message = serde_json::from_slice(&pending[..end])
-                        .expect("the plugin writes JSON and an empty line");
-                    pending.drain(..end + 2);
-                    if sender.send(message).is_err() {
+                while let Some(end) = memchr::memmem::find(&pending[seen..], b"\n\n") {
+                    let text: Vec<u8> = pending.drain(..seen + end + 2).collect();
+                    seen = 0;
+                    let text = String::from_utf8(text).unwrap();
+                    // What is handed out as it was recorded may not fit in a tree.
+                    let message = serde_json::from_str(&text).unwrap_or_else(|_| {
+                        let whole: Envelope = serde_json::from_str(&text)
+                            .expect("the plugin writes JSON and an empty line");
+                        json!({"id": whole.id})
+                    });
+                    if sender.send((message, text)).is_err() {
                         return;
                     }
                 }
@@ -157,6 +170,16 @@ impl Host {
         }
     }
 
+    /// Waits for the answer to a request; gives it as it was written.
+    pub fn answer_text(&mut self, id: &str) -> String {
+        loop {
+            let (message, text) = self.next_with_text(&format!("the answer to {id}"));
+            if message["id"] == id {
+                return text;
+            }
+        }
+    }
+
     /// Waits for the answer to any request: its id and its result.
     pub fn any_answer(&mut self) -> (String, Result<Value, Value>) {
         loop {
@@ -179,13 +202,17 @@ impl Host {
 
     /// The next message, log lines noted on the way.
     fn next(&mut self, awaited: &str) -> Value {
+        self.next_with_text(awaited).0
+    }
+
+    fn next_with_text(&mut self, awaited: &str) -> (Value, String) {
         match self.messages.recv_timeout(PATIENCE) {
-            Ok(message) => {
+            Ok((message, text)) => {
                 if message["method"] == "log" {
                     let text = |key: &str| message["params"][key].as_str().unwrap().to_owned();
                     self.log.push((text("level"), text("message")));
                 }
-                message
+                (message, text)
             }
             Err(error) => panic!(
                 "no {awaited} ({error}); log: {:#?}; stderr: {}",
@@ -210,7 +237,7 @@ impl Host {
     pub fn log_until_end(&mut self) -> &[(String, String)] {
         loop {
             match self.messages.recv_timeout(PATIENCE) {
-                Ok(message) if message["method"] == "log" => {
+                Ok((message, _)) if message["method"] == "log" => {
                     let text = |key: &str| message["params"][key].as_str().unwrap().to_owned();
                     self.log.push((text("level"), text("message")));
                 }
@@ -240,6 +267,11 @@ impl Host {
     /// Closes the plugin and gives its folder.
     pub fn into_dir(mut self) -> TempDir {
         assert!(self.close().success());
+        self.take_dir()
+    }
+
+    /// The folder of a plugin that has ended.
+    pub fn take_dir(&mut self) -> TempDir {
         std::mem::replace(&mut self.dir, TempDir::new().unwrap())
     }
 
@@ -254,13 +286,19 @@ impl Host {
         })
     }
 
-    /// Waits until the file has this many records; gives them.
+    /// Waits until the file has this many lines; some may not fit in a tree.
+    pub fn records_as_text(&self, count: usize) -> Vec<String> {
+        self.lines("eventlog.jsonl", count)
+    }
+
+    /// Waits until the file has this many records beside that of the start; gives
+    /// them.
     pub fn records(&self, count: usize) -> Vec<Value> {
-        let lines = self.lines("eventlog.jsonl", count);
-        lines
-            .iter()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        let path = self.path("eventlog.jsonl");
+        eventually(&format!("{count} records"), || {
+            let records = without_start(json_lines(&path));
+            (records.len() >= count).then_some(records)
+        })
     }
 }
 
@@ -269,6 +307,61 @@ impl Drop for Host {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The captures of a version: file name and bytes.
+pub fn captures(version: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/captures")
+        .join(version);
+    let mut all: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                std::fs::read(entry.path()).unwrap(),
+            )
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// Builds a C source of the tests' folder to be preloaded.
+pub fn preloaded(source: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let library = folder.path().join("preloaded.so");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests")
+                .join(source),
+        )
+        .arg("-ldl")
+        .status()
+        .expect("cc, which Rust links with");
+    assert!(built.success());
+    (folder, library)
+}
+
+/// The whole lines of a file.
+pub fn json_lines(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    // A line that is being written shows in parts.
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// These but the records of a start.
+pub fn without_start(mut records: Vec<Value>) -> Vec<Value> {
+    records.retain(|record| record["topic"] != "eventlog_started");
+    records
 }
 
 /// Waits until there is something.
