@@ -49,7 +49,10 @@ const NEAR: usize = 64;
 const COMMANDO: [&str; 4] = ["4c4d", "4c4f", "594b", "594d"];
 
 fn regex(pattern: &str) -> Regex {
-    let built = RegexBuilder::new(pattern).case_insensitive(true).build();
+    let built = RegexBuilder::new(pattern)
+        .case_insensitive(true)
+        .unicode(false)
+        .build();
     built.expect("a pattern of this file, which the tests use")
 }
 

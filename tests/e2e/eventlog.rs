@@ -498,7 +498,10 @@ async fn bad_values(kinds: Kinds) -> Outcome {
         let line = lab.l1().log().wait_for(&format!("{option}={value}")).await;
         let line = line.with_context(|| format!("{option}={value}"))?;
         // At a level that is shown by default.
-        ensure!(line.contains("**BROKEN**") && line.contains("eventlog is disabled"), "{line}");
+        ensure!(
+            line.contains("**BROKEN**") && line.contains("eventlog is disabled"),
+            "{line}"
+        );
         let listed = lab.l1().plugin_list().await?;
         ensure!(
             !listed
