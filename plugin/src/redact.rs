@@ -423,13 +423,12 @@ mod tests {
 
         #[test]
         fn a_text_loses_nothing_but_secrets(
-            words in prop::collection::vec("preimage|secret|a|[é ,:=\"]|[0-9a-f]{64}", 0..12),
+            words in prop::collection::vec("preimage|secret|a|[é,:=\"]|[0-9a-f]{64}", 0..12),
         ) {
-            let whole = words.concat();
+            let whole = words.join(" ");
             let redacted = text(&whole).into_owned();
             let masked = |text: &str| {
-                let text = text.replace("sha256:", "");
-                VALUE.replace_all(&text.replace("redacted", ""), "").into_owned()
+                VALUE.replace_all(&text.replace("sha256:", ""), "").into_owned()
             };
             prop_assert_eq!(masked(&redacted), masked(&whole));
         }

@@ -175,6 +175,7 @@ fn malformed_messages_and_unknown_requests_end_nothing() {
     host.write(b"{\"jsonrpc\":\"2.0\",\"method\":\"connect\",\"params\":[1]}\n\n");
     assert_eq!(host.call("nosuch", json!({})).unwrap_err()["code"], -32601);
     host.send(&json!({"jsonrpc": "2.0", "id": 7, "method": "nosuch"}));
+    assert_eq!(host.answer_to(&json!(7)).unwrap_err()["code"], -32601);
     host.notify("connect", json!({"id": "02"}));
     let records = host.records(6);
     // Nobody knows what the first three were.

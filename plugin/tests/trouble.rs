@@ -187,6 +187,7 @@ fn fewer_kept_files_after_the_option_changed() {
         json!({"config": "eventlog-rotate-keep", "val": "2"}),
     )
     .unwrap();
+    host.notify("connect", json!({"n": 4}));
     host.call("eventlog-rotate", json!({})).unwrap();
     assert!(host.path("eventlog.jsonl.2").exists());
     assert!(!host.path("eventlog.jsonl.3").exists() && !host.path("eventlog.jsonl.4").exists());
@@ -276,7 +277,7 @@ fn a_folder_taken_away_is_waited_for() {
     fs::create_dir(&folder).unwrap();
     let mut host = Host::eventlog_in(dir, json!({"eventlog-file": "logs/events"}));
     host.notify("connect", json!({"n": 1}));
-    host.lines("logs/events", 1);
+    host.lines("logs/events", 2);
     fs::remove_dir_all(&folder).unwrap();
     host.notify("connect", json!({"n": 2}));
     assert!(

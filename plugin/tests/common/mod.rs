@@ -158,9 +158,14 @@ impl Host {
 
     /// Waits for the answer to a request.
     pub fn answer(&mut self, id: &str) -> Result<Value, Value> {
+        self.answer_to(&json!(id))
+    }
+
+    /// The same for an id of any type: before v23.05 they are numbers.
+    pub fn answer_to(&mut self, id: &Value) -> Result<Value, Value> {
         loop {
             let message = self.next(&format!("the answer to {id}"));
-            if message["id"] == id {
+            if message["id"] == *id {
                 return match message.get("error") {
                     Some(error) => Err(error.clone()),
                     None => Ok(message["result"].clone()),
