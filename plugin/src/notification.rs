@@ -107,9 +107,11 @@ impl<'a> Notification<'a> {
                 Members {
                     origin: Some(inner),
                     payload: Some(payload),
+                    topic,
                     ..
                 },
-            ) if wrapped => (origin.or(Some(inner)), payload),
+                // What lightningd itself put under the topic's name is today's shape.
+            ) if wrapped => (origin.or(Some(inner)), topic.unwrap_or(payload)),
             // lightningd's own.
             (None, members) => {
                 let origin = members.topic.and(members.origin);
@@ -277,6 +279,11 @@ pub(crate) mod tests {
         ] {
             assert_eq!(read(wrapped), new, "{wrapped}");
         }
+        // The two may differ, as those of channel_hint_update do.
+        let hint = read(
+            r#"{"method":"hint","origin":"pay","params":{"origin":"pay","payload":{"a":{"b":1}},"hint":{"b":1}}}"#,
+        );
+        assert_eq!(hint.payload, r#"{"b":1}"#);
         // Nothing beside it gets lost.
         let beside = read(r#"{"method":"mine","origin":"a","params":{"mine":{"a":1},"b":2}}"#);
         assert_eq!(beside.payload, r#"{"mine":{"a":1},"b":2}"#);

@@ -348,7 +348,7 @@ async fn plugins(kinds: Kinds) -> Outcome {
     sandbox.done(&["disconnect", "1", "2"])?;
     let mut child = sandbox.spawn(&["events", "l1", "-f"])?;
     let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-    for topic in ["connect", "disconnect"] {
+    for topic in ["eventlog_started", "connect", "disconnect"] {
         let line = lines.next().context("no more events")??;
         let event: Value = serde_json::from_str(&line)?;
         ensure!(event["topic"] == topic, "{event}");

@@ -41,7 +41,7 @@ async fn whole_life() -> Outcome {
     let manifest = plugin.manifest().await?;
     ensure!(manifest["dynamic"] == true, "{manifest}");
     plugin
-        .init(json!({"eventlog-topics": ["connect,disconnect"]}))
+        .init(json!({"eventlog-topics": "connect,disconnect"}))
         .await?;
     let mut events = Events::open(plugin.dir().join("eventlog.jsonl"));
     plugin
