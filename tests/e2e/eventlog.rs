@@ -346,6 +346,8 @@ async fn topics(kinds: Kinds) -> Outcome {
     l1.disconnect(l2).await?;
     events.expect_in_order(&["disconnect"]).await?;
     lab.bitcoind().mine(1).await?;
+    // An older lightningd looks for blocks every 30 s.
+    l1.wait_height(lab.bitcoind().height().await?).await?;
     events.expect_in_order(&["block_added"]).await?;
 
     let refused: cln_lab::Result<Value> = l1
