@@ -10,9 +10,7 @@
 //!
 //! - [`stdin`]: notifications go one way, requests the other
 //! - [`standby`]: two threads at stdin, so that no write keeps it from being read
-//! - [`framing`]: messages out of a stream of bytes, by their brackets
 //! - [`notification`]: topic, origin and payload, in either wire shape
-//! - [`lenient`]: the same of what lightningd sends and is not JSON
 //! - [`chunk`]: notifications side by side in memory
 //! - [`queue`]: in order, never waiting, bounded in memory
 //! - [`progress`]: what the next two share
@@ -39,8 +37,6 @@
 pub mod chunk;
 pub mod file;
 pub mod format;
-pub mod framing;
-pub mod lenient;
 mod lock;
 pub mod logger;
 pub mod methods;

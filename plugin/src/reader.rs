@@ -10,14 +10,13 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::framing;
 use crate::older::{PassedOver, generations, passed_over};
 
 /// How much is read at once.
 const BLOCK: usize = 64 * 1024;
 
 /// A line longer than this is not a record: it is passed over, not held in memory.
-const LONGEST: usize = framing::LONGEST + (1 << 20);
+const LONGEST: usize = cln_wire::LONGEST + (1 << 20);
 
 /// Where the state tells the last number, the file's end is searched this far, in
 /// bytes, for a later one.

@@ -16,11 +16,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use cln_wire::{Frame, Frames, LONGEST, Members, Splitter};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::framing::{Frame, Frames, LONGEST, Splitter};
-use crate::lenient;
 use crate::notification::{self, Message, Notification, Request};
 use crate::requests::Requests;
 use crate::standby;
@@ -235,16 +234,16 @@ impl<S: Sink> Receiver<S> {
     /// parser takes more than JSON: what a plugin sends is recorded as text, what
     /// an RPC caller sends is refused.
     fn not_json(&mut self, message: &str) -> Then {
-        let found = lenient::read(message);
-        match (found.id, found.method) {
+        let found = Members::read(message).unwrap_or_default();
+        match (found.get("id"), found.text("method")) {
             (Some(id), _) => {
                 refuse(json_or_null(id), PARSE_ERROR, "the request is not JSON");
                 Then::Go
             }
             (None, Some(topic)) => self.notification(&Notification {
                 topic,
-                origin: found.origin,
-                payload: found.params.unwrap_or_default(),
+                origin: found.text("origin"),
+                payload: found.get("params").unwrap_or_default(),
                 is_json: false,
             }),
             (None, None) => {

@@ -12,11 +12,10 @@ mod from_scratch;
 use std::sync::LazyLock;
 use std::time::SystemTime;
 
+use cln_wire::{Frame, Members, Splitter};
 use common::captures;
 use eventlog::chunk::{Entry, Kind};
 use eventlog::format::{self, Format, Style};
-use eventlog::framing::{Frame, Splitter};
-use eventlog::lenient;
 use eventlog::notification::{Message, Notification, parse};
 use eventlog::reader::{self, Order};
 use proptest::prelude::*;
@@ -168,10 +167,11 @@ proptest! {
                 Ok(Message::Request(_)) => {}
                 Err(_) => {
                     let text = String::from_utf8_lossy(message);
-                    let found = lenient::read(&text);
-                    if let (None, Some(topic)) = (found.id, found.method) {
-                        let payload = found.params.unwrap_or_default();
-                        record(&Notification { topic, origin: found.origin, payload, is_json: false }, redact)?;
+                    let found = Members::read(&text).unwrap_or_default();
+                    if let (None, Some(topic)) = (found.get("id"), found.text("method")) {
+                        let payload = found.get("params").unwrap_or_default();
+                        let origin = found.text("origin");
+                        record(&Notification { topic, origin, payload, is_json: false }, redact)?;
                     }
                 }
             }

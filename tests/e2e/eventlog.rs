@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use cln_lab::{Event, Events, Lab, LabBuilder, Node, NodeSpec, Plugin, Probe, eventually};
-use lab_tests::{Kinds, Outcome, Suite, program};
+use lab_tests::{Kinds, Outcome, Suite, program, write_scripted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ pub fn tests(suite: Suite) -> Suite {
             "topics_are_chosen_and_changed_while_running",
             topics,
         )
+        .since((23, 8), "what_is_not_json_is_recorded_as_text", not_json)
         .scenario_alone("an_unknown_topic_is_logged_with_the_nearest", unknown_topic)
         .scenario_alone("methods_answer_by_name_and_by_position", methods)
         .scenario_alone("wait_is_answered_by_the_next_event_or_times_out", wait)
@@ -375,6 +376,28 @@ async fn topics(kinds: Kinds) -> Outcome {
         .await?;
     l1.disconnect(l2).await?;
     events.expect_in_order(&["disconnect"]).await?;
+    Ok(lab.stop().await?)
+}
+
+/// A node hands on a plugin's params as they are written, with an empty line in them.
+async fn not_json(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
+    let l1 = lab.l1();
+    let other = write_scripted(&lab.dir().join("other"), "good", "other")?;
+    l1.plugin_start(&Plugin::path(other)).await?;
+    l1.plugin_start(&eventlog(&[("eventlog-topics", "*")])?)
+        .await?;
+    l1.call::<Value>("other-odd", json!([])).await?;
+    l1.call::<Value>("other-emit", json!([])).await?;
+    let mut events = Events::open(file(l1));
+    let odd: Value = serde_json::from_str(&events.expect("scripted").await?.line)?;
+    ensure!(
+        odd["not_json"] == true && odd["origin"] == "other",
+        "it says so: {odd}"
+    );
+    ensure!(odd["payload"] == "[\"a\tb\",\n\n007,1{]", "{odd}");
+    let next = events.expect("scripted").await?;
+    ensure!(next.payload == json!({"a": [1, 2]}), "{next:?}");
     Ok(lab.stop().await?)
 }
 

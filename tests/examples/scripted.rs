@@ -3,7 +3,7 @@
 //! The mode says how it behaves (see [`Mode`]). While it runs it has the methods
 //! `PREFIX-hi` (its process id), `PREFIX-received` (everything that came),
 //! `PREFIX-crash`, `PREFIX-garbage`, `PREFIX-traceback`, `PREFIX-emit`,
-//! `PREFIX-undeclared`, `PREFIX-fail`, `PREFIX-progress` and `PREFIX-ban`.
+//! `PREFIX-odd`, `PREFIX-undeclared`, `PREFIX-fail`, `PREFIX-progress` and `PREFIX-ban`.
 
 use std::io::{self, BufRead, Write};
 
@@ -165,6 +165,11 @@ impl Plugin {
             "emit" => {
                 say(&json!({"jsonrpc": "2.0", "method": "scripted", "params": {"a": [1, 2]}}));
             }
+            "odd" => {
+                // No JSON, but lightningd takes it for that.
+                let odd = b"{\"jsonrpc\":\"2.0\",\"method\":\"scripted\",\"params\":[\"a\tb\",\n\n007,1{]}\n\n";
+                let _ = io::stdout().write_all(odd);
+            }
             "undeclared" => {
                 say(&json!({"jsonrpc": "2.0", "method": "undeclared", "params": {}}));
             }
@@ -216,6 +221,7 @@ impl Plugin {
             "garbage",
             "traceback",
             "emit",
+            "odd",
             "undeclared",
             "progress",
             "ban",

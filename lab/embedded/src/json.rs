@@ -1,14 +1,13 @@
-//! JSON as text: messages out of a byte stream, members of an object as written.
+//! JSON as text: messages out of a byte stream, and what lightningd takes for JSON.
 //!
 //! lightningd's socket and its plugins' pipes carry JSON objects one after another,
 //! with or without blank lines between them, and reads may cut them anywhere.
 //! [`JsonStream`] finds the end of each one in a single pass, however small the
 //! pieces in which it arrives.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use cln_wire::scan::{End, Scan, is_blank};
 use serde_json::value::RawValue;
 
 /// The longest message that is accepted, in bytes. lightningd has no limit; without
@@ -46,11 +45,7 @@ pub struct JsonStream {
     start: usize,
     /// Everything before this has been scanned.
     scanned: usize,
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-    /// Just after the outermost `{`, where only a key or `}` may follow.
-    expect_key: bool,
+    scan: Scan,
     limit: usize,
 }
 
@@ -67,10 +62,7 @@ impl JsonStream {
             buf: Vec::new(),
             start: 0,
             scanned: 0,
-            depth: 0,
-            in_string: false,
-            escaped: false,
-            expect_key: false,
+            scan: Scan::default(),
             limit,
         }
     }
@@ -91,57 +83,32 @@ impl JsonStream {
     /// No message can follow from what was read. The stream stays where it is: there
     /// is no way to find the next message.
     pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, Garbage> {
-        while self.scanned < self.buf.len() {
-            let byte = self.buf[self.scanned];
-            if self.depth == 0 {
-                match byte {
-                    b' ' | b'\t' | b'\r' | b'\n' => {
-                        self.scanned += 1;
-                        self.start = self.scanned;
-                        continue;
-                    }
-                    b'{' | b'[' => {}
-                    _ => return Err(Garbage::NotJson(self.quote())),
-                }
-            }
-            if self.expect_key && !byte.is_ascii_whitespace() {
-                if byte != b'"' && byte != b'}' {
-                    return Err(Garbage::NotJson(self.quote()));
-                }
-                self.expect_key = false;
-            }
-            self.scanned += 1;
-            if self.in_string {
-                if self.escaped {
-                    self.escaped = false;
-                } else if byte == b'\\' {
-                    self.escaped = true;
-                } else if byte == b'"' {
-                    self.in_string = false;
-                }
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => {
-                    self.expect_key = self.depth == 0 && byte == b'{';
-                    self.depth += 1;
-                }
-                b'}' | b']' => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        let message = self.buf[self.start..self.scanned].to_vec();
-                        self.start = self.scanned;
-                        return Ok(Some(message));
-                    }
-                }
-                _ => {}
-            }
+        if self.scan.is_between() {
+            let blank = self.buf[self.start..].iter().take_while(|b| is_blank(**b));
+            self.start += blank.count();
+            self.scanned = self.start;
         }
-        if self.buf.len() - self.start > self.limit {
-            return Err(Garbage::TooLong(self.limit));
+        let found = self.scan.advance(&self.buf[self.scanned..]);
+        let unread = &self.buf[self.start..];
+        // After the outermost `{` only a key or `}` may follow.
+        let second = unread.iter().skip(1).find(|b| !is_blank(**b));
+        let no_key = unread.starts_with(b"{") && second.is_some_and(|b| !b"\"}".contains(b));
+        match found {
+            Some((length, End::Message)) if !no_key => {
+                let end = self.scanned + length;
+                let message = self.buf[self.start..end].to_vec();
+                (self.start, self.scanned) = (end, end);
+                Ok(Some(message))
+            }
+            None if !self.scan.is_lost() && !no_key => {
+                self.scanned = self.buf.len();
+                if unread.len() > self.limit {
+                    return Err(Garbage::TooLong(self.limit));
+                }
+                Ok(None)
+            }
+            _ => Err(Garbage::NotJson(self.quote())),
         }
-        Ok(None)
     }
 
     /// The unread bytes, for an error message.
@@ -152,8 +119,8 @@ impl JsonStream {
 
 /// Makes valid JSON of what lightningd's parser accepts beyond JSON: a bare word that
 /// starts like a number, `true`, `false` or `null` and continues otherwise, such as
-/// the `127.0.0.1` that `lightning-cli` sends. Each becomes a string; `None` if the
-/// result is not valid JSON, either.
+/// the `127.0.0.1` that `lightning-cli` sends, which becomes a string; and control
+/// characters in a string. `None` if the result is not valid JSON, either.
 pub fn lenient(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
@@ -166,7 +133,14 @@ pub fn lenient(text: &str) -> Option<String> {
             _ => first.len_utf8(),
         };
         let (piece, after) = rest.split_at(len);
-        if len > 1 && first != '"' && serde_json::from_str::<&RawValue>(piece).is_err() {
+        if first == '"' {
+            for c in piece.chars() {
+                match c {
+                    '\0'..'\x20' => out += &format!("\\u{:04x}", u32::from(c)),
+                    c => out.push(c),
+                }
+            }
+        } else if len > 1 && serde_json::from_str::<&RawValue>(piece).is_err() {
             out += &serde_json::Value::from(piece).to_string();
         } else {
             out += piece;
@@ -176,6 +150,13 @@ pub fn lenient(text: &str) -> Option<String> {
     serde_json::from_str::<&RawValue>(&out)
         .is_ok()
         .then_some(out)
+}
+
+/// The value that lightningd takes a text for; `null` if it takes it for none.
+pub fn value(text: &str) -> serde_json::Value {
+    let strict = serde_json::from_str(text).ok();
+    let read = || serde_json::from_str(&lenient(text)?).ok();
+    strict.or_else(read).unwrap_or_default()
 }
 
 /// The length of the string that `text` starts with, quotes included.
@@ -213,97 +194,13 @@ pub fn splice(whole: &str, part: &str, with: &str) -> String {
     }
 }
 
-/// An object's members as they were written: in order, values raw, duplicates kept.
-#[derive(Debug)]
-pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Members<'a> {
-    /// # Errors
-    /// `text` is not a valid JSON object.
-    pub fn read(text: &'a str) -> serde_json::Result<Self> {
-        serde_json::from_str(text)
-    }
-
-    /// The first member of this name.
-    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| *value)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let members = std::iter::from_fn(|| map.next_entry().transpose());
-                let named = |member: Result<(Key<'de>, _), _>| member.map(|(Key(n), v)| (n, v));
-                members.map(named).collect::<Result<_, _>>().map(Members)
-            }
-        }
-        d.deserialize_map(Pairs)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 
-    fn value() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i64>().prop_map(Into::into),
-            any::<String>().prop_map(Into::into),
-            "[\\\\\"{}\\[\\]\n ]*".prop_map(Into::into),
-        ];
-        leaf.prop_recursive(4, 32, 6, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
-                prop::collection::vec((any::<String>(), inner), 0..6)
-                    .prop_map(|v| serde_json::Value::Object(v.into_iter().collect())),
-            ]
-        })
-    }
-
     proptest! {
-        /// Any values, with any whitespace between them, cut anywhere, come out as
-        /// they went in.
-        #[test]
-        fn what_goes_in_comes_out(
-            values in prop::collection::vec(value().prop_map(|v| serde_json::json!({ "v": v })), 0..8),
-            blank in "[ \n\r\t]{0,3}",
-            cut in 1usize..64,
-            pretty: bool,
-        ) {
-            let mut text = blank.clone();
-            for v in &values {
-                text += &if pretty { serde_json::to_string_pretty(v).unwrap() } else { v.to_string() };
-                text += &blank;
-            }
-            let mut stream = JsonStream::default();
-            let mut seen = Vec::new();
-            for piece in text.as_bytes().chunks(cut) {
-                stream.push(piece);
-                while let Some(message) = stream.next_message().unwrap() {
-                    seen.push(serde_json::from_slice::<serde_json::Value>(&message).unwrap());
-                }
-            }
-            prop_assert_eq!(seen, values);
-        }
-
         #[test]
         fn no_text_makes_lenient_panic(text in "[\\[\\]{}\"\\\\a-z0-9.:, é-]{0,40}") {
             let _ = lenient(&text);
@@ -329,9 +226,9 @@ mod tests {
     #[test]
     fn splice_replaces_only_the_id() {
         let text = r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : "cln:x#1" }"#;
-        let id = Members::read(text).unwrap().get("id").unwrap();
+        let id = cln_wire::Members::read(text).unwrap().get("id").unwrap();
         assert_eq!(
-            splice(text, id.get(), "42"),
+            splice(text, id, "42"),
             r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : 42 }"#
         );
     }
@@ -343,21 +240,13 @@ mod tests {
             (r#"{"a": 1xyz}"#, Some(r#"{"a": "1xyz"}"#)),
             (r#"{"1.2.3": "1.2.3\" "}"#, Some(r#"{"1.2.3": "1.2.3\" "}"#)),
             (r#"[true, nonsense]"#, Some(r#"[true, "nonsense"]"#)),
+            ("[\"a\tb\"]", Some(r#"["a\u0009b"]"#)),
             (r#"{not json}"#, None),
             (r#"["x]"#, None),
             (r#"[xyz]"#, None),
         ] {
             assert_eq!(lenient(text).as_deref(), want, "{text}");
         }
-    }
-
-    #[test]
-    fn members_as_written() {
-        let members = Members::read(r#"{"a": 1.0, "b" : null, "a":"x\\u0041"}"#).unwrap();
-        let seen: Vec<_> = members.0.iter().map(|(n, v)| (&**n, v.get())).collect();
-        assert_eq!(seen, [("a", "1.0"), ("b", "null"), ("a", r#""x\\u0041""#)]);
-        assert_eq!(members.get("b").unwrap().get(), "null");
-        Members::read("[1]").unwrap_err();
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
+use cln_wire::Members;
 use serde_json::{Value, json};
 
 use super::plugin::Plugin;
-use crate::json::{JsonStream, Members, quote, splice};
+use crate::json::{JsonStream, quote, splice, value};
 use crate::log::Level;
 use crate::node::Node;
 
@@ -23,7 +23,7 @@ pub fn handle(
     let quoted = || format!("{}{}", quote(&message), rest.quote());
     let unreadable = || format!("Failed to parse RPC JSON response '{}'", quoted());
     let text = std::str::from_utf8(&message).map_err(|_| unreadable())?;
-    let members = Members::read(text).map_err(|_| unreadable())?;
+    let members = Members::read(text).ok_or_else(unreadable)?;
     if members.get("jsonrpc").is_none() {
         return Err(format!(
             "JSON-RPC message does not contain \"jsonrpc\" field: '{}'",
@@ -35,16 +35,13 @@ pub fn handle(
         plugin.answered(&id, message);
         return Ok(());
     }
-    let method = members
-        .get("method")
-        .and_then(|m| serde_json::from_str::<String>(m.get()).ok());
-    let (Some(method), Some(params)) = (method, members.get("params")) else {
+    let (Some(method), Some(params)) = (members.text("method"), members.get("params")) else {
         return Err(format!(
             "Malformed JSON-RPC notification missing \"method\" or \"params\": {}",
             quote(&message)
         ));
     };
-    match method.as_str() {
+    match &*method {
         "log" => log(node, plugin, params),
         "message" | "progress" => progress(plugin, &method, params),
         topic => {
@@ -55,14 +52,14 @@ pub fn handle(
 }
 
 /// An id as the node knows it: the text of a string, anything else as written.
-fn id_text(id: &RawValue) -> String {
-    serde_json::from_str::<String>(id.get()).unwrap_or_else(|_| id.get().to_owned())
+fn id_text(id: &str) -> String {
+    serde_json::from_str::<String>(id).unwrap_or_else(|_| id.to_owned())
 }
 
 /// A line for the node's log. pyln sends a traceback line by line, others send
 /// it whole: each of its lines becomes one in the log.
-fn log(node: &Node, plugin: &Plugin, params: &RawValue) -> Result<(), String> {
-    let params: Value = serde_json::from_str(params.get()).unwrap_or(Value::Null);
+fn log(node: &Node, plugin: &Plugin, params: &str) -> Result<(), String> {
+    let params = value(params);
     let Some(message) = params.get("message").and_then(Value::as_str) else {
         return Err("Log notification from plugin doesn't have a string \"message\" field".into());
     };
@@ -85,14 +82,12 @@ fn log(node: &Node, plugin: &Plugin, params: &RawValue) -> Result<(), String> {
 }
 
 /// Passes a request's progress on to its caller.
-fn progress(plugin: &Plugin, method: &str, params: &RawValue) -> Result<(), String> {
-    let text = params.get();
-    let members = Members::read(text).unwrap_or(Members(vec![]));
-    let Some(id) = members.get("id") else {
+fn progress(plugin: &Plugin, method: &str, params: &str) -> Result<(), String> {
+    let Some(id) = Members::read(params).unwrap_or_default().get("id") else {
         return Err("JSON-RPC notify \"id\"-field is not present".into());
     };
     if let Some(progress) = plugin.progress(&id_text(id)) {
-        let params = splice(text, id.get(), &progress.id);
+        let params = splice(params, id, &progress.id);
         let line =
             format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params}}}\n\n");
         let _ = progress.to.send(line.into_bytes());
@@ -100,8 +95,9 @@ fn progress(plugin: &Plugin, method: &str, params: &RawValue) -> Result<(), Stri
     Ok(())
 }
 
-/// Passes a notification on to other plugins, if the manifest declares it.
-fn forward(node: &Node, plugin: &Plugin, topic: &str, params: &RawValue) {
+/// Passes a notification on to other plugins, if the manifest declares it; its params
+/// as they were written, JSON or not, as lightningd does.
+fn forward(node: &Node, plugin: &Plugin, topic: &str, params: &str) {
     let declared = plugin
         .manifest()
         .is_some_and(|m| m.topics.iter().any(|t| t == topic));
@@ -119,7 +115,7 @@ fn forward(node: &Node, plugin: &Plugin, topic: &str, params: &RawValue) {
         "{{\"jsonrpc\":\"2.0\",\"method\":{},\"origin\":{},\"params\":{}}}\n\n",
         json!(topic),
         json!(plugin.name),
-        params.get()
+        params
     );
     node.plugins.notify(topic, line.into_bytes());
 }

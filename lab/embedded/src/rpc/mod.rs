@@ -23,6 +23,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cln_wire::Members;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
@@ -31,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use self::call::Flags;
 use self::request::{answer, invalid};
-use crate::json::{JsonStream, Members, lenient, quote};
+use crate::json::{JsonStream, lenient, quote};
 use crate::node::{Ending, Node};
 
 /// At most this many requests of one connection are under way, or answered and not
@@ -131,7 +132,7 @@ fn next_request(stream: &mut JsonStream) -> Result<Option<String>, String> {
         return Ok(None);
     };
     let what = match legible(&message) {
-        Some(text) if Members::read(&text).is_ok_and(|m| m.get("jsonrpc").is_some()) => {
+        Some(text) if Members::read(&text).is_some_and(|m| m.get("jsonrpc").is_some()) => {
             return Ok(Some(text));
         }
         Some(_) => "JSON-RPC message does not contain \"jsonrpc\" field:",

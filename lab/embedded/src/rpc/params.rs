@@ -1,38 +1,38 @@
 //! A command's parameters: by position or by name, checked in lightningd's order and
 //! with its words.
 
+use cln_wire::Members;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::error::RpcError;
-use crate::json::Members;
 use crate::options::parse_bool;
 
 /// One value, as it was written.
 #[derive(Debug, Clone, Copy)]
-pub struct Token<'a>(pub &'a RawValue);
+pub struct Token<'a>(pub &'a str);
 
 impl<'a> Token<'a> {
     /// A string's text, or the literal of anything else (`5`, `true`, `1.5`).
     pub fn text(self) -> String {
-        serde_json::from_str(self.0.get()).unwrap_or_else(|_| self.0.get().to_owned())
+        serde_json::from_str(self.0).unwrap_or_else(|_| self.0.to_owned())
     }
 
     pub fn string(self) -> Option<String> {
-        serde_json::from_str(self.0.get()).ok()
+        serde_json::from_str(self.0).ok()
     }
 
     pub fn value(self) -> Value {
-        serde_json::from_str(self.0.get()).unwrap_or(Value::Null)
+        serde_json::from_str(self.0).unwrap_or(Value::Null)
     }
 
     /// An error about this value.
     pub fn bad(self, name: &str, what: &str) -> RpcError {
-        RpcError::bad(name, what, self.0.get())
+        RpcError::bad(name, what, self.0)
     }
 
     fn is_null(self) -> bool {
-        self.0.get() == "null"
+        self.0 == "null"
     }
 }
 
@@ -100,7 +100,7 @@ impl Params {
 
     /// The names and values given by name.
     pub fn named(&self) -> Members<'_> {
-        Members::read(self.0.get()).unwrap_or(Members(vec![]))
+        Members::read(self.0.get()).unwrap_or_default()
     }
 
     /// The same as parsed values.
@@ -130,7 +130,7 @@ impl Params {
                     )));
                 }
                 for ((value, param), set) in values.into_iter().zip(&mut spec).zip(&mut set) {
-                    let token = Token(value);
+                    let token = Token(value.get());
                     if !token.is_null() {
                         (param.take)(token)?;
                         *set = true;
@@ -181,7 +181,7 @@ pub fn string(_: &str, token: Token<'_>) -> Result<String, RpcError> {
 pub fn label(name: &str, token: Token<'_>) -> Result<String, RpcError> {
     match token.value() {
         Value::String(text) => Ok(text),
-        Value::Number(_) => Ok(token.0.get().to_owned()),
+        Value::Number(_) => Ok(token.0.to_owned()),
         _ => Err(token.bad(name, "should be a string or number")),
     }
 }

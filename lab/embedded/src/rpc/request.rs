@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use cln_wire::Members;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -13,7 +15,7 @@ use super::error::{INVALID_REQUEST, METHOD_NOT_FOUND, RpcError};
 use super::filter::Filter;
 use super::names::why_not;
 use super::params::Params;
-use crate::json::{Members, splice};
+use crate::json::splice;
 use crate::node::Node;
 use crate::plugins::hooks::{self, Verdict};
 use crate::plugins::plugin::{Plugin, Progress, Terminated};
@@ -39,12 +41,12 @@ fn success(id: &str, result: &Value) -> Vec<u8> {
 /// message, if it is not a valid one.
 fn id_and_method(text: &str) -> Result<(String, String), (String, &'static str)> {
     let anonymous = |what| ("null".to_owned(), what);
-    let members = Members::read(text).map_err(|_| anonymous("Expected {} for json command"))?;
-    let id = members.get("id").ok_or_else(|| anonymous("No id"))?.get();
+    let members = Members::read(text).ok_or_else(|| anonymous("Expected {} for json command"))?;
+    let id = members.get("id").ok_or_else(|| anonymous("No id"))?;
     if id.starts_with(['{', '[']) {
         return Err(anonymous("Expected string/primitive for id"));
     }
-    if members.get("jsonrpc").is_none_or(|v| v.get() != "\"2.0\"") {
+    if members.get("jsonrpc") != Some("\"2.0\"") {
         return Err(anonymous(
             "jsonrpc: \"2.0\" must be specified in the request",
         ));
@@ -54,8 +56,7 @@ fn id_and_method(text: &str) -> Result<(String, String), (String, &'static str)>
     if members.get("params").is_none() {
         return Err(wrong("No params"));
     }
-    let method =
-        serde_json::from_str(method.get()).map_err(|_| wrong("Expected string for method"))?;
+    let method = serde_json::from_str(method).map_err(|_| wrong("Expected string for method"))?;
     Ok((id.to_owned(), method))
 }
 
@@ -146,8 +147,8 @@ impl Origin<'_> {
         {
             return (self.pass_on(&plugin, method, text).await, false);
         }
-        let members = Members::read(text).unwrap_or(Members(vec![]));
-        let filter = members.get("filter").map(|f| Filter::read(f.get()));
+        let members = Members::read(text).unwrap_or_default();
+        let filter = members.get("filter").map(Filter::read);
         let filter = match filter.transpose() {
             Ok(filter) => filter,
             Err(error) => return (self.failure(error, false), false),
@@ -166,7 +167,8 @@ impl Origin<'_> {
 
     /// Runs a command of the node itself.
     async fn run(&self, method: &str, request: &Members<'_>) -> Result<Value, RpcError> {
-        let Some(params) = request.get("params") else {
+        let params = request.get("params").map(str::to_owned);
+        let Some(Ok(params)) = params.map(RawValue::from_string) else {
             return Err(RpcError::new(INVALID_REQUEST, "No params"));
         };
         let Some(command) = commands::find(method) else {
@@ -175,7 +177,7 @@ impl Origin<'_> {
         let call = Call {
             node: self.node.clone(),
             id: self.id.to_owned(),
-            params: Params::new(params.to_owned()),
+            params: Params::new(params),
             check: false,
             flags: self.flags.clone(),
         };
@@ -214,9 +216,9 @@ impl Origin<'_> {
     /// except for the id.
     async fn pass_on(&self, plugin: &Plugin, method: &str, text: &str) -> Vec<u8> {
         let id = self.node.plugins.next_id(method, Some(self.id));
-        let caller_id = Members::read(text).ok().and_then(|m| m.get("id"));
+        let caller_id = Members::read(text).and_then(|m| m.get("id"));
         let request = match caller_id {
-            Some(caller_id) => splice(text, caller_id.get(), &json!(id).to_string()),
+            Some(caller_id) => splice(text, caller_id, &json!(id).to_string()),
             None => text.to_owned(),
         };
         let progress = self
@@ -233,9 +235,9 @@ impl Origin<'_> {
         {
             Ok(answer) => {
                 let answer = String::from_utf8_lossy(&answer);
-                let their_id = Members::read(&answer).ok().and_then(|m| m.get("id"));
+                let their_id = Members::read(&answer).and_then(|m| m.get("id"));
                 let answer = match their_id {
-                    Some(their_id) => splice(&answer, their_id.get(), self.id),
+                    Some(their_id) => splice(&answer, their_id, self.id),
                     None => answer.into_owned(),
                 };
                 format!("{answer}\n\n").into_bytes()

@@ -225,7 +225,7 @@ mod tests {
             ("@host:x", Some("host:x"), None),
         ] {
             let raw = RawValue::from_string(format!("\"{ID}{at}\"")).unwrap();
-            let target = target("id", Token(&raw)).ok().unwrap();
+            let target = target("id", Token(raw.get())).ok().unwrap();
             assert_eq!((target.host.as_deref(), target.port), (host, port), "{at}");
         }
     }

@@ -22,7 +22,7 @@ pub async fn setconfig(call: &Call) -> Result<Value, Stop> {
     call.params.read(vec![
         req("config", &mut found, |name, token: Token<'_>| {
             let wanted = token.text();
-            let bad = |what| RpcError::bad(name, what, token.0.get());
+            let bad = |what| RpcError::bad(name, what, token.0);
             match find(node, &wanted) {
                 Some((plugin, option)) if option.dynamic => Ok((plugin, option)),
                 None if !option_table::is_known(&wanted) => Err(bad("Unknown config option")),

@@ -1,15 +1,6 @@
 //! Messages out of a stream of bytes: a message ends where its JSON value ends.
-//!
-//! lightningd writes an empty line after each message, but that is not where a
-//! message ends: it hands on the `params` of other plugins and of RPC callers as
-//! they were written, and JSON may have empty lines between its tokens. Cut there,
-//! part of somebody's `params` would pass for a message from lightningd.
-//!
-//! The scan follows lightningd's own parser (jsmn), which takes more than JSON: a
-//! bare word such as `127.0.0.1` goes on up to a blank, a comma or a closing
-//! bracket, whatever else is in it, and a string may have line ends in it. What
-//! that parser refuses cannot come from lightningd: it is garbage, and the next
-//! empty line is where messages are looked for again.
+
+use crate::scan::{End, Scan, is_blank};
 
 /// The longest message that is kept, in bytes. A longer one is followed to its
 /// end, so that the next is found, but not held in memory.
@@ -132,181 +123,12 @@ impl Frames<'_> {
     }
 }
 
-/// The end that a scan found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Message,
-    Garbage,
-}
-
-/// Where in a message the scan is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
-    /// Between two messages.
-    #[default]
-    Between,
-    /// Within brackets, between two tokens.
-    Tokens,
-    /// In a string.
-    Text,
-    /// In a string, after a backslash.
-    Escape,
-    /// In a number, `true`, `null`, or whatever passes for one.
-    Word,
-    /// In garbage, until an empty line.
-    Lost,
-    /// In garbage, after a line's end.
-    LostLine,
-}
-
-/// Follows the brackets of one message after the other.
-#[derive(Debug, Default)]
-struct Scan {
-    place: Place,
-    /// The open brackets: true for `{`.
-    open: Vec<bool>,
-}
-
-impl Scan {
-    fn is_between(&self) -> bool {
-        self.place == Place::Between
-    }
-
-    fn is_lost(&self) -> bool {
-        matches!(self.place, Place::Lost | Place::LostLine)
-    }
-
-    /// Goes on with these bytes. Gives the number of them up to an end, and what
-    /// ended there; `None` if it lies beyond them.
-    fn advance(&mut self, bytes: &[u8]) -> Option<(usize, End)> {
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            match self.place {
-                Place::Text => match memchr::memchr2(b'"', b'\\', &bytes[at..]) {
-                    Some(found) => {
-                        at += found;
-                        self.place = if bytes[at] == b'"' {
-                            Place::Tokens
-                        } else {
-                            Place::Escape
-                        };
-                    }
-                    None => return None,
-                },
-                Place::Escape => self.place = Place::Text,
-                Place::Tokens => match byte {
-                    b'"' => self.place = Place::Text,
-                    b'{' | b'[' => self.open.push(byte == b'{'),
-                    b'}' | b']' => {
-                        if self.close(byte) {
-                            return Some((at + 1, End::Message));
-                        }
-                    }
-                    b',' | b':' => {}
-                    b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => self.place = Place::Word,
-                    byte if is_blank(byte) => {}
-                    _ => self.lose(),
-                },
-                Place::Word => match byte {
-                    b'}' | b']' => {
-                        self.place = Place::Tokens;
-                        if self.close(byte) {
-                            return Some((at + 1, End::Message));
-                        }
-                    }
-                    byte if byte == b',' || is_blank(byte) => self.place = Place::Tokens,
-                    b' '..=b'~' => {}
-                    _ => self.lose(),
-                },
-                Place::Between => match byte {
-                    b'{' | b'[' => {
-                        self.place = Place::Tokens;
-                        self.open.push(byte == b'{');
-                    }
-                    byte if is_blank(byte) => {}
-                    _ => self.lose(),
-                },
-                Place::Lost => match memchr::memchr(b'\n', &bytes[at..]) {
-                    Some(found) => {
-                        at += found;
-                        self.place = Place::LostLine;
-                    }
-                    None => return None,
-                },
-                Place::LostLine => {
-                    if byte == b'\n' {
-                        self.place = Place::Between;
-                        return Some((at + 1, End::Garbage));
-                    }
-                    self.place = Place::Lost;
-                }
-            }
-            at += 1;
-        }
-        None
-    }
-
-    /// Closes a bracket: true if that was the last.
-    fn close(&mut self, byte: u8) -> bool {
-        if self.open.pop() != Some(byte == b'}') {
-            self.lose();
-            return false;
-        }
-        if self.open.is_empty() {
-            self.place = Place::Between;
-            // A deep message must not keep its memory.
-            self.open.shrink_to(1024);
-        }
-        self.open.is_empty()
-    }
-
-    fn lose(&mut self) {
-        self.open.clear();
-        self.place = Place::Lost;
-    }
-}
-
-/// The length of the JSON value, or what passes for one, that the text begins
-/// with; `None` if it is not whole.
-pub(crate) fn value_length(text: &[u8]) -> Option<usize> {
-    // Within brackets the value ends where its last bracket, its quote or the
-    // word ends.
-    let mut scan = Scan {
-        place: Place::Tokens,
-        open: vec![false],
-    };
-    let first = *text.first()?;
-    match first {
-        b'{' | b'[' => {
-            scan = Scan::default();
-            let (length, end) = scan.advance(text)?;
-            (end == End::Message).then_some(length)
-        }
-        b'"' => (2..=text.len()).find(|&length| {
-            scan.advance(&text[if length == 2 { 0 } else { length - 1 }..length]);
-            scan.place == Place::Tokens
-        }),
-        _ => {
-            let ends = |byte: &u8| is_blank(*byte) || b",]}".contains(byte);
-            match text.iter().position(ends).unwrap_or(text.len()) {
-                0 => None,
-                length => Some(length),
-            }
-        }
-    }
-}
-
-fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::*;
-    use crate::notification::tests::json;
 
     /// A frame that does not borrow.
     #[derive(Debug, PartialEq, Eq)]
@@ -408,6 +230,23 @@ mod tests {
             while frames.next().is_some() {}
         }
         assert!(splitter.partial.capacity() <= SPARE);
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+            "[\\\\\"{}\\[\\]\n ]*".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::vec((any::<String>(), inner), 0..6)
+                    .prop_map(|v| serde_json::Value::Object(v.into_iter().collect())),
+            ]
+        })
     }
 
     /// The same JSON with blanks between its tokens, empty lines among them.
