@@ -325,36 +325,30 @@ async fn by_hand(kinds: Kinds) -> Outcome {
     let l2 = *traces.daemons.last().context("l2")?;
     sandbox.done(&["cli", "l2", "stop"])?;
     ended(l2).await?;
-    if kinds == Kinds::Lightningd {
-        let dir = traces.dir.join("l2");
-        // Its output stays open for as long as it runs.
-        let by_hand = sandbox
-            .command(cln_lab::binaries::lightningd()?)
-            .arg(format!("--lightning-dir={}", dir.display()))
-            .arg("--daemon")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
-        ensure!(by_hand.success(), "{by_hand}");
-        sandbox.done(&["cli", "l2", "getinfo"])?;
-    }
-    // A node answers `stop` a moment before its process goes.
-    let stranger = eventually("l2 as it was left", Duration::from_secs(10), async || {
-        let now = sandbox
-            .json(&["status", "--json"])
-            .map_err(|e| Error::usage(format!("{e:#}")))?;
-        let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
-        Ok(if stranger.is_some() == (kinds == Kinds::Lightningd) {
-            Probe::Ready(stranger)
-        } else {
-            Probe::NotYet(format!("{stranger:?}"))
-        })
-    })
-    .await?;
+    let program = if kinds == Kinds::Lightningd {
+        cln_lab::binaries::lightningd()?
+    } else {
+        cln_lab::binaries::embedded()?
+    };
+    // Its output stays open for as long as it runs.
+    let by_hand = sandbox
+        .command(program)
+        .arg(format!(
+            "--lightning-dir={}",
+            traces.dir.join("l2").display()
+        ))
+        .arg("--daemon")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    ensure!(by_hand.success(), "{by_hand}");
+    // It returns when the node is up.
+    sandbox.done(&["cli", "l2", "getinfo"])?;
+    let now = sandbox.json(&["status", "--json"])?;
+    let stranger = now["labs"][0]["nodes"][1]["pid"].as_u64();
+    let stranger = stranger.context("l2 as it was started")?;
     sandbox.done(&["down"])?;
-    if let Some(pid) = stranger {
-        ensure!(!is_alive(pid as u32), "{pid}");
-    }
+    ensure!(!is_alive(stranger as u32), "{stranger}");
     ensure!(traces.alive().is_empty());
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     Ok(())

@@ -3,9 +3,8 @@
 //! File (32 random bytes) and derivation are those of lightningd, so a directory
 //! keeps its node id whichever of the two runs in it.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use bitcoin_hashes::hmac::{Hmac, HmacEngine};
@@ -20,6 +19,7 @@ use lightning::ln::msgs::UnsignedGossipMessage;
 use lightning::offers::invoice::UnsignedBolt12Invoice;
 use lightning::sign::{NodeSigner, PeerStorageKey, ReceiveAuthKey, Recipient};
 use lightning_invoice::RawBolt11Invoice;
+use tempfile::NamedTempFile;
 
 /// The node's key pair, for invoices and BOLT 8.
 pub struct Keys {
@@ -83,18 +83,15 @@ impl Keys {
     }
 }
 
-/// Writes a new file with mode 0600, whole or not at all.
+/// Writes a new file with mode 0600, whole or not at all: a node that is killed
+/// meanwhile leaves none that later starts would refuse.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .inspect_err(|_| {
-            let _ = fs::remove_file(path);
-        })
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    Ok(())
 }
 
 /// 32 random bytes from the operating system.

@@ -28,11 +28,11 @@ use crate::version::version;
 /// exits anyway.
 const ANSWER_READ_WITHIN: Duration = Duration::from_secs(60);
 
-/// Runs a node to its end; gives the exit code.
+/// Runs a node to its end, and calls `up` once it is up; gives the exit code.
 ///
 /// # Errors
 /// One line: why it could not start.
-pub async fn run(config: Config) -> Result<u8, String> {
+pub async fn run(config: Config, up: impl FnOnce() -> io::Result<()>) -> Result<u8, String> {
     let _lock = prepare(&config)?;
     let log = Arc::new(Log::open(config.log.clone()).map_err(|e| e.to_string())?);
     let keys = Arc::new(Keys::load(Path::new("hsm_secret")).map_err(|e| e.to_string())?);
@@ -48,7 +48,7 @@ pub async fn run(config: Config) -> Result<u8, String> {
         }
     }));
     node.log.info("lightningd", version());
-    let ended = live(&node).await;
+    let ended = live(&node, up).await;
     shut_down(&node).await;
     if ended? {
         return Ok(0);
@@ -104,18 +104,18 @@ fn prepare(config: &Config) -> Result<Flock<File>, String> {
 }
 
 /// Starts the node and returns once it is asked to end: `true` if by a signal.
-async fn live(node: &Arc<Node>) -> Result<bool, String> {
+async fn live(node: &Arc<Node>, up: impl FnOnce() -> io::Result<()>) -> Result<bool, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
     let mut hangup = signal(SignalKind::hangup()).map_err(|e| e.to_string())?;
     let mut ending = node.watch_ending();
-    let mut up = pin!(start(node));
-    let mut is_up = false;
+    let mut start = pin!(start(node));
+    let mut up = Some(up);
     let signal = loop {
         tokio::select! {
-            started = &mut up, if !is_up => {
+            started = &mut start, if up.is_some() => {
                 started?;
-                is_up = true;
+                up.take().map_or(Ok(()), |up| up()).map_err(|e| format!("--daemon: {e}"))?;
             }
             _ = hangup.recv() => node.log.reopen(),
             _ = terminate.recv() => break "SIGTERM",
@@ -201,26 +201,4 @@ async fn shut_down(node: &Arc<Node>) {
         let _ = fs::remove_file(file);
     }
     node.advance_ending(Ending::Stopped);
-}
-
-/// Forks for `--daemon`: `true` in the child, which leads a session of its own
-/// and whose input and outputs are `/dev/null`. Call it before any thread or
-/// runtime exists.
-pub fn daemonize() -> io::Result<bool> {
-    use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
-    // SAFETY: called from `main` before the runtime: there is one thread.
-    match unsafe { fork() }? {
-        ForkResult::Parent { .. } => Ok(false),
-        ForkResult::Child => {
-            setsid()?;
-            let null = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open("/dev/null")?;
-            dup2_stdin(&null)?;
-            dup2_stdout(&null)?;
-            dup2_stderr(&null)?;
-            Ok(true)
-        }
-    }
 }

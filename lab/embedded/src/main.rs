@@ -13,7 +13,7 @@
 //!
 //! # Layout
 //! From top to bottom; each imports only those below it:
-//! - [`life`]: the node's start and end.
+//! - [`life`]: the node's start and end. [`daemon`]: it continues in the background.
 //! - [`rpc`]: the socket, and one file a family of commands.
 //! - [`p2p`]: peers. [`plugins`]: the plugin host.
 //! - [`node`]: what a node consists of, which the three above share.
@@ -26,6 +26,7 @@
 mod amount;
 mod chain;
 mod config;
+mod daemon;
 mod features;
 mod invoice;
 mod json;
@@ -46,6 +47,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use config::{Asked, Config};
+use daemon::{Background, Side};
 
 fn main() -> ExitCode {
     match run(std::env::args_os().skip(1)) {
@@ -79,14 +81,19 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Result<u8, String> {
         }
         Asked::Run(config) => *config,
     };
-    if config.daemon && !life::daemonize().map_err(|e| format!("--daemon: {e}"))? {
-        return Ok(0);
+    let mut background = None;
+    if config.daemon {
+        match daemon::fork_off().map_err(|e| format!("--daemon: {e}"))? {
+            Side::Caller(code) => return Ok(code),
+            Side::Node(node) => background = Some(node),
+        }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| e.to_string())?;
-    let ended = runtime.block_on(life::run(config));
+    let up = || background.map_or(Ok(()), Background::up);
+    let ended = runtime.block_on(life::run(config, up));
     // A call to a bitcoind that hangs must not delay the exit.
     runtime.shutdown_background();
     ended

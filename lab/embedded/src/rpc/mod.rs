@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cln_wire::Members;
+use nix::sys::stat::{Mode, umask};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
@@ -58,7 +59,11 @@ pub fn listen(node: &Arc<Node>) -> io::Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
+    // Nobody else may connect before the mode is set.
+    let umask = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(path);
+    nix::sys::stat::umask(umask);
+    let listener = bound?;
     fs::set_permissions(path, fs::Permissions::from_mode(node.config.rpc_file_mode))?;
     node.listen(accept(node.clone(), listener));
     Ok(())
