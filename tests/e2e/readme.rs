@@ -40,7 +40,6 @@ async fn test_your_own_plugin(kinds: Kinds) -> Outcome {
     let author = Author::new(folder.path(), kinds)?;
     author.run(folder.path(), create)?;
     let project = folder.path().join("mine");
-    std::fs::create_dir(project.join("tests"))?;
     std::fs::write(project.join("tests/plugin.rs"), source)?;
     // The versions that are here already, so that none has to be downloaded.
     std::fs::copy(workspace()?.join("Cargo.lock"), project.join("Cargo.lock"))?;
