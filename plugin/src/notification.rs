@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use cln_topics::Topic;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -96,10 +97,10 @@ impl<'a> Notification<'a> {
     /// (cln-plugin does it): the payload is what is within, in every version.
     fn read(topic: Cow<'a, str>, origin: Option<Cow<'a, str>>, params: &'a str) -> Self {
         let members = Members::find(params, &topic);
-        let wrapped = match origin {
+        let wrapped = match &origin {
             // Wrapped by lightningd: it put exactly these there.
             None => members.count == 2,
-            Some(_) => members.count == 3 && members.topic.is_some(),
+            Some(_) => members.count == 3 && members.topic.is_some() && members.origin == origin,
         };
         let (origin, payload) = match (origin, members) {
             (
@@ -122,6 +123,26 @@ impl<'a> Notification<'a> {
         let inner = Members::find(payload, &topic);
         let payload = inner.topic.filter(|_| inner.count == 1).unwrap_or(payload);
         Self::json(topic, origin, payload)
+    }
+
+    /// What lightningd hands on although it is not JSON; the payload is a text.
+    /// `None` if it has no method.
+    pub fn not_json(message: &cln_wire::Members<'a>) -> Option<Self> {
+        let params = message.get("params").unwrap_or_default();
+        let origin = message.text("origin");
+        // Wrapped by lightningd, before v25.09.
+        let inner = cln_wire::Members::read(params).filter(|m| origin.is_none() && m.0.len() == 2);
+        let inner = inner.and_then(|inner| Some((inner.text("origin")?, inner.get("payload")?)));
+        let (origin, payload) = match inner {
+            Some((origin, payload)) => (Some(origin), payload),
+            None => (origin, params),
+        };
+        Some(Self {
+            topic: message.text("method")?,
+            origin,
+            payload,
+            is_json: false,
+        })
     }
 
     fn json(topic: Cow<'a, str>, origin: Option<Cow<'a, str>>, payload: &'a str) -> Self {
@@ -173,9 +194,8 @@ impl<'de> Visitor<'de> for MembersVisitor<'_> {
         let mut members = Members::default();
         while let Some(Key(key)) = map.next_key()? {
             members.count += 1;
-            // The one topic whose object was not named as itself, before v23.08.
-            let old_name = self.topic == "block_added" && key == "block" && members.topic.is_none();
-            if key == self.topic || old_name {
+            let other = members.topic.is_none() && Topic::other_name(self.topic) == Some(&*key);
+            if key == self.topic || other {
                 let value = map.next_value::<&RawValue>()?.get();
                 members.topic = value.starts_with('{').then_some(value);
                 // A plugin may call its topic `payload` or `origin`.
@@ -284,10 +304,14 @@ pub(crate) mod tests {
             r#"{"method":"hint","origin":"pay","params":{"origin":"pay","payload":{"a":{"b":1}},"hint":{"b":1}}}"#,
         );
         assert_eq!(hint.payload, r#"{"b":1}"#);
+        let hint = r#"{"method":"channel_hint_update","params":{"origin":"pay","payload":{"channel_hint":{"b":1}}}}"#;
+        assert_eq!(read(hint).payload, r#"{"b":1}"#);
         // Nothing beside it gets lost.
         let beside = read(r#"{"method":"mine","origin":"a","params":{"mine":{"a":1},"b":2}}"#);
         assert_eq!(beside.payload, r#"{"mine":{"a":1},"b":2}"#);
         // A plugin's own `origin` and `payload` are left alone.
+        let own = r#"{"method":"mine","origin":"a","params":{"origin":"x","payload":2,"mine":{}}}"#;
+        assert_eq!(read(own).payload, r#"{"origin":"x","payload":2,"mine":{}}"#);
         let own = read(r#"{"method":"mine","origin":"a","params":{"origin":"x","payload":2}}"#);
         assert_eq!(own.payload, r#"{"origin":"x","payload":2}"#);
     }

@@ -235,17 +235,12 @@ impl<S: Sink> Receiver<S> {
     /// an RPC caller sends is refused.
     fn not_json(&mut self, message: &str) -> Then {
         let found = Members::read(message).unwrap_or_default();
-        match (found.get("id"), found.text("method")) {
+        match (found.get("id"), Notification::not_json(&found)) {
             (Some(id), _) => {
                 refuse(json_or_null(id), PARSE_ERROR, "the request is not JSON");
                 Then::Go
             }
-            (None, Some(topic)) => self.notification(&Notification {
-                topic,
-                origin: found.text("origin"),
-                payload: found.get("params").unwrap_or_default(),
-                is_json: false,
-            }),
+            (None, Some(notification)) => self.notification(&notification),
             (None, None) => {
                 let length = message.len();
                 log::warn!("left out a message of {length} bytes that has no method");

@@ -168,10 +168,8 @@ proptest! {
                 Err(_) => {
                     let text = String::from_utf8_lossy(message);
                     let found = Members::read(&text).unwrap_or_default();
-                    if let (None, Some(topic)) = (found.get("id"), found.text("method")) {
-                        let payload = found.get("params").unwrap_or_default();
-                        let origin = found.text("origin");
-                        record(&Notification { topic, origin, payload, is_json: false }, redact)?;
+                    if let (None, Some(notification)) = (found.get("id"), Notification::not_json(&found)) {
+                        record(&notification, redact)?;
                     }
                 }
             }

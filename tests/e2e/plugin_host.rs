@@ -26,7 +26,7 @@ pub fn tests(suite: Suite) -> Suite {
             undeclared,
         )
         .since((25, 9), "blocks_in_order", blocks)
-        .since((24, 5), "each_logged_line_is_a_notification", log_lines)
+        .since((25, 5), "each_logged_line_is_a_notification", log_lines)
         .since((26, 4), "the_hook_rpc_command", rpc_command)
         .scenario("the_hook_peer_connected", peer_connected)
         .scenario_alone("a_dead_plugin_is_removed", death)

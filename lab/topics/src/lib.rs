@@ -164,6 +164,16 @@ impl Topic {
         TOPICS.iter().find(|topic| topic.name == name)
     }
 
+    /// What some releases name the object with the payload of this topic, in place of
+    /// the topic itself: `block` before v23.08; the plugin `pay` says `channel_hint`.
+    pub fn other_name(topic: &str) -> Option<&'static str> {
+        match topic {
+            "block_added" => Some("block"),
+            "channel_hint_update" => Some("channel_hint"),
+            _ => None,
+        }
+    }
+
     /// True if this release sends it.
     pub fn is_sent_by(&self, release: Release) -> bool {
         release >= self.since && self.until.is_none_or(|until| release < until)

@@ -195,7 +195,7 @@ async fn unilateral_close(fixture: &Fixture) -> Result<()> {
     let states = then(&["AWAITING_UNILATERAL", "FUNDING_SPEND_SEEN", "ONCHAIN"]);
     went_through((fixture, l1, &channel), &theirs, &states)?;
     same(&theirs[2], "cause", "onchain")?;
-    if !fixture.at_least(25, 9) {
+    if !fixture.at_least(24, 11) {
         // The transaction is not named yet.
         return same(&theirs[2], "message", "Funding transaction spent");
     }

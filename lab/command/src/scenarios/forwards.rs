@@ -149,7 +149,7 @@ async fn as_listed(node: &Node, event: &Event) -> Result<()> {
 async fn send(fixture: &Fixture, scids: [&str; 2], invoice: &Invoice) -> Result<()> {
     let (l1, l2) = fixture.pair();
     let l3 = fixture.lab().node("l3")?;
-    let hop = |node: &Node, scid: &str, msat: u64, delay: u32| json!({"id": node.id(), "channel": scid, "delay": delay, "amount_msat": msat, "msatoshi": msat});
+    let hop = |node: &Node, scid: &str, msat: u64, delay: u32| json!({"id": node.id(), "channel": scid, "delay": delay, "amount_msat": msat});
     let params = json!({
         "route": [hop(l2, scids[0], SENT, 60), hop(l3, scids[1], MSAT, 9)],
         "payment_hash": invoice.payment_hash,

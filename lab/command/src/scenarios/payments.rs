@@ -76,7 +76,6 @@ async fn send_along(l1: &Node, hops: &[(&str, &str)], invoice: &Invoice) -> Resu
             "channel": channel,
             "delay": 9 + 6 * left,
             "amount_msat": MSAT + 1_000 * left as u64,
-            "msatoshi": MSAT + 1_000 * left as u64,
         })
     };
     let mut route: Vec<Value> = hops.iter().rev().enumerate().map(hop).collect();
