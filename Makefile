@@ -8,7 +8,7 @@ export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
 
 CARGO ?= cargo
 
-.PHONY: help lab test bench lint topics doctor clean build bitcoind nextest
+.PHONY: help lab test bench fuzz lint topics doctor clean build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -26,6 +26,10 @@ test: build bitcoind nextest ## run every test, on real nodes where lightningd i
 bench: bitcoind ## measure, side by side; nothing is asserted
 	@$(CARGO) build --profile bench --workspace --bins --examples
 	@$(CARGO) bench --workspace --benches
+
+fuzz: ## give each property test RUNS cases, a million by default
+	PROPTEST_CASES=$(or $(RUNS),1000000) $(CARGO) test --release --workspace --lib --bins \
+	    --test fuzz --test from_scratch_framing
 
 lint: ## formatting, clippy, documentation
 	$(CARGO) fmt --all --check

@@ -1,6 +1,5 @@
 //! Captured messages, garbled in any way and cut anywhere, through everything that
-//! reads them. `EVENTLOG_FUZZ_RUNS` sets how many runs each test makes; a failing
-//! run is shown small and can be repeated.
+//! reads them. `PROPTEST_CASES` sets how many runs each test makes (`make fuzz`).
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,12 +28,7 @@ static ALL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
 });
 
 fn config() -> ProptestConfig {
-    let runs = std::env::var("EVENTLOG_FUZZ_RUNS");
-    let runs = runs.map_or(500, |runs| {
-        runs.parse().expect("EVENTLOG_FUZZ_RUNS: a number")
-    });
     ProptestConfig {
-        cases: runs,
         failure_persistence: None,
         ..ProptestConfig::default()
     }

@@ -485,4 +485,26 @@ mod tests {
         assert_eq!(config.unknown.len(), 1);
         assert_eq!(config.no_effect, ["fee-base", "dev-fast-gossip"]);
     }
+
+    proptest::proptest! {
+        /// Whatever stands in a `config` file is taken or refused in one line.
+        #[test]
+        fn any_config_file_is_taken_or_refused(
+            lines in proptest::collection::vec(
+                "(network|alias|rgb|addr|log-level|log-file|plugin|bitcoin-rpcport|fee-base|include|x)?[= ]{0,2}(regtest|[0-9]{1,7}|0[0-9a-f]{5}|127.0.0.1:9|debug|[ -~é\t]{0,9})?",
+                0..8,
+            ),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("config");
+            std::fs::write(&path, lines.join("\n")).unwrap();
+            let args = [
+                format!("--conf={}", path.display()),
+                format!("--lightning-dir={}", dir.path().display()),
+            ];
+            if let Err(what) = Config::read(args.map(String::from)) {
+                proptest::prop_assert!(!what.is_empty() && !what.contains('\n'), "{}", what);
+            }
+        }
+    }
 }

@@ -78,7 +78,8 @@ fn went_through(
     for change in changes {
         match before {
             Some(before) => same(change, "old_state", before)?,
-            None if fixture.at_least(25, 5) => {
+            // From v25.05 it is deprecated, and on by default.
+            None if fixture.at_least(26, 3) => {
                 holds(change.payload.get("old_state").is_none(), || {
                     change.line.clone()
                 })?;

@@ -190,3 +190,55 @@ fn malformed(what: &str) -> Out {
         last: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::params::{Params, opt, req, string};
+    use super::*;
+
+    /// Texts of which clients' messages consist, and others.
+    fn stream() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            8 => prop::sample::select(vec![
+                r#"{"jsonrpc":"2.0","id":1,"method":"help","params":"#, r#"["a"]}"#, "{}}", "[", "]",
+                "{", "}", "\"a\"", ":", ",", "1", "127.0.0.1", "\\u0041", "\\", "\t", "\n\n", " ",
+                r#"{"name":1}"#, "null", "\"id\"", "\u{e9}", "1e400", "\\ud800",
+            ])
+            .prop_map(str::to_owned),
+            1 => any::<String>(),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        /// Whatever a client sends is a request, or is refused in one answer.
+        #[test]
+        fn any_stream_gives_requests_or_is_refused(text in stream(), cut in 1_usize..40) {
+            let mut stream = JsonStream::default();
+            'connection: for piece in text.as_bytes().chunks(cut) {
+                stream.push(piece);
+                loop {
+                    match next_request(&mut stream) {
+                        Ok(Some(request)) => {
+                            serde_json::from_str::<&RawValue>(&request).unwrap();
+                            let members = Members::read(&request).unwrap();
+                            let Some(given) = members.get("params") else { continue };
+                            let params = Params::new(RawValue::from_string(given.into()).unwrap());
+                            let (mut one, mut two) = (None, None);
+                            let spec = vec![req("name", &mut one, string), opt("a", &mut two, string)];
+                            let _ = params.read(spec);
+                        }
+                        Ok(None) => break,
+                        Err(what) => {
+                            serde_json::from_slice::<&RawValue>(&malformed(&what).bytes).unwrap();
+                            break 'connection;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
