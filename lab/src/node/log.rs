@@ -37,12 +37,14 @@ impl Log {
         Ok(Log { path, from })
     }
 
-    /// All lines that contain `text`.
+    /// All lines that contain `text`, also a last one without an end.
     ///
     /// # Errors
     /// If the file cannot be read; one that does not exist is empty.
     pub fn lines_with(&self, text: &str) -> Result<Vec<String>> {
-        let mut lines = self.follow().lines().doing("read", &self.path)?;
+        let mut log = self.follow();
+        let mut lines = log.lines()?;
+        lines.extend(log.rest());
         lines.retain(|line| line.contains(text));
         Ok(lines)
     }
@@ -61,7 +63,7 @@ impl Log {
         let mut log = self.follow();
         let mut last = "an empty log".to_owned();
         eventually(what, PATIENCE, async || {
-            for line in log.lines().doing("read", &self.path)? {
+            for line in log.lines()? {
                 if line.contains(text) {
                     return Ok(Probe::Ready(line));
                 }

@@ -56,7 +56,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut events = Follower::new(path);
     loop {
         let ended = !args.follow || Lab::attach(lab.dir()).is_err();
-        for line in events.lines()? {
+        let mut lines = events.lines()?;
+        if ended {
+            lines.extend(events.rest());
+        }
+        for line in lines {
             if is_wanted(&line, &args.topics) {
                 out::line(line)?;
             }
