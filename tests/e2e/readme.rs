@@ -86,7 +86,7 @@ impl Author {
     /// Runs a block of commands, as though this workspace were `../cln-lab`; what they
     /// print.
     fn run(&self, folder: &Path, commands: &str) -> anyhow::Result<String> {
-        let nodes_dir = binaries::nodes_dir();
+        let nodes_dir = binaries::nodes_dir().context("no home")?;
         let commands = commands
             .replace("../cln-lab/target/nodes", &nodes_dir.display().to_string())
             .replace("../cln-lab", &workspace()?.display().to_string());

@@ -1,9 +1,9 @@
 //! Describes a node: everything that can be set for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Allowed, Lean, Plugin};
-use crate::{Error, Result, binaries};
+use crate::{Error, Implementation, Result, binaries};
 
 /// Which program a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -162,6 +162,27 @@ impl NodeSpec {
             lean: own.lean.clone().or(spec.lean),
             ..spec
         }
+    }
+
+    /// Checks that the executable found for the node's kind is of that kind.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the variable that names another.
+    pub(crate) fn check(&self, program: &Path, is: &Implementation) -> Result<()> {
+        let (variable, wanted) = match (self.kind.unwrap_or_default(), is) {
+            (NodeKind::Embedded, Implementation::Lightningd(_)) => {
+                ("CLN_EMBEDDED", "the embedded node")
+            }
+            (NodeKind::Lightningd, Implementation::Embedded(_)) => ("LIGHTNINGD", "lightningd"),
+            _ => return Ok(()),
+        };
+        if self.program.is_some() {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "the node is to be {wanted}, but {} is {is}: correct {variable}, or unset it",
+            program.display()
+        )))
     }
 
     /// The executable for the node.

@@ -1,13 +1,18 @@
 //! Finds the executables that a lab runs, and says what to do if one is missing.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+mod folders;
+mod version;
 
-use crate::error::IoContext;
-use crate::process::files::write_private;
-use crate::{Error, Implementation, Result, Version};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+pub(crate) use folders::cache_dir;
+pub use folders::nodes_dir;
+use folders::unsafe_because;
+pub(crate) use version::mark;
+pub use version::{implementation, lightningd_version, version_line};
 
 /// bitcoind: `BITCOIND`, else on the PATH, else in [`nodes_dir`]`/bin`.
 ///
@@ -15,8 +20,8 @@ use crate::{Error, Implementation, Result, Version};
 /// [`Error::NotFound`] with what to do; also for a `BITCOIND` that cannot be run,
 /// which is never a reason to look elsewhere.
 pub fn bitcoind() -> Result<PathBuf> {
-    let private = nodes_dir().join("bin/bitcoind");
-    find("BITCOIND", "bitcoind", None, Some(private), GET_BITCOIND)
+    let private = nodes_dir().map(|dir| dir.join("bin/bitcoind"));
+    find("BITCOIND", "bitcoind", None, private, GET_BITCOIND)
 }
 
 /// bitcoin-cli, which lightningd's `bcli` plugin runs: `BITCOIN_CLI`, else beside
@@ -101,33 +106,7 @@ fn beside(name: &str) -> Option<PathBuf> {
         .skip(1)
         .take(3)
         .flat_map(|folder| [folder.join(name), folder.join("examples").join(name)])
-        .find(|path| is_executable(path))
-}
-
-/// The first line that `PROGRAM --version` prints.
-///
-/// # Errors
-/// If it cannot be run, or fails; the error quotes its standard error.
-pub async fn version_line(program: &Path) -> Result<String> {
-    let output = tokio::process::Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .doing("run", program)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.lines().find(|line| !line.trim().is_empty()) {
-        Some(line) if output.status.success() => Ok(line.trim().to_owned()),
-        _ => Err(Error::Answer {
-            from: format!("{} --version", program.display()),
-            why: format!(
-                "{}: {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
-            ),
-        }),
-    }
+        .find(|path| is_executable(path) && unsafe_because(path).is_none())
 }
 
 /// The operating system's own name for itself.
@@ -142,82 +121,6 @@ pub fn system() -> String {
     }
 }
 
-/// Which program a node's executable is, according to its `--version`. The answer is
-/// cached in [`nodes_dir`], since running it takes as long as half a node's start.
-///
-/// # Errors
-/// If it cannot be run, or is neither lightningd nor the embedded node.
-pub async fn implementation(program: &Path) -> Result<Implementation> {
-    let kept = nodes_dir().join(format!("version-{}", mark(program)?));
-    if let Some(known) = std::fs::read_to_string(&kept)
-        .ok()
-        .and_then(|text| text.parse().ok())
-    {
-        return Ok(known);
-    }
-    let line = version_line(program).await?;
-    let implementation = line.parse().map_err(|why| Error::Answer {
-        from: format!("{} --version", program.display()),
-        why,
-    })?;
-    // Without the cache the next lab only takes longer to start.
-    let _ = std::fs::create_dir_all(nodes_dir());
-    let _ = write_private(&kept, &line);
-    Ok(implementation)
-}
-
-/// The version of the lightningd that [`lightningd`] finds; `None` if there is none,
-/// or if `LIGHTNINGD` names the embedded node.
-///
-/// # Errors
-/// If its `--version` fails.
-pub async fn lightningd_version() -> Result<Option<Version>> {
-    match lightningd() {
-        Ok(path) => Ok(implementation(&path).await?.lightningd().cloned()),
-        Err(_) => Ok(None),
-    }
-}
-
-/// A name for an executable that changes with its path, size and age.
-pub(crate) fn mark(program: &Path) -> Result<String> {
-    let path = program.canonicalize().doing("find", program)?;
-    let file = path.metadata().doing("look at", &path)?;
-    let mut mark = DefaultHasher::new();
-    (&path, file.len(), file.mtime(), file.mtime_nsec()).hash(&mut mark);
-    Ok(format!("{:016x}", mark.finish()))
-}
-
-/// The private folder for what is downloaded or prepared for labs (a bitcoind from
-/// `contrib/get-bitcoind`, a prepared chain): `LAB_NODES_DIR`, else
-/// `nodes` in the target folder that the running program comes from, else
-/// `target/nodes` here if there is one, else `cln-lab` in the user's cache.
-pub fn nodes_dir() -> PathBuf {
-    let dir = find_nodes_dir();
-    // Daemons have other working directories, and get paths of files in it.
-    std::path::absolute(&dir).unwrap_or(dir)
-}
-
-fn find_nodes_dir() -> PathBuf {
-    if let Some(dir) = std::env::var_os("LAB_NODES_DIR").filter(|dir| !dir.is_empty()) {
-        return dir.into();
-    }
-    // Cargo marks the folders it builds into.
-    let is_target = |dir: &&Path| dir.join("CACHEDIR.TAG").is_file();
-    let exe = std::env::current_exe().unwrap_or_default();
-    if let Some(target) = exe.ancestors().skip(1).find(is_target) {
-        return target.join("nodes");
-    }
-    let here = Path::new("target/nodes");
-    if here.is_dir() {
-        return here.to_owned();
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    cache
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("cln-lab")
-}
-
 const GET_BITCOIND: &str = "run `make lab`, which downloads it from Debian's packages where there is apt \
     (contrib/get-bitcoind); or install Bitcoin Core from bitcoincore.org or Homebrew \
     (`brew install bitcoin`); or name one in BITCOIND";
@@ -227,7 +130,7 @@ const GET_LIGHTNINGD: &str = "install Core Lightning (github.com/ElementsProject
     or name one in LIGHTNINGD";
 
 /// `variable` if set, else `before` if it can be run, else `name` on the PATH,
-/// else `after` if it can be run.
+/// else `after` if it can be run and nobody else could have put it there.
 fn find(
     variable: &str,
     name: &str,
@@ -243,21 +146,24 @@ fn find(
     if let Some(path) = std::env::var_os(variable).filter(|value| !value.is_empty()) {
         return which::which(&path).map_err(|_| {
             not_found(format!(
-                "{variable}={}, which is not an executable file",
+                "{variable}={}, which is not an executable file: correct {variable}, or unset it",
                 path.display()
             ))
         });
     }
-    let tried = match &after {
-        Some(path) => format!("{variable} (not set), the PATH, {}", path.display()),
-        None => format!("{variable} (not set), the PATH"),
-    };
-    let runs = |path: &PathBuf| is_executable(path);
-    before
-        .filter(runs)
-        .or_else(|| which::which(name).ok())
-        .or_else(|| after.filter(runs))
-        .ok_or_else(|| not_found(tried))
+    if let Some(path) = before.or_else(|| which::which(name).ok()) {
+        return Ok(path);
+    }
+    let mut tried = format!("{variable} (not set), the PATH");
+    if let Some(path) = after {
+        let refused = is_executable(&path).then(|| unsafe_because(&path));
+        match refused {
+            Some(None) => return Ok(path),
+            Some(Some(why)) => tried += &format!(", {} (not run: {why})", path.display()),
+            None => tried += &format!(", {}", path.display()),
+        }
+    }
+    Err(not_found(tried))
 }
 
 /// True for a file, or a link to one, with any execute permission.
