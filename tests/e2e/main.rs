@@ -9,6 +9,7 @@ mod eventlog;
 mod events;
 mod examples;
 mod gates;
+mod get_bitcoind;
 mod harness;
 mod lifecycle;
 mod other_languages;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         .module("events", events::tests)
         .module("examples", examples::tests)
         .module("gates", gates::tests)
+        .module("get_bitcoind", get_bitcoind::tests)
         .module("harness", harness::tests)
         .module("lifecycle", lifecycle::tests)
         .module("other_languages", other_languages::tests)

@@ -188,7 +188,12 @@ async fn completions(shell: &str, text: &str) -> Outcome {
 }
 
 async fn shellcheck() -> Outcome {
-    let said = said(std::process::Command::new("shellcheck").arg(root()?.join("contrib/lab.sh")))?;
+    let scripts = ["contrib/lab.sh", "contrib/get-bitcoind"];
+    let said = said(
+        std::process::Command::new("shellcheck")
+            .args(scripts)
+            .current_dir(root()?),
+    )?;
     ensure!(said.code == Some(0), "{}", said.out);
     Ok(())
 }
