@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
+/// The variables that name programs.
+pub(crate) const PROGRAMS: [&str; 4] = ["LIGHTNINGD", "CLN_EMBEDDED", "BITCOIND", "BITCOIN_CLI"];
+
 pub(crate) use folders::cache_dir;
 pub use folders::nodes_dir;
 use folders::unsafe_because;
@@ -138,17 +141,14 @@ fn find(
     after: Option<PathBuf>,
     remedy: &str,
 ) -> Result<PathBuf> {
-    let not_found = |tried: String| Error::NotFound {
-        what: name.to_owned(),
-        tried,
-        remedy: remedy.to_owned(),
-    };
-    if let Some(path) = std::env::var_os(variable).filter(|value| !value.is_empty()) {
-        return which::which(&path).map_err(|_| {
-            not_found(format!(
-                "{variable}={}, which is not an executable file: correct {variable}, or unset it",
+    if let Some(path) = named_by(variable) {
+        return which::which(&path).map_err(|_| Error::NotFound {
+            what: name.to_owned(),
+            tried: format!(
+                "{variable}={}, which is not an executable file",
                 path.display()
-            ))
+            ),
+            remedy: format!("correct {variable}, or unset it to have {name} looked for"),
         });
     }
     if let Some(path) = before.or_else(|| which::which(name).ok()) {
@@ -163,7 +163,30 @@ fn find(
             None => tried += &format!(", {}", path.display()),
         }
     }
-    Err(not_found(tried))
+    Err(Error::NotFound {
+        what: name.to_owned(),
+        tried,
+        remedy: remedy.to_owned(),
+    })
+}
+
+fn named_by(variable: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(variable).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
+/// The error of running this program, with the variable that names it.
+fn not_run(program: &Path, error: Error) -> Error {
+    let names = |variable: &&&str| {
+        named_by(variable).is_some_and(|path| which::which(path).is_ok_and(|path| path == program))
+    };
+    match (error, PROGRAMS.iter().find(names)) {
+        (Error::Io { doing, error }, Some(variable)) => Error::Io {
+            doing: format!("{doing}, which {variable} names"),
+            error,
+        },
+        (error, _) => error,
+    }
 }
 
 /// True for a file, or a link to one, with any execute permission.

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use super::{cache_dir, lightningd};
+use super::{cache_dir, lightningd, not_run};
 use crate::error::IoContext;
 use crate::process::files::write_private;
 use crate::{Error, Implementation, Result, Version, scaled};
@@ -37,7 +37,8 @@ pub async fn version_line(program: &Path) -> Result<String> {
             last_seen: "it did not end, and was killed".to_owned(),
         });
     };
-    let (status, stdout, stderr) = answer.doing("run", program)?;
+    let answer = answer.doing("run", program);
+    let (status, stdout, stderr) = answer.map_err(|error| not_run(program, error))?;
     let text = String::from_utf8_lossy(&stdout);
     let line = text.lines().find(|line| !line.trim().is_empty());
     let why = match line {
