@@ -17,6 +17,7 @@ mod plugin_host;
 mod readme;
 mod rpc_answers;
 mod shell;
+mod surroundings;
 mod taps;
 mod topics;
 mod walkthrough;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         .module("readme", readme::tests)
         .module("rpc_answers", rpc_answers::tests)
         .module("shell", shell::tests)
+        .module("surroundings", surroundings::tests)
         .module("taps", taps::tests)
         .module("topics", topics::tests)
         .module("walkthrough", walkthrough::tests)

@@ -1,6 +1,7 @@
 //! Folders that are found without being named, and whom else one trusts by using them.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access, getuid};
@@ -21,7 +22,9 @@ pub fn nodes_dir() -> Option<PathBuf> {
 pub(crate) fn cache_dir() -> Option<PathBuf> {
     let writable = |dir: &PathBuf| {
         let flags = AccessFlags::W_OK | AccessFlags::X_OK;
-        std::fs::create_dir_all(dir).is_ok() && access(dir, flags).is_ok()
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(dir).is_ok() && access(dir, flags).is_ok()
     };
     [nodes_dir(), of_user()]
         .into_iter()

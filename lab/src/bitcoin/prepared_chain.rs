@@ -4,7 +4,8 @@
 //! few milliseconds. The chain is cached, one for each bitcoind, since another version
 //! may not read its files. Without a cache each lab makes its own.
 
-use std::fs::File;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,9 @@ async fn make(program: &Path, cache: &Path, prepared: &Path) -> Result<()> {
         path.display()
     );
     let _lock = eventually(what, MADE, async || {
-        let file = File::create(&path).doing("create", &path)?;
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).mode(0o600);
+        let file = options.open(&path).doing("create", &path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Probe::Ready(lock)),
             Err((_, Errno::EAGAIN)) => Ok(Probe::NotYet("it is locked".to_owned())),
@@ -74,6 +77,7 @@ async fn make(program: &Path, cache: &Path, prepared: &Path) -> Result<()> {
     }
     let temporary = tempfile::Builder::new()
         .prefix("chain-")
+        .permissions(Permissions::from_mode(0o700))
         .tempdir_in(cache)
         .doing("create a folder in", cache)?;
     let reaper = Arc::new(Reaper::start(temporary.path())?);
