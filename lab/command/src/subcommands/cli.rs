@@ -300,7 +300,8 @@ impl Request<'_> {
         stream.write_all(text.as_bytes()).await?;
         let mut messages = MessageReader::new(stream);
         loop {
-            let message = messages.next::<Box<RawValue>>().await;
+            let message = messages.next::<Box<RawValue>>();
+            let message = node.unless_stopped(self.method, message).await?;
             let message = message
                 .with_context(|| format!("{}: waiting for its answer", node.name()))?
                 .with_context(|| format!("{} closed the connection", node.name()))?;
