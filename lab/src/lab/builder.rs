@@ -151,7 +151,7 @@ impl LabBuilder {
         );
         let (nodes, bitcoind) = started.await.inspect_err(|_| {
             if reports {
-                eprint!("{}", Report::new(folder.path()));
+                Report::new(folder.path()).print();
             }
         })?;
         let lab = Lab::new(nodes, bitcoind, folder, reports, self.gates);
