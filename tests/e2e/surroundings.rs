@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -27,6 +28,10 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("events_of_a_node_that_is_down_are_shown", events_when_down)
         .scenario_alone("files_are_private_whatever_the_umask", umask)
         .unless((!Path::new("/proc/net/tcp").exists()).then(|| "no /proc/net/tcp".to_owned()))
+        .test(
+            "a_holder_out_of_descriptors_keeps_its_lab",
+            out_of_descriptors,
+        )
         .scenario_alone("nothing_listens_beyond_loopback", loopback)
 }
 
@@ -273,13 +278,19 @@ async fn doctor() -> Outcome {
 
 async fn frozen(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    sandbox.done(&["up", "-d", "--nodes", "1", "--node", kinds.name()])?;
+    sandbox.done(&["up", "-d", "--node", kinds.name()])?;
     let traces = sandbox.traces("default")?;
-    let node = Pid::from_raw(*traces.daemons.last().context("a node")? as i32);
+    let node = Pid::from_raw(traces.daemons[1] as i32);
     kill(node, Signal::SIGSTOP)?;
-    let mut status = sandbox.command(sandbox.program());
-    let shown = said(status.arg("status").env("LAB_TIMEOUT_FACTOR", "0.2"))?;
+    let quickly = |args: &[&str]| {
+        let mut lab = sandbox.command(sandbox.program());
+        said(lab.args(args).env("LAB_TIMEOUT_FACTOR", "0.2"))
+    };
+    let (shown, connect) = (quickly(&["status"]), quickly(&["connect", "1", "2"]));
     kill(node, Signal::SIGCONT)?;
+    let (shown, connect) = (shown?, connect?);
+    let says_why = connect.err.contains("stopped by a signal");
+    ensure!(connect.code == Some(1) && says_why, "{connect:?}");
     let l1 = shown.out.lines().find(|line| line.contains(" l1 "));
     ensure!(
         l1.is_some_and(|l1| l1.ends_with("does not answer")),
@@ -289,6 +300,37 @@ async fn frozen(kinds: Kinds) -> Outcome {
     let shown = sandbox.done(&["status"])?;
     let l1 = shown.lines().find(|line| line.contains(" l1 "));
     ensure!(l1.is_some_and(|l1| l1.ends_with("down")), "{shown}");
+    Ok(())
+}
+
+async fn out_of_descriptors() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let mut up = sandbox.command("sh");
+    up.args(["-c", "ulimit -n 200 && exec \"$@\"", "sh"])
+        .arg(sandbox.program())
+        .args(["up", "-d", "--nodes", "1", "--node", "embedded"]);
+    let up = said(&mut up)?;
+    ensure!(up.code == Some(0), "{up:?}");
+    let traces = sandbox.traces("default")?;
+    let connect = |_| UnixStream::connect(traces.dir.join("lab.sock"));
+    let clients = (0..300).map(connect).collect::<Result<Vec<_>, _>>()?;
+    let files = format!("/proc/{}/fd", traces.holder);
+    eventually("all its descriptors to be taken", PATIENCE, async || {
+        let open = fs::read_dir(&files).map_or(0, Iterator::count);
+        Ok(if open == 200 {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(format!("{open} open"))
+        })
+    })
+    .await?;
+    drop(clients);
+    sandbox.done(&["restart", "l1"])?;
+    ensure!(
+        traces.alive().contains(&traces.holder),
+        "the holder is gone"
+    );
+    sandbox.done(&["down"])?;
     Ok(())
 }
 
