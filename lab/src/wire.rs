@@ -7,21 +7,21 @@
 
 use std::io::{Error, ErrorKind, Result};
 
+use cln_wire::LONGEST;
+use cln_wire::scan::{End, Scan};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The longest message, in bytes.
-const LONGEST: usize = 64 << 20;
 /// Errors quote this many characters of what is wrong.
 const QUOTED: usize = 200;
+const NO_MESSAGE: &str = "it is neither the start of a message nor its continuation";
 
 /// Cuts a stream of bytes into messages, each an object or an array.
 ///
 /// It looks for ends as lightningd's own parser does, since lightningd hands on what
-/// others write: a bare word such as `127.0.0.1` continues up to a blank, a comma or a
-/// closing bracket, whatever else is in it. After what cannot be a message, the next
-/// empty line is where messages are looked for again.
+/// others write, JSON or not. After what cannot be a message, the next empty line is
+/// where messages are looked for again.
 ///
 /// ```
 /// let mut messages = cln_lab::Messages::default();
@@ -36,27 +36,9 @@ pub struct Messages {
     buffer: Vec<u8>,
     /// How many bytes of it were looked at.
     looked_at: usize,
-    /// Where that ends.
-    place: Place,
-    /// The open brackets there: true for `{`.
-    open: Vec<bool>,
-}
-
-/// A place in the stream.
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
-enum Place {
-    #[default]
-    BetweenMessages,
-    BetweenTokens,
-    Text,
-    /// In a string, after a backslash.
-    Escape,
-    /// In a number, `true`, `null`, or what passes for one.
-    Word,
-    /// In what is no message, until an empty line.
-    Lost,
-    /// There, after a line's end.
-    LostLine,
+    scan: Scan,
+    /// An error was returned for what is being scanned: it is left out.
+    left_out: bool,
 }
 
 impl Messages {
@@ -74,75 +56,35 @@ impl Messages {
     // Not an iterator: what is `None` now may be here later.
     #[allow(clippy::should_implement_trait)]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
-        while let Some(&byte) = self.buffer.get(self.looked_at) {
-            self.looked_at += 1;
-            let was = self.place;
-            let closed = self.step(byte);
-            if closed {
-                let message = serde_json::from_slice(&self.buffer[..self.looked_at]);
-                let message = message.map_err(|error| self.invalid(self.looked_at, &error));
-                self.forget();
+        while let Some((length, end)) = self.scan.advance(&self.buffer[self.looked_at..]) {
+            self.looked_at += length;
+            let message = match end {
+                _ if std::mem::take(&mut self.left_out) => None,
+                End::Message => Some(
+                    serde_json::from_slice(&self.buffer[..self.looked_at])
+                        .map_err(|error| self.invalid(&error)),
+                ),
+                End::Garbage => Some(Err(self.invalid(&NO_MESSAGE))),
+            };
+            self.forget();
+            if let Some(message) = message {
                 return message.map(Some);
             }
-            let is_lost = |place| matches!(place, Place::Lost | Place::LostLine);
-            if is_lost(self.place) && !is_lost(was) {
-                return Err(self.lose("it does not start a message, or continue one"));
-            }
-            if was == Place::LostLine && self.place == Place::BetweenMessages {
-                self.forget();
-            }
         }
-        if matches!(
-            self.place,
-            Place::BetweenMessages | Place::Lost | Place::LostLine
-        ) {
-            self.forget();
-        } else if self.buffer.len() > LONGEST {
-            return Err(self.lose("it is longer than 64 MiB"));
-        }
-        Ok(None)
-    }
-
-    /// Continues at the next empty line.
-    fn lose(&mut self, why: &str) -> Error {
-        let error = self.invalid(self.buffer.len(), &why);
-        self.place = Place::Lost;
-        self.open.clear();
-        self.forget();
-        error
-    }
-
-    /// Continues with this byte; true if it ends a message.
-    fn step(&mut self, byte: u8) -> bool {
-        let blank = matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
-        self.place = match (self.place, byte) {
-            (Place::BetweenMessages, _) if blank => Place::BetweenMessages,
-            (Place::BetweenMessages | Place::BetweenTokens, b'{' | b'[') => {
-                self.open.push(byte == b'{');
-                Place::BetweenTokens
-            }
-            (Place::BetweenTokens | Place::Word, b'}' | b']') => {
-                let matches = self.open.pop() == Some(byte == b'}');
-                match (matches, self.open.is_empty()) {
-                    (true, true) => Place::BetweenMessages,
-                    (true, false) => Place::BetweenTokens,
-                    (false, _) => Place::Lost,
-                }
-            }
-            (Place::BetweenTokens, b'"') => Place::Text,
-            (Place::BetweenTokens, b',' | b':') => Place::BetweenTokens,
-            (Place::BetweenTokens, b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => Place::Word,
-            (Place::Word, b',') => Place::BetweenTokens,
-            (Place::BetweenTokens | Place::Word, _) if blank => Place::BetweenTokens,
-            (Place::Word, b' '..=b'~') => Place::Word,
-            (Place::Text, b'"') => Place::BetweenTokens,
-            (Place::Text, b'\\') => Place::Escape,
-            (Place::Text | Place::Escape, _) => Place::Text,
-            (Place::LostLine, b'\n') => Place::BetweenMessages,
-            (Place::Lost, b'\n') => Place::LostLine,
-            _ => Place::Lost,
+        self.looked_at = self.buffer.len();
+        let why = if self.scan.is_lost() {
+            NO_MESSAGE
+        } else if self.looked_at > LONGEST {
+            "it is longer than 64 MiB"
+        } else {
+            return Ok(None);
         };
-        self.place == Place::BetweenMessages && matches!(byte, b'}' | b']')
+        let error = self.invalid(&why);
+        self.forget();
+        if std::mem::replace(&mut self.left_out, true) {
+            return Ok(None);
+        }
+        Err(error)
     }
 
     /// Forgets what was looked at.
@@ -155,16 +97,12 @@ impl Messages {
         String::from_utf8_lossy(&self.buffer).trim().to_owned()
     }
 
-    /// An error that quotes the start of the buffer's first `length` bytes.
-    fn invalid(&self, length: usize, why: &dyn std::fmt::Display) -> Error {
-        let start = &self.buffer[..length.min(4 * QUOTED)];
-        let text = String::from_utf8_lossy(start);
-        let quoted: String = text.trim().chars().take(QUOTED).collect();
-        let cut = if quoted.len() < length.min(text.trim().len()) {
-            "…"
-        } else {
-            ""
-        };
+    /// An error that quotes the start of what was looked at.
+    fn invalid(&self, why: &dyn std::fmt::Display) -> Error {
+        let text = String::from_utf8_lossy(&self.buffer[..self.looked_at.min(5 * QUOTED)]);
+        let text = text.trim();
+        let quoted: String = text.chars().take(QUOTED).collect();
+        let cut = if quoted.len() < text.len() { "…" } else { "" };
         let why = format!("this is not JSON: `{quoted}{cut}`: {why}");
         Error::new(ErrorKind::InvalidData, why)
     }
@@ -199,10 +137,10 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             self.messages.buffer.reserve(16 * 1024);
             if self.reader.read_buf(&mut self.messages.buffer).await? == 0 {
                 let rest = std::mem::take(&mut self.messages);
-                return if rest.open.is_empty() {
+                return if rest.left_out || rest.rest().is_empty() {
                     Ok(None)
                 } else {
-                    Err(rest.invalid(rest.buffer.len(), &"the stream ended within it"))
+                    Err(rest.invalid(&"the stream ended within it"))
                 };
             }
         }

@@ -1,6 +1,8 @@
 //! What surrounds a lab: the folders and programs it finds, the environment, the umask.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ pub fn tests(suite: Suite) -> Suite {
             "each_program_is_asked_once_and_scripts_every_time",
             asked_once,
         )
+        .test("a_report_survives_what_is_not_utf_8", report)
         .test("doctor_says_whether_a_lab_can_run", doctor)
         .scenario_alone("a_node_that_does_not_answer_is_not_down", frozen)
         .scenario_alone("events_of_a_node_that_is_down_are_shown", events_when_down)
@@ -225,6 +228,24 @@ async fn asked_once() -> Outcome {
     Ok(())
 }
 
+async fn report() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let body = "test \"$1\" = --version && echo embedded-1 && exit; exit 3";
+    let node = write_script(&sandbox.path("node"), body)?;
+    let mut lab = sandbox.command(std::env::current_exe()?);
+    lab.env(crate::lifecycle::HOLD, "embedded")
+        .env("CLN_EMBEDDED", node)
+        .env("LAB_ODD", OsStr::from_bytes(b"\xff"))
+        .env("LAB_KEEP", "never");
+    let failed = said(&mut lab)?;
+    ensure!(
+        failed.code == Some(1) && failed.err.contains("to run it again:"),
+        "{failed:?}"
+    );
+    ensure!(failed.err.contains("exit status: 3"), "{failed:?}");
+    Ok(())
+}
+
 async fn doctor() -> Outcome {
     let sandbox = Sandbox::new()?;
     let empty = sandbox.path("empty");
@@ -352,9 +373,10 @@ async fn events_when_down(kinds: Kinds) -> Outcome {
         let events = sandbox
             .lab(&["events", "l1"])
             .map_err(|e| cln_lab::Error::usage(e.to_string()))?;
-        Ok(match events.out.contains("invoice_creation") {
-            true => Probe::Ready(()),
-            false => Probe::NotYet(format!("{events:?}")),
+        Ok(if events.out.contains("invoice_creation") {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(format!("{events:?}"))
         })
     })
     .await?;

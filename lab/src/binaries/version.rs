@@ -156,3 +156,32 @@ fn hash(what: impl Hash) -> String {
     what.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_changes_with_the_file_though_size_and_age_do_not() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("program");
+        let age = std::time::SystemTime::UNIX_EPOCH;
+        let write = |text: &str| {
+            std::fs::write(&path, text).expect("write");
+            let file = std::fs::File::options().write(true).open(&path);
+            file.and_then(|file| file.set_modified(age))
+                .expect("its age");
+            mark(&path).expect("a mark")
+        };
+        let before = write("a");
+        // The time of a change is only as fine as the system's clock ticks.
+        let changed = (0..1000).any(|_| {
+            std::thread::yield_now();
+            write("b") != before
+        });
+        assert!(changed, "written in place");
+        let before = write("b");
+        std::fs::rename(&path, dir.path().join("other")).expect("rename");
+        assert_ne!(write("b"), before, "another file");
+    }
+}

@@ -84,3 +84,18 @@ impl Log {
         Follower::from_offset(&self.path, self.from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_line_without_an_end_is_a_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        std::fs::write(&path, "one\ntwo").expect("write");
+        let log = Log { path, from: 0 };
+        assert_eq!(log.tail(1).expect("read"), ["two"]);
+        assert!(log.contains("two").expect("read"));
+    }
+}
