@@ -101,17 +101,19 @@ async fn planted() -> Outcome {
     let program = open.join("debug/lab");
     fs::create_dir(open.join("debug"))?;
     fs::copy(sandbox.program(), &program)?;
-    let doctor = said(
-        sandbox
-            .command(&program)
-            .arg("doctor")
-            .current_dir(&here)
-            .env("PATH", path)
-            .env_remove("BITCOIND")
-            .env_remove("LAB_NODES_DIR"),
-    )?;
-    ensure!(!ran.exists(), "{}\n{doctor:?}", fs::read_to_string(ran)?);
-    ensure!(doctor.out.contains("✗ bitcoind"), "{doctor:?}");
+    let mut doctor = sandbox.command(&program);
+    doctor
+        .arg("doctor")
+        .current_dir(&here)
+        .env("PATH", path)
+        .env_remove("BITCOIND")
+        .env_remove("LAB_NODES_DIR");
+    let found = said(&mut doctor)?;
+    ensure!(!ran.exists(), "{}\n{found:?}", fs::read_to_string(ran)?);
+    ensure!(found.out.contains("✗ bitcoind"), "{found:?}");
+    // Whoever names a folder knows whose it is.
+    let named = said(doctor.env("LAB_NODES_DIR", open.join("nodes")))?;
+    ensure!(named.out.contains("✓ bitcoind"), "{named:?}");
     Ok(())
 }
 

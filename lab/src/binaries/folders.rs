@@ -54,9 +54,12 @@ fn of_user() -> Option<PathBuf> {
 }
 
 /// Why somebody else could have put this file or folder there, or could change it;
-/// `None` if only this user, root, and the owner of the running program could. What
-/// the user names is not asked about.
+/// `None` if only this user, root, and the owner of the running program could, or if
+/// it is in a folder that the user names.
 pub(crate) fn unsafe_because(path: &Path) -> Option<String> {
+    if named().is_some_and(|dir| path.starts_with(std::path::absolute(&dir).unwrap_or(dir))) {
+        return None;
+    }
     let path = match path.canonicalize() {
         Ok(path) => path,
         Err(error) => return Some(error.to_string()),
