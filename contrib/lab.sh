@@ -24,7 +24,8 @@ _lab_find() {
         # zsh's name for the file being sourced, hidden from bash's parser.
         eval 'LAB=${(%):-%x}'
     fi
-    LAB=$(cd "$(dirname "$LAB")/.." && pwd)
+    # With CDPATH, cd may go elsewhere, and prints where.
+    LAB=$(CDPATH='' cd "$(dirname "$LAB")/.." && pwd)
     if [ -x "$LAB/target/debug/lab" ]; then
         LAB=$LAB/target/debug/lab
     elif [ -x "$LAB/target/release/lab" ]; then

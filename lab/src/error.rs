@@ -92,12 +92,15 @@ pub enum Error {
     },
 
     /// bitcoind answered a request with an error, or not at all.
-    #[error("bitcoind: {method}: {error}")]
+    #[error("bitcoind: {method}: {}{message}", code.map(|c| format!("error {c}: ")).unwrap_or_default())]
     Bitcoind {
         /// The method that was called.
         method: String,
-        /// The client's error.
-        error: Box<bitcoincore_rpc::Error>,
+        /// Bitcoin Core's error code (its rpc/protocol.h); `None` if the request got no
+        /// answer.
+        code: Option<i32>,
+        /// bitcoind's message, or why there was no answer.
+        message: String,
     },
 
     /// Something answered, but not as its interface promises.

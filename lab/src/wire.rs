@@ -7,11 +7,21 @@
 
 use std::io::{Error, ErrorKind, Result};
 
+use cln_wire::LONGEST;
+use cln_wire::scan::{End, Scan};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// Errors quote this many characters of what is wrong.
+const QUOTED: usize = 200;
+const NO_MESSAGE: &str = "it is neither the start of a message nor its continuation";
+
 /// Cuts a stream of bytes into messages, each an object or an array.
+///
+/// It looks for ends as lightningd's own parser does, since lightningd hands on what
+/// others write, JSON or not. After what cannot be a message, the next empty line is
+/// where messages are looked for again.
 ///
 /// ```
 /// let mut messages = cln_lab::Messages::default();
@@ -24,12 +34,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 #[derive(Debug, Default)]
 pub struct Messages {
     buffer: Vec<u8>,
-    /// How many bytes were looked at, and what they leave open: brackets, a string,
-    /// an escape in it.
+    /// How many bytes of it were looked at.
     looked_at: usize,
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
+    scan: Scan,
+    /// An error was returned for what is being scanned: it is left out.
+    left_out: bool,
 }
 
 impl Messages {
@@ -42,41 +51,61 @@ impl Messages {
     /// [`Value`], or a `Box<RawValue>`, which is the text itself.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidData`] if it is not JSON, or not of this type.
+    /// [`ErrorKind::InvalidData`] if it is not JSON, not of this type, or longer than
+    /// 64 MiB. It is left out then: the next call continues after it.
     // Not an iterator: what is `None` now may be here later.
     #[allow(clippy::should_implement_trait)]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
-        while let Some(&byte) = self.buffer.get(self.looked_at) {
-            self.looked_at += 1;
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_string => self.escaped = true,
-                b'"' => self.in_string = !self.in_string,
-                _ if self.in_string => {}
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                _ => {}
-            }
-            if self.depth == 0 && !self.in_string && !byte.is_ascii_whitespace() {
-                let end = std::mem::take(&mut self.looked_at);
-                let message = serde_json::from_slice(&self.buffer[..end])
-                    .map_err(|error| invalid(&self.rest(), &error))?;
-                self.buffer.drain(..end);
-                return Ok(Some(message));
+        while let Some((length, end)) = self.scan.advance(&self.buffer[self.looked_at..]) {
+            self.looked_at += length;
+            let message = match end {
+                _ if std::mem::take(&mut self.left_out) => None,
+                End::Message => Some(
+                    serde_json::from_slice(&self.buffer[..self.looked_at])
+                        .map_err(|error| self.invalid(&error)),
+                ),
+                End::Garbage => Some(Err(self.invalid(&NO_MESSAGE))),
+            };
+            self.forget();
+            if let Some(message) = message {
+                return message.map(Some);
             }
         }
-        Ok(None)
+        self.looked_at = self.buffer.len();
+        let why = if self.scan.is_lost() {
+            NO_MESSAGE
+        } else if self.looked_at > LONGEST {
+            "it is longer than 64 MiB"
+        } else {
+            return Ok(None);
+        };
+        let error = self.invalid(&why);
+        self.forget();
+        if std::mem::replace(&mut self.left_out, true) {
+            return Ok(None);
+        }
+        Err(error)
+    }
+
+    /// Forgets what was looked at.
+    fn forget(&mut self) {
+        self.buffer.drain(..std::mem::take(&mut self.looked_at));
     }
 
     /// What came of a message that is not complete.
     pub fn rest(&self) -> String {
         String::from_utf8_lossy(&self.buffer).trim().to_owned()
     }
-}
 
-fn invalid(text: &str, why: &dyn std::fmt::Display) -> Error {
-    let why = format!("this is not JSON: `{text}`: {why}");
-    Error::new(ErrorKind::InvalidData, why)
+    /// An error that quotes the start of what was looked at.
+    fn invalid(&self, why: &dyn std::fmt::Display) -> Error {
+        let text = String::from_utf8_lossy(&self.buffer[..self.looked_at.min(5 * QUOTED)]);
+        let text = text.trim();
+        let quoted: String = text.chars().take(QUOTED).collect();
+        let cut = if quoted.len() < text.len() { "…" } else { "" };
+        let why = format!("this is not JSON: `{quoted}{cut}`: {why}");
+        Error::new(ErrorKind::InvalidData, why)
+    }
 }
 
 /// Reads [`Messages`] from an async stream.
@@ -107,11 +136,11 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
             }
             self.messages.buffer.reserve(16 * 1024);
             if self.reader.read_buf(&mut self.messages.buffer).await? == 0 {
-                let rest = self.messages.rest();
-                return if rest.is_empty() {
+                let rest = std::mem::take(&mut self.messages);
+                return if rest.left_out || rest.rest().is_empty() {
                     Ok(None)
                 } else {
-                    Err(invalid(&rest, &"the stream ended within it"))
+                    Err(rest.invalid(&"the stream ended within it"))
                 };
             }
         }
@@ -174,14 +203,69 @@ mod tests {
         assert_eq!(messages.rest(), "");
     }
 
+    /// What `next` gives for a stream that comes byte by byte: messages' texts, and
+    /// `!` for an error.
+    fn all(stream: &str) -> Vec<String> {
+        let (mut messages, mut seen) = (Messages::default(), Vec::new());
+        for byte in stream.bytes() {
+            messages.push(&[byte]);
+            match messages.next::<Box<serde_json::value::RawValue>>() {
+                Ok(Some(message)) => seen.push(message.get().to_owned()),
+                Ok(None) => {}
+                Err(_) => seen.push("!".to_owned()),
+            }
+        }
+        assert_eq!(messages.looked_at, messages.buffer.len());
+        seen
+    }
+
+    #[test]
+    fn what_lightningd_takes_for_json_costs_no_other_message() {
+        // Its parser takes each for an array of one word.
+        for odd in ["[1{]", "[1\"]", "[127.0.0.1]", "[1:[]", "[t{[\"x]", "[007]"] {
+            let stream = format!("{{\"a\":{odd}}}\n\n{{\"b\":1}}\n\n");
+            assert_eq!(all(&stream), ["!", "{\"b\":1}"], "{odd}");
+        }
+    }
+
+    #[test]
+    fn after_garbage_an_empty_line_starts_anew() {
+        for bad in [
+            "5",
+            "\"x\"",
+            "null",
+            "oops}",
+            "{]",
+            "{\"a\": oops}",
+            "{1",
+            "\u{e9}",
+        ] {
+            let stream = format!("{{}}\n\n{bad}\n{{}}x\n\n{{\"b\":1}}");
+            // Within the bracket that `{1` leaves open, `{}x` is what is wrong.
+            assert_eq!(all(&stream), ["{}", "!", "{\"b\":1}"], "{bad}");
+        }
+    }
+
     #[tokio::test]
     async fn malformed_messages_are_errors() {
-        for text in ["{not json}\n", "{\"a\":", "hello"] {
+        for text in ["{not json}\n", "{\"a\":", "hello", "[1,]"] {
             let mut messages = MessageReader::new(text.as_bytes());
             let error = messages.next::<Value>().await.expect_err("garbage");
             assert_eq!(error.kind(), ErrorKind::InvalidData);
             assert!(error.to_string().contains(text.trim()), "{error}");
+            let end = messages.next::<Value>().await.expect("one error");
+            assert_eq!(end, None, "{text}");
         }
+    }
+
+    #[test]
+    fn errors_quote_a_bounded_part() {
+        let mut messages = Messages::default();
+        messages.push(format!("{{{}}}", "x".repeat(1_000_000)).as_bytes());
+        let error = messages.next::<Value>().expect_err("garbage").to_string();
+        assert!(error.len() < 500, "{}", error.len());
+        messages.push(b"\n\n{}");
+        assert_eq!(messages.next::<Value>().expect("JSON"), Some(json!({})));
     }
 
     #[test]

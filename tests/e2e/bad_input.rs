@@ -3,12 +3,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use cln_lab::{Node, Plugin, Probe, eventually};
+use lab_tests::sandbox::Sandbox;
 use lab_tests::socket::Socket;
 use lab_tests::{Kinds, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
@@ -33,6 +34,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("peers_that_send_garbage", peers_that_send_garbage)
         .since((26, 4), "a_plugin_that_floods", flood)
         .on(&[Kinds::Embedded], "a_message_without_end", without_end)
+        .test("lab_cli_reports_what_is_no_answer", no_answer)
 }
 
 /// The node answers, and is the one it was.
@@ -376,4 +378,46 @@ async fn without_end(kinds: Kinds) -> Outcome {
     ensure!(megabytes >= 15, "refused after {megabytes} megabytes");
     lives(l1).await?;
     Ok(lab.stop().await?)
+}
+
+/// What the command `lab` says of a node that does not speak JSON-RPC.
+async fn no_answer() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    sandbox.done(&["up", "-d", "--nodes", "1", "--node", "embedded"])?;
+    let status = sandbox.json(&["status", "--json"])?;
+    let path = status["labs"][0]["nodes"][0]["rpc"]
+        .as_str()
+        .context("a path")?;
+    sandbox.done(&["stop", "l1"])?;
+    // The node has removed it, or left it.
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path)?;
+    let long = format!("[{}]", "1,".repeat(100_000) + "1");
+    for (answer, expected) in [
+        ("5\n\n", "is not JSON: `5"),
+        ("[1]\n\n", "`[1]` is no answer"),
+        (&long, "is no answer"),
+        ("{\"method\":[1{]}\n\n", "is not JSON"),
+        ("{\"id\"", "ended within it"),
+        ("", "closed the connection"),
+    ] {
+        let mut cli = sandbox.spawn(&["cli", "l1", "getinfo"])?;
+        let (mut node, _) = listener.accept()?;
+        node.read_exact(&mut [0; 8])?;
+        node.write_all(answer.as_bytes())?;
+        node.shutdown(std::net::Shutdown::Write)?;
+        // All that it sends is read, so that the close is no reset.
+        node.read_to_end(&mut Vec::new())?;
+        ensure!(!cli.wait()?.success(), "{answer:.20}");
+        let mut err = String::new();
+        cli.stderr
+            .take()
+            .context("piped")?
+            .read_to_string(&mut err)?;
+        ensure!(
+            err.contains("l1") && err.contains(expected) && err.len() < 1000,
+            "{answer:.20}: {err:.2000}"
+        );
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cln_lab::{Error, Event, Keep, Lab, Node, Plugin, Probe, eventually};
+use cln_lab::{Error, Event, Keep, Lab, Node, Plugin, Probe, eventually, scaled};
 use cln_rpc::notifications::{
     ConnectNotification, DisconnectNotification, InvoiceCreationNotification,
 };
@@ -157,7 +157,7 @@ async fn plugin_died(kinds: Kinds) -> Outcome {
         "{error}"
     );
     ensure!(
-        started.elapsed() < Duration::from_secs(5),
+        started.elapsed() < scaled(Duration::from_secs(5)),
         "{:?}",
         started.elapsed()
     );

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cln_lab::{Error, Events, PluginHarness};
+use cln_lab::{Error, Events, PluginHarness, scaled};
 use lab_tests::{Outcome, Suite, is_alive, program, write_script};
 use serde_json::json;
 use tempfile::TempDir;
@@ -56,7 +56,7 @@ async fn whole_life() -> Outcome {
     let status = plugin.close().await?;
     ensure!(status.success() && !is_alive(pid), "{status}");
     ensure!(
-        started.elapsed() < Duration::from_secs(2),
+        started.elapsed() < scaled(Duration::from_secs(2)),
         "{:?}",
         started.elapsed()
     );

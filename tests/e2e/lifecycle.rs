@@ -87,7 +87,7 @@ async fn drop_leaves_nothing(kinds: Kinds) -> Outcome {
 }
 
 /// Tells this test binary to hold a lab up until it is killed.
-const HOLD: &str = "LAB_TESTS_HOLD";
+pub const HOLD: &str = "LAB_TESTS_HOLD";
 
 fn hold(kinds: &str) -> ExitCode {
     let Some(kinds) = Kinds::ALL.into_iter().find(|c| c.name() == kinds) else {

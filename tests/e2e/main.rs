@@ -9,6 +9,7 @@ mod eventlog;
 mod events;
 mod examples;
 mod gates;
+mod get_bitcoind;
 mod harness;
 mod lifecycle;
 mod other_languages;
@@ -16,6 +17,7 @@ mod plugin_host;
 mod readme;
 mod rpc_answers;
 mod shell;
+mod surroundings;
 mod taps;
 mod topics;
 mod walkthrough;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         .module("events", events::tests)
         .module("examples", examples::tests)
         .module("gates", gates::tests)
+        .module("get_bitcoind", get_bitcoind::tests)
         .module("harness", harness::tests)
         .module("lifecycle", lifecycle::tests)
         .module("other_languages", other_languages::tests)
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         .module("readme", readme::tests)
         .module("rpc_answers", rpc_answers::tests)
         .module("shell", shell::tests)
+        .module("surroundings", surroundings::tests)
         .module("taps", taps::tests)
         .module("topics", topics::tests)
         .module("walkthrough", walkthrough::tests)

@@ -3,14 +3,13 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use cln_lab::binaries;
 use lab_tests::sandbox::{Sandbox, said};
-use lab_tests::{Kinds, Outcome, Suite, older_than, without};
+use lab_tests::{Kinds, Outcome, Suite, older_than, path_without, without};
 use nix::fcntl::{Flock, FlockArg};
 
 const README: &str = include_str!("../../README.md");
@@ -71,7 +70,7 @@ impl Author {
         let lock = File::create(target.join("one-at-a-time"))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
         let path = if kinds == Kinds::Embedded {
-            path_without_lightningd(&folder.join("bin"))?
+            path_without("lightningd", &folder.join("bin"))?
         } else {
             std::env::var_os("PATH").unwrap_or_default()
         };
@@ -86,7 +85,7 @@ impl Author {
     /// Runs a block of commands, as though this workspace were `../cln-lab`; what they
     /// print.
     fn run(&self, folder: &Path, commands: &str) -> anyhow::Result<String> {
-        let nodes_dir = binaries::nodes_dir();
+        let nodes_dir = binaries::nodes_dir().context("no home")?;
         let commands = commands
             .replace("../cln-lab/target/nodes", &nodes_dir.display().to_string())
             .replace("../cln-lab", &workspace()?.display().to_string());
@@ -129,30 +128,6 @@ impl Author {
         };
         Ok(log.clone())
     }
-}
-
-/// The PATH, in which a folder with lightningd is replaced by one with links to
-/// everything else in it.
-fn path_without_lightningd(links: &Path) -> anyhow::Result<OsString> {
-    std::fs::create_dir(links)?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = Vec::new();
-    for (n, folder) in std::env::split_paths(&path).enumerate() {
-        if !folder.join("lightningd").exists() {
-            folders.push(folder);
-            continue;
-        }
-        let replaced = links.join(n.to_string());
-        std::fs::create_dir(&replaced)?;
-        for entry in std::fs::read_dir(&folder)? {
-            let name = entry?.file_name();
-            if name != "lightningd" {
-                symlink(folder.join(&name), replaced.join(&name))?;
-            }
-        }
-        folders.push(replaced);
-    }
-    Ok(std::env::join_paths(folders)?)
 }
 
 /// Each part between lines of `…` is printed as it stands, in this order; but for

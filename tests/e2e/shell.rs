@@ -20,6 +20,7 @@ pub fn tests(suite: Suite) -> Suite {
         .test("completions_in_bash", || {
             completions("bash", BASH_COMPLETES)
         })
+        .test("lab_sh_is_found_whatever_cdpath_is", cdpath)
         .unless(without("zsh"))
         .scenario_alone("workshop_commands_in_zsh", |kinds| words("zsh", kinds))
         .scenario_alone("env_defines_and_undefines_in_zsh", |kinds| {
@@ -187,8 +188,34 @@ async fn completions(shell: &str, text: &str) -> Outcome {
     Ok(())
 }
 
+async fn cdpath() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let text = r#"
+        mkdir -p "$1/contrib" "$1/target/debug"
+        cp "$ROOT/contrib/lab.sh" "$1/contrib/"
+        ln -s "$LAB_BUILT" "$1/target/debug/lab"
+        cd "$1"
+        CDPATH=$1
+        . contrib/lab.sh >/dev/null
+        test "$LAB" = "$1/target/debug/lab"
+    "#;
+    let mut bash = sandbox.command("bash");
+    bash.args(["--norc", "--noprofile", "-eu", "-c", text, "bash"])
+        .arg(sandbox.path("copy"))
+        .env("ROOT", root()?)
+        .env("LAB_BUILT", sandbox.program());
+    let said = said(&mut bash)?;
+    ensure!(said.code == Some(0), "{said:?}");
+    Ok(())
+}
+
 async fn shellcheck() -> Outcome {
-    let said = said(std::process::Command::new("shellcheck").arg(root()?.join("contrib/lab.sh")))?;
+    let scripts = ["contrib/lab.sh", "contrib/get-bitcoind"];
+    let said = said(
+        std::process::Command::new("shellcheck")
+            .args(scripts)
+            .current_dir(root()?),
+    )?;
     ensure!(said.code == Some(0), "{}", said.out);
     Ok(())
 }

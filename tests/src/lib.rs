@@ -15,6 +15,8 @@ pub mod python;
 pub mod sandbox;
 pub mod socket;
 
+use std::ffi::OsString;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -230,6 +232,30 @@ pub fn without(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     (!found).then(|| format!("no {program} found"))
+}
+
+/// The PATH, in which a folder that has this program is replaced by one, in the new
+/// folder `links`, with links to everything else in it.
+pub fn path_without(program: &str, links: &Path) -> anyhow::Result<OsString> {
+    std::fs::create_dir(links)?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = Vec::new();
+    for (n, folder) in std::env::split_paths(&path).enumerate() {
+        if !folder.join(program).exists() {
+            folders.push(folder);
+            continue;
+        }
+        let replaced = links.join(n.to_string());
+        std::fs::create_dir(&replaced)?;
+        for entry in std::fs::read_dir(&folder)? {
+            let name = entry?.file_name();
+            if name != program {
+                symlink(folder.join(&name), replaced.join(&name))?;
+            }
+        }
+        folders.push(replaced);
+    }
+    Ok(std::env::join_paths(folders)?)
 }
 
 /// Why a comparison with lightning-cli is skipped; `None` if it is found.

@@ -18,7 +18,8 @@ pub fn with(packages: &[&str]) -> anyhow::Result<PathBuf> {
     let name = packages
         .join("_")
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
-    let venv = binaries::nodes_dir().join(format!("venv-{name}"));
+    let nodes = binaries::nodes_dir().context("no home to keep a Python in")?;
+    let venv = nodes.join(format!("venv-{name}"));
     let python = venv.join("bin/python3");
     let complete = venv.join("complete");
     if complete.exists() {

@@ -10,14 +10,23 @@ use crate::{Error, Probe, Result, eventually};
 /// How long a transaction may take from its broadcast to the mempool.
 const MEMPOOL: Duration = Duration::from_secs(30);
 
+/// Blocks of one request, so that each is answered well before its deadline.
+const MINED_AT_ONCE: u64 = 500;
+
 impl Bitcoind {
     /// Mines `blocks` blocks to the wallet; their hashes, first to last.
     ///
     /// It does not wait for the nodes: see [`crate::Lab::mine`].
     pub async fn mine(&self, blocks: u64) -> Result<Vec<String>> {
         let address: String = self.call("getnewaddress", vec![]).await?;
-        self.call("generatetoaddress", vec![json!(blocks), json!(address)])
-            .await
+        let mut hashes = Vec::new();
+        while (hashes.len() as u64) < blocks {
+            let count = MINED_AT_ONCE.min(blocks - hashes.len() as u64);
+            let params = vec![json!(count), json!(address)];
+            let mined: Vec<String> = self.call("generatetoaddress", params).await?;
+            hashes.extend(mined);
+        }
+        Ok(hashes)
     }
 
     /// Sends `sat` satoshi from the wallet to an address; the transaction's id.

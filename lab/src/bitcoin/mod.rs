@@ -1,5 +1,6 @@
 //! A regtest bitcoind.
 
+mod client;
 mod mining;
 pub(crate) mod prepared_chain;
 
@@ -9,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bitcoin_hashes::hex::DisplayHex;
-use bitcoincore_rpc::{Auth, Client, RpcApi};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use self::client::Client;
 use crate::error::IoContext;
 use crate::lock::lock;
 use crate::process::daemon::Daemon;
@@ -40,7 +41,7 @@ pub struct Bitcoind {
     dir: PathBuf,
     program: PathBuf,
     port: Port,
-    client: Arc<Client>,
+    client: Client,
 }
 
 impl Bitcoind {
@@ -61,7 +62,7 @@ impl Bitcoind {
             })?
             .to_owned();
         Ok(Bitcoind {
-            client: client(port, &password)?,
+            client: Client::new(port, USER, &password)?,
             daemon: Mutex::new(None),
             pid,
             attached: true,
@@ -95,17 +96,18 @@ impl Bitcoind {
         let mut daemon =
             Daemon::spawn("bitcoind", command, &dir.join("output"), Some(&log), reaper)?;
 
-        let client = client(port.number(), &password)?;
+        let client = Client::new(port.number(), USER, &password)?;
         let what = format!("bitcoind to answer on port {}", port.number());
         eventually(what, START, async || {
             daemon.check_alive()?;
-            Ok(
-                match call::<Value>(&client, "getblockcount", vec![]).await {
-                    Ok(_) => Probe::Ready(()),
-                    Err(error) if is_warming_up(&error) => Probe::Ready(()),
-                    Err(error) => Probe::NotYet(error.to_string()),
-                },
-            )
+            Ok(match client.call::<Value>("getblockcount", vec![]).await {
+                Ok(_) => Probe::Ready(()),
+                Err(Error::Bitcoind {
+                    code: Some(RPC_IN_WARMUP),
+                    ..
+                }) => Probe::Ready(()),
+                Err(error) => Probe::NotYet(error.to_string()),
+            })
         })
         .await?;
         Ok(Bitcoind {
@@ -134,21 +136,16 @@ impl Bitcoind {
         self.load_wallet().await
     }
 
-    /// Calls a method; `params` by position.
+    /// Calls a method; `params` by position. The request is sent once, and bitcoind has
+    /// 60 s to answer, scaled by [`crate::timeout_factor`].
     ///
     /// # Errors
-    /// bitcoind's own, or an answer that is not a `T`.
+    /// [`Error::Bitcoind`]: its own, an answer that is not a `T`, or none in time.
     pub async fn call<T>(&self, method: &str, params: Vec<Value>) -> Result<T>
     where
         T: DeserializeOwned + Send + 'static,
     {
-        call(&self.client, method, params).await
-    }
-
-    /// The typed client of `bitcoincore-rpc`. Its calls block: from async code,
-    /// use them in [`tokio::task::spawn_blocking`], or use [`Bitcoind::call`].
-    pub fn client(&self) -> &Arc<Client> {
-        &self.client
+        self.client.call(method, params).await
     }
 
     async fn load_wallet(&self) -> Result<()> {
@@ -239,13 +236,8 @@ impl Bitcoind {
 
 const USER: &str = "lab";
 
-/// A client for the bitcoind on this port. Nothing is sent yet.
-fn client(port: u16, password: &str) -> Result<Arc<Client>> {
-    let url = format!("http://127.0.0.1:{port}");
-    let auth = Auth::UserPass(USER.to_owned(), password.to_owned());
-    let client = Client::new(&url, auth).map_err(|e| failed("connect", e))?;
-    Ok(Arc::new(client))
-}
+/// It runs, and answers soon (Bitcoin Core's rpc/protocol.h).
+const RPC_IN_WARMUP: i32 = -28;
 
 fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
     // maxtipage: a prepared chain may be old, and bitcoind must not think that it is
@@ -289,40 +281,4 @@ fn password() -> Result<String> {
         .map_err(|e| std::io::Error::other(e.to_string()))
         .doing("draw random bytes for", "bitcoind's password")?;
     Ok(bytes.to_lower_hex_string())
-}
-
-/// The client blocks, so each call runs on a thread of the runtime's pool.
-async fn call<T>(client: &Arc<Client>, method: &str, params: Vec<Value>) -> Result<T>
-where
-    T: DeserializeOwned + Send + 'static,
-{
-    let client = Arc::clone(client);
-    let name = method.to_owned();
-    let answer = tokio::task::spawn_blocking(move || client.call::<T>(&name, &params)).await;
-    match answer {
-        Ok(answer) => answer.map_err(|e| failed(method, e)),
-        Err(join) => Err(Error::Answer {
-            from: format!("bitcoind: {method}"),
-            why: join.to_string(),
-        }),
-    }
-}
-
-/// `RPC_IN_WARMUP` (Bitcoin Core's rpc/protocol.h): it runs, and answers soon.
-fn is_warming_up(error: &Error) -> bool {
-    use bitcoincore_rpc::jsonrpc;
-    let Error::Bitcoind { error, .. } = error else {
-        return false;
-    };
-    matches!(
-        &**error,
-        bitcoincore_rpc::Error::JsonRpc(jsonrpc::Error::Rpc(error)) if error.code == -28
-    )
-}
-
-fn failed(method: &str, error: bitcoincore_rpc::Error) -> Error {
-    Error::Bitcoind {
-        method: method.to_owned(),
-        error: Box::new(error),
-    }
 }

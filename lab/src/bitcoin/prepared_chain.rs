@@ -1,20 +1,23 @@
 //! A prepared chain: mined once, copied into each lab.
 //!
 //! bitcoind takes half a second to make a wallet and 101 blocks; copying them takes a
-//! few milliseconds. The chain is kept in [`nodes_dir`](crate::binaries::nodes_dir),
-//! one for each bitcoind, since another version may not read its files.
+//! few milliseconds. The chain is cached, one for each bitcoind, since another version
+//! may not read its files. Without a cache each lab makes its own.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::Result;
 use crate::binaries;
 use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
 use crate::process::reaper::Reaper;
+use crate::{Error, Probe, Result, eventually};
 
 /// Blocks in a prepared chain: one mature coinbase of 50 BTC to spend.
 pub const BLOCKS: u64 = 101;
@@ -22,50 +25,74 @@ pub const BLOCKS: u64 = 101;
 /// Raise this when the way a chain is made changes.
 const FORMAT: u32 = 2;
 
-/// Copies the prepared chain for `program` into `dir`, and makes it first if there is
-/// none yet.
-pub(crate) async fn prepare(program: &Path, dir: &Path) -> Result<()> {
-    let prepared = path_for(program)?;
-    if !prepared.is_dir() {
-        make(program, &prepared).await?;
-    }
-    copy(&prepared.join("regtest"), &dir.join("regtest"))
-}
+/// How long another lab may take to make the chain.
+const MADE: Duration = Duration::from_secs(120);
 
-/// Where the chain of this executable is kept.
-fn path_for(program: &Path) -> Result<PathBuf> {
-    let mark = binaries::mark(program)?;
-    Ok(binaries::nodes_dir().join(format!("chain-{FORMAT}-{BLOCKS}-{mark}")))
+/// Copies the prepared chain for `program` into `dir`, and makes it first if there is
+/// none yet; makes it in `dir` if the cache cannot be used.
+pub(crate) async fn prepare(program: &Path, dir: &Path, reaper: &Arc<Reaper>) -> Result<()> {
+    let regtest = dir.join("regtest");
+    if let Some(cache) = binaries::cache_dir() {
+        let mark = binaries::mark(program)?;
+        let prepared = cache.join(format!("chain-{FORMAT}-{BLOCKS}-{mark}"));
+        let copied = async {
+            if !prepared.is_dir() {
+                make(program, &cache, &prepared).await?;
+            }
+            copy(&prepared.join("regtest"), &regtest)
+        };
+        match copied.await {
+            // Another user's, or a full disk.
+            Err(error @ Error::Io { .. }) => tracing::info!(%error, "no prepared chain"),
+            done => return done,
+        }
+        if regtest.exists() {
+            std::fs::remove_dir_all(&regtest).doing("remove", &regtest)?;
+        }
+    }
+    mine(program, dir, reaper).await
 }
 
 /// Mines the chain in a temporary folder and renames it to `prepared`, in one step.
-async fn make(program: &Path, prepared: &Path) -> Result<()> {
-    let folder = prepared.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).doing("create folder", folder)?;
+async fn make(program: &Path, cache: &Path, prepared: &Path) -> Result<()> {
     // Tests that start at the same time wait for the first one.
-    let lock_path = folder.join("chain.lock");
-    let lock = File::create(&lock_path).doing("create", &lock_path)?;
-    let _lock = tokio::task::spawn_blocking(move || Flock::lock(lock, FlockArg::LockExclusive))
-        .await
-        .map_err(std::io::Error::other)
-        .doing("lock", &lock_path)?
-        .map_err(|(_, errno)| errno)
-        .doing("lock", &lock_path)?;
+    let path = cache.join("chain.lock");
+    let what = format!(
+        "another lab to prepare a chain, as it holds {}",
+        path.display()
+    );
+    let _lock = eventually(what, MADE, async || {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).mode(0o600);
+        let file = options.open(&path).doing("create", &path)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Probe::Ready(lock)),
+            Err((_, Errno::EAGAIN)) => Ok(Probe::NotYet("it is locked".to_owned())),
+            Err((_, errno)) => Err(errno).doing("lock", &path),
+        }
+    })
+    .await?;
     if prepared.is_dir() {
         return Ok(());
     }
-    tracing::info!(path = %prepared.display(), "mining a chain of {BLOCKS} blocks, this once");
     let temporary = tempfile::Builder::new()
         .prefix("chain-")
-        .tempdir_in(folder)
-        .doing("create a folder in", folder)?;
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(cache)
+        .doing("create a folder in", cache)?;
     let reaper = Arc::new(Reaper::start(temporary.path())?);
-    let bitcoind = Bitcoind::start(program, temporary.path(), &reaper).await?;
-    bitcoind.ready().await?;
-    bitcoind.mine(BLOCKS).await?;
-    bitcoind.stop().await?;
+    mine(program, temporary.path(), &reaper).await?;
     let path = temporary.keep();
     std::fs::rename(&path, prepared).doing("name the prepared chain", prepared)
+}
+
+/// Makes the chain in `dir`.
+async fn mine(program: &Path, dir: &Path, reaper: &Arc<Reaper>) -> Result<()> {
+    tracing::info!(path = %dir.display(), "mining a chain of {BLOCKS} blocks");
+    let bitcoind = Bitcoind::start(program, dir, reaper).await?;
+    bitcoind.ready().await?;
+    bitcoind.mine(BLOCKS).await?;
+    bitcoind.stop().await.map(drop)
 }
 
 /// Copies a folder, without what belongs to one run of bitcoind: its log, locks and

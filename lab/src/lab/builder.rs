@@ -1,6 +1,6 @@
 //! Describes a lab, and starts it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::lab::report::Report;
 use crate::node::{Capability, Lean, Node, Plugin, Surroundings};
 use crate::process::files::is_plain_name;
 use crate::process::reaper::Reaper;
-use crate::{Error, Keep, Lab, NodeKind, NodeSpec, Result, binaries};
+use crate::{Error, Implementation, Keep, Lab, NodeKind, NodeSpec, Result, binaries};
 
 /// Describes a lab; [`LabBuilder::start`] starts it.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ impl LabBuilder {
         );
         let (nodes, bitcoind) = started.await.inspect_err(|_| {
             if reports {
-                eprint!("{}", Report::new(folder.path()));
+                Report::new(folder.path()).print();
             }
         })?;
         let lab = Lab::new(nodes, bitcoind, folder, reports, self.gates);
@@ -172,11 +172,7 @@ async fn start_nodes(
     lab_dir: &Path,
     reaper: &Arc<Reaper>,
 ) -> Result<(Vec<Node>, Arc<Bitcoind>)> {
-    let programs = try_join_all(programs.into_iter().map(async |path| {
-        let implementation = binaries::implementation(&path).await?;
-        Ok((path, implementation))
-    }));
-    let (bitcoind, programs) = tokio::try_join!(bitcoind, programs)?;
+    let (bitcoind, programs) = tokio::try_join!(bitcoind, identified(&specs, programs))?;
     let bitcoind = Arc::new(bitcoind);
     let surroundings = Surroundings {
         lab_dir,
@@ -196,9 +192,29 @@ async fn start_nodes(
     Ok((nodes, bitcoind))
 }
 
+/// Which program each node's executable is; each executable is asked once.
+async fn identified(
+    specs: &[NodeSpec],
+    programs: Vec<PathBuf>,
+) -> Result<Vec<(PathBuf, Implementation)>> {
+    let distinct: HashSet<&PathBuf> = programs.iter().collect();
+    let asked = distinct.into_iter().map(async |path| {
+        let implementation = binaries::implementation(path).await?;
+        Ok::<_, Error>((path.clone(), implementation))
+    });
+    let known: HashMap<PathBuf, Implementation> = try_join_all(asked).await?.into_iter().collect();
+    let mut identified = Vec::new();
+    for (spec, path) in specs.iter().zip(programs) {
+        let implementation = known[&path].clone();
+        spec.check(&path, &implementation)?;
+        identified.push((path, implementation));
+    }
+    Ok(identified)
+}
+
 async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) -> Result<Bitcoind> {
     let dir = lab_dir.join("bitcoind");
-    prepared_chain::prepare(program, &dir).await?;
+    prepared_chain::prepare(program, &dir, reaper).await?;
     Bitcoind::start(program, &dir, reaper).await
 }
 

@@ -202,17 +202,20 @@ impl Lab {
     /// [`Lab::stop`], or in which `stop` finds something wrong, prints it to standard
     /// error.
     pub fn report(&self) -> String {
+        self.failure().to_string()
+    }
+
+    fn failure(&self) -> Report {
         Report::new(self.dir())
             .daemons(&self.bitcoind, &self.nodes)
             .awaited(crate::wait::last_timeout(self.since))
-            .to_string()
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         if self.folder.failed && self.reports {
-            eprint!("{}", self.report());
+            self.failure().print();
         }
     }
 }

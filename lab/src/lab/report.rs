@@ -1,8 +1,10 @@
 //! The failure report: everything one would look for after something went wrong.
 
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::binaries::PROGRAMS;
 use crate::bitcoin::Bitcoind;
 use crate::node::Node;
 use crate::process::daemon::{command_line, quoted};
@@ -49,6 +51,11 @@ impl Report {
             ));
         }
         self
+    }
+
+    /// Prints it on standard error, if that can be written: the terminal may be closed.
+    pub fn print(&self) {
+        let _ = write!(std::io::stderr(), "{self}");
     }
 
     /// The wait that timed out.
@@ -169,17 +176,20 @@ fn is_time(word: &str) -> bool {
 /// where the program runs several, and the environment variables that labs read.
 fn again() -> String {
     let mut words = Vec::new();
-    for (name, value) in std::env::vars() {
+    // What is not UTF-8 is shown as near as can be.
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy();
         let ours = name.starts_with("LAB_") && name != "LAB_NODES_DIR";
-        if ours
-            || ["LIGHTNINGD", "CLN_EMBEDDED", "BITCOIND", "BITCOIN_CLI"].contains(&name.as_str())
-        {
-            words.push(format!("{name}={}", quoted(&value)));
+        if ours || PROGRAMS.contains(&&*name) {
+            words.push(format!("{name}={}", quoted(&value.to_string_lossy())));
         }
     }
     words.sort();
     let exe = std::env::current_exe().unwrap_or_default();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
     // Rust's test harness names each test's thread after the test.
     let thread = std::thread::current();
     let test = thread.name().filter(|name| *name != "main");
@@ -204,18 +214,54 @@ fn again() -> String {
 /// nextest runs: `-p PACKAGE --test NAME`.
 fn cargo_target(exe: &Path) -> Option<String> {
     let package = std::env::var("CARGO_PKG_NAME").ok()?;
-    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
     // `NAME-HASH`
     let (name, _) = exe.file_stem()?.to_str()?.rsplit_once('-')?;
-    let source = folder.join("tests").join(format!("{name}.rs"));
-    source
-        .is_file()
-        .then(|| format!("-p {package} --test {name}"))
+    let folder = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR")?);
+    is_test(&folder, name).then(|| format!("-p {package} --test {name}"))
+}
+
+/// True if the package in this folder has an integration test of this name: a file
+/// where cargo finds it, or one that its manifest names.
+fn is_test(folder: &Path, name: &str) -> bool {
+    let tests = folder.join("tests");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    tests.join(format!("{name}.rs")).is_file()
+        || tests.join(name).join("main.rs").is_file()
+        || manifest.split("[[test]]").skip(1).any(|test| {
+            test.lines()
+                .take_while(|line| !line.starts_with('['))
+                .any(|line| line.replace(' ', "") == format!("name=\"{name}\""))
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_are_found_where_cargo_finds_them() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        };
+        write("tests/file.rs", "");
+        write("tests/folder/main.rs", "");
+        write(
+            "Cargo.toml",
+            "[[test]]\nharness = false\nname = \"named\"\n\n[[bench]]\nname = \"bench\"\n",
+        );
+        for (name, expected) in [
+            ("file", true),
+            ("folder", true),
+            ("named", true),
+            ("bench", false),
+            ("lab", false),
+        ] {
+            assert_eq!(is_test(dir.path(), name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn logs_are_merged_by_time() {

@@ -57,7 +57,7 @@ impl Node {
             )));
         }
         Err(Error::usage(format!(
-            "{} is the {}, which does not support {capability}: this needs lightningd (LAB_NODE=lightningd)",
+            "{} is the {}, which does not support {capability}: start the lab with lightningd (`lab up --node lightningd`; LAB_NODE=lightningd for a test)",
             self.name(),
             self.implementation()
         )))

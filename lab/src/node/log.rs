@@ -37,12 +37,14 @@ impl Log {
         Ok(Log { path, from })
     }
 
-    /// All lines that contain `text`.
+    /// All lines that contain `text`, also a last one without an end.
     ///
     /// # Errors
     /// If the file cannot be read; one that does not exist is empty.
     pub fn lines_with(&self, text: &str) -> Result<Vec<String>> {
-        let mut lines = self.follow().lines().doing("read", &self.path)?;
+        let mut log = self.follow();
+        let mut lines = log.lines()?;
+        lines.extend(log.rest());
         lines.retain(|line| line.contains(text));
         Ok(lines)
     }
@@ -61,7 +63,7 @@ impl Log {
         let mut log = self.follow();
         let mut last = "an empty log".to_owned();
         eventually(what, PATIENCE, async || {
-            for line in log.lines().doing("read", &self.path)? {
+            for line in log.lines()? {
                 if line.contains(text) {
                     return Ok(Probe::Ready(line));
                 }
@@ -80,5 +82,20 @@ impl Log {
 
     fn follow(&self) -> Follower {
         Follower::from_offset(&self.path, self.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_line_without_an_end_is_a_line() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("log");
+        std::fs::write(&path, "one\ntwo").expect("write");
+        let log = Log { path, from: 0 };
+        assert_eq!(log.tail(1).expect("read"), ["two"]);
+        assert!(log.contains("two").expect("read"));
     }
 }

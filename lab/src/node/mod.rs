@@ -20,8 +20,10 @@ mod trouble;
 mod wallet;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use cln_rpc::model::TypedRequest;
 use serde::Serialize;
@@ -30,9 +32,10 @@ use tokio::sync::Mutex;
 
 use crate::bitcoin::Bitcoind;
 use crate::process::daemon::Daemon;
+use crate::process::listing::stopped_in_group;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
-use crate::{Error, Implementation, Result};
+use crate::{Error, Implementation, PATIENCE, Result, scaled};
 
 pub(crate) use attached::{Attached, pid_file};
 pub use capability::Capability;
@@ -148,7 +151,8 @@ impl Node {
     /// Calls any method; `params` is an object or an array.
     ///
     /// # Errors
-    /// [`Error::Rpc`] with lightningd's code and message.
+    /// [`Error::Rpc`] with lightningd's code and message; [`Error::TimedOut`] if the
+    /// node's process is stopped by a signal, after [`PATIENCE`].
     ///
     /// ```no_run
     /// # async fn f(l1: &cln_lab::Node) -> cln_lab::Result<()> {
@@ -166,9 +170,9 @@ impl Node {
             why: e.to_string(),
         })?;
         let mut rpc = self.rpc().await?;
-        rpc.call_raw(method, &params)
-            .await
-            .map_err(|e| self.refused(method, e))
+        let answer = rpc.call_raw(method, &params);
+        let answer = self.unless_stopped(method, answer).await?;
+        answer.map_err(|e| self.refused(method, e))
     }
 
     /// Calls a method by its `cln-rpc` request; the response of the type that belongs to
@@ -182,9 +186,50 @@ impl Node {
         R::Response: DeserializeOwned + std::fmt::Debug,
     {
         let mut rpc = self.rpc().await?;
-        rpc.call_typed(request)
-            .await
-            .map_err(|e| self.refused(request.method(), e))
+        let answer = rpc.call_typed(request);
+        let answer = self.unless_stopped(request.method(), answer).await?;
+        answer.map_err(|e| self.refused(request.method(), e))
+    }
+
+    /// Waits for the answer to a request on the node's socket: as long as it takes,
+    /// since some methods wait for what may never come, but not for a process that a
+    /// signal has stopped.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] that says so, after [`PATIENCE`].
+    pub async fn unless_stopped<T>(
+        &self,
+        method: &str,
+        answer: impl Future<Output = T>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut answer = pin!(answer);
+        loop {
+            match tokio::time::timeout(scaled(PATIENCE), &mut answer).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) => self.check_not_stopped(method, started)?,
+            }
+        }
+    }
+
+    fn check_not_stopped(&self, method: &str, since: Instant) -> Result<()> {
+        let pid = pid_file(self);
+        let stopped = pid.and_then(|pid| stopped_in_group(pid).ok());
+        match stopped
+            .unwrap_or_default()
+            .iter()
+            .find(|p| Some(p.pid) == pid)
+        {
+            None => Ok(()),
+            Some(process) => Err(Error::TimedOut {
+                what: format!("{} to answer `{method}`", self.name),
+                waited: Duration::from_secs(since.elapsed().as_secs()),
+                last_seen: format!(
+                    "its process is stopped by a signal: `kill -CONT {}` continues it",
+                    process.pid
+                ),
+            }),
+        }
     }
 
     fn refused(&self, method: &str, error: cln_rpc::RpcError) -> Error {

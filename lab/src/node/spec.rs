@@ -1,9 +1,9 @@
 //! Describes a node: everything that can be set for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Allowed, Lean, Plugin};
-use crate::{Error, Result, binaries};
+use crate::{Error, Implementation, Result, binaries};
 
 /// Which program a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,10 +24,51 @@ impl NodeKind {
     /// # Errors
     /// [`Error::Usage`] for any other value.
     pub fn from_env() -> Result<NodeKind> {
-        match std::env::var("LAB_NODE") {
-            Ok(text) if !text.is_empty() => text.parse(),
+        match std::env::var_os("LAB_NODE") {
+            Some(text) if !text.is_empty() => text.to_string_lossy().parse(),
             _ => Ok(NodeKind::Auto),
         }
+    }
+
+    /// The program that nodes of this kind run here, and which it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or what is wrong with the one that is found: it cannot be
+    /// run, or is of the other kind.
+    pub async fn find(self) -> Result<(PathBuf, Implementation)> {
+        let program = self.program()?;
+        let is = binaries::implementation(&program).await?;
+        self.check(&program, &is)?;
+        Ok((program, is))
+    }
+
+    fn program(self) -> Result<PathBuf> {
+        match self {
+            NodeKind::Embedded => binaries::embedded(),
+            NodeKind::Lightningd => binaries::lightningd(),
+            // A LIGHTNINGD that cannot be run is a mistake to report, not a reason to
+            // run something else.
+            NodeKind::Auto => match binaries::lightningd() {
+                Err(error) if std::env::var_os("LIGHTNINGD").is_none_or(|v| v.is_empty()) => {
+                    binaries::embedded().map_err(|embedded| neither(error, embedded))
+                }
+                found => found,
+            },
+        }
+    }
+
+    fn check(self, program: &Path, is: &Implementation) -> Result<()> {
+        let (variable, wanted) = match (self, is) {
+            (NodeKind::Embedded, Implementation::Lightningd(_)) => {
+                ("CLN_EMBEDDED", "the embedded node")
+            }
+            (NodeKind::Lightningd, Implementation::Embedded(_)) => ("LIGHTNINGD", "lightningd"),
+            _ => return Ok(()),
+        };
+        Err(Error::usage(format!(
+            "a node is to be {wanted}, but {} is {is}: correct {variable}, or unset it",
+            program.display()
+        )))
     }
 }
 
@@ -169,18 +210,20 @@ impl NodeSpec {
     /// # Errors
     /// [`Error::NotFound`] with what to do.
     pub(crate) fn program(&self) -> Result<PathBuf> {
-        match (&self.program, self.kind.unwrap_or_default()) {
-            (Some(path), _) => Ok(path.clone()),
-            (None, NodeKind::Embedded) => binaries::embedded(),
-            (None, NodeKind::Lightningd) => binaries::lightningd(),
-            // A LIGHTNINGD that cannot be run is a mistake to report, not a reason to
-            // run something else.
-            (None, NodeKind::Auto) => match binaries::lightningd() {
-                Err(error) if std::env::var_os("LIGHTNINGD").is_none_or(|v| v.is_empty()) => {
-                    binaries::embedded().map_err(|embedded| neither(error, embedded))
-                }
-                found => found,
-            },
+        match &self.program {
+            Some(path) => Ok(path.clone()),
+            None => self.kind.unwrap_or_default().program(),
+        }
+    }
+
+    /// Checks that this executable, found for the node, is of the node's kind.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the variable that names another.
+    pub(crate) fn check(&self, program: &Path, is: &Implementation) -> Result<()> {
+        match &self.program {
+            Some(_) => Ok(()),
+            None => self.kind.unwrap_or_default().check(program, is),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{Excused, Node};
-use crate::error::IoContext;
 use crate::{Follower, Result};
 
 /// An entry of a node's log that fails a test unless it was allowed.
@@ -61,7 +60,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Trouble in the lines that were written since the last look.
     pub fn look(&mut self) -> Result<Vec<Trouble>> {
-        let lines = self.log.lines().doing("read", self.log.path())?;
+        let lines = self.log.lines()?;
         Ok(lines
             .iter()
             .filter_map(|line| Trouble::of(line))

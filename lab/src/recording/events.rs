@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::error::IoContext;
 use crate::node::Guard;
 use crate::wait::{poll, remember};
 use crate::wire::payload_of;
@@ -364,7 +363,7 @@ impl Events {
 
     /// Reads what was recorded since the last look.
     fn read(&mut self) -> Result<()> {
-        let lines = self.file.lines().doing("read", self.file.path())?;
+        let lines = self.file.lines()?;
         self.unread.extend(lines);
         // One line that cannot be parsed is an error once; those after it stay.
         while let Some(line) = self.unread.pop_front() {

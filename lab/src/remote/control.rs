@@ -17,6 +17,8 @@ use crate::{Error, Lab, Probe, Result, eventually, scaled};
 const REQUEST: Duration = Duration::from_secs(5);
 /// How long the holder's process may take to end once the lab has.
 const GONE: Duration = Duration::from_secs(20);
+/// How long to wait after a connection could not be accepted.
+const RETRY: Duration = Duration::from_millis(100);
 /// The longest request, in bytes.
 const LONGEST: u64 = 4096;
 
@@ -69,14 +71,21 @@ impl Control {
     /// Serves requests until one asks for the lab's end.
     ///
     /// # Errors
-    /// If the socket can no longer be used.
+    /// None so far: a connection that cannot be accepted is tried again.
     pub async fn serve(&self, lab: &Lab) -> Result<Down> {
         let mut served = FuturesUnordered::new();
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => {
-                    let (stream, _) = accepted.doing("accept on", &self.path)?;
-                    served.push(serve_one(lab, stream));
+                    match accepted {
+                        Ok((stream, _)) => served.push(serve_one(lab, stream)),
+                        // Out of descriptors, say, which those served give back. The
+                        // connection still waits: without a pause this would spin.
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot accept on {}", self.path.display());
+                            tokio::time::sleep(RETRY).await;
+                        }
+                    }
                 }
                 Some(down) = served.next() => {
                     if let Some(down) = down {

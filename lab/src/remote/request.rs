@@ -33,6 +33,17 @@ pub(crate) enum Request {
     Kill9 { node: String },
 }
 
+impl std::fmt::Display for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Request::Down => write!(f, "down"),
+            Request::Start { node } => write!(f, "start {node}"),
+            Request::Stop { node } => write!(f, "stop {node}"),
+            Request::Kill9 { node } => write!(f, "kill -9 {node}"),
+        }
+    }
+}
+
 /// The answer, with an exit status as wait(2) has it where there is one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,7 +70,7 @@ pub(crate) async fn ask(dir: &Path, request: &Request) -> Result<Option<i32>> {
         Ok(answer) => answer.doing("ask the process that holds the lab through", &path)?,
         Err(_) => {
             return Err(Error::TimedOut {
-                what: format!("an answer to {request:?} on {}", path.display()),
+                what: format!("an answer to `{request}` on {}", path.display()),
                 waited: scaled(ANSWER),
                 last_seen: "no answer".to_owned(),
             });

@@ -237,13 +237,8 @@ impl Fixture {
 
 /// Which lightningd nodes of this kind are; `None` if they are embedded.
 pub(super) async fn version_of(kind: NodeKind) -> Result<Option<Version>> {
-    match kind {
-        NodeKind::Embedded => Ok(None),
-        NodeKind::Lightningd => binaries::implementation(&binaries::lightningd()?)
-            .await
-            .map(|node| node.lightningd().cloned()),
-        NodeKind::Auto => binaries::lightningd_version().await,
-    }
+    let (_, node) = kind.find().await?;
+    Ok(node.lightningd().cloned())
 }
 
 fn is_mark(event: &Event) -> bool {

@@ -300,11 +300,16 @@ impl Request<'_> {
         stream.write_all(text.as_bytes()).await?;
         let mut messages = MessageReader::new(stream);
         loop {
-            let message = messages.next::<Box<RawValue>>().await;
+            let message = messages.next::<Box<RawValue>>();
+            let message = node.unless_stopped(self.method, message).await?;
             let message = message
                 .with_context(|| format!("{}: waiting for its answer", node.name()))?
                 .with_context(|| format!("{} closed the connection", node.name()))?;
-            let received: Received<'_> = serde_json::from_str(message.get())?;
+            let received: Received<'_> =
+                serde_json::from_str(message.get()).with_context(|| {
+                    let start: String = message.get().chars().take(200).collect();
+                    format!("{}: `{start}` is no answer of JSON-RPC", node.name())
+                })?;
             if received.method == Some("message")
                 && let Some(params) = received.params
             {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cln_lab::binaries;
+use cln_lab::{NodeKind, binaries};
 use console::style;
 use serde_json::{Value, json};
 
@@ -39,40 +39,52 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let findings = look().await;
-    let ready = findings
-        .iter()
-        .all(|finding| finding.found.is_ok() || !finding.needed);
+    // A program of either kind will do, but not one that is named and does not run.
+    let node = match NodeKind::from_env() {
+        Ok(kind) => kind.find().await,
+        Err(error) => Err(error),
+    };
+    let needed = |finding: &Finding| finding.found.is_ok() || !finding.needed;
+    let ready = node.is_ok() && findings.iter().all(needed);
     if args.json {
         let programs: Vec<Value> = findings.iter().map(Finding::json).collect();
-        let system = binaries::system();
-        let report = json!({"ready": ready, "system": system, "programs": programs});
+        let report = json!({
+            "ready": ready,
+            "system": binaries::system(),
+            "programs": programs,
+            "node": node.as_ref().ok().map(|(_, node)| node.to_string()),
+            "why": node.as_ref().err().map(ToString::to_string),
+        });
         out::line(format_args!("{report:#}"))?;
     } else {
         out::line(binaries::system())?;
         findings.iter().try_for_each(Finding::print)?;
         out::line(nodes().await)?;
-        out::line(if ready {
-            "a lab can run here"
-        } else {
-            "a lab cannot run here yet"
-        })?;
+        let mut verdict = "a lab can run here".to_owned();
+        if !ready {
+            verdict = "a lab cannot run here yet".to_owned();
+        }
+        if let Err(error) = node {
+            verdict += &format!(": {error}");
+        }
+        out::line(verdict)?;
     }
     Ok(ExitCode::from(u8::from(!ready)))
 }
 
 /// Which nodes a lab has here.
 async fn nodes() -> String {
-    let ask = async |path: cln_lab::Result<PathBuf>| binaries::implementation(&path?).await;
-    match (
-        ask(binaries::lightningd()).await,
-        ask(binaries::embedded()).await,
-    ) {
-        (Ok(node), Ok(_)) => format!("nodes: {node}, and the embedded node"),
-        (Ok(node), Err(_)) => format!("nodes: {node}"),
-        (Err(_), Ok(node)) => {
-            format!("nodes: no lightningd found, so the {node}; what needs lightningd is skipped")
+    let lightningd = NodeKind::Lightningd.find().await;
+    let embedded = NodeKind::Embedded.find().await;
+    match (lightningd, embedded) {
+        (Ok((_, node)), Ok(_)) => format!("nodes: {node}, and the embedded node"),
+        (Ok((_, node)), Err(_)) => format!("nodes: {node}"),
+        (Err(_), Ok((_, node))) => {
+            format!(
+                "nodes: no lightningd that runs, so the {node}; what needs lightningd is skipped"
+            )
         }
-        (Err(_), Err(_)) => "nodes: neither lightningd nor cln-embedded found".to_owned(),
+        (Err(_), Err(_)) => "nodes: neither a lightningd nor a cln-embedded that runs".to_owned(),
     }
 }
 

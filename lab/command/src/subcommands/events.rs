@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use cln_lab::{Event, Follower, Lab, Node, Plugin, binaries};
+use cln_lab::{Error, Event, Follower, Lab, Node, Plugin, binaries, scaled};
 use serde_json::{Value, json};
 
 use super::out;
 use super::target::{Target, node};
 
+/// How long the node may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
 /// How often to look for new events.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -56,7 +58,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut events = Follower::new(path);
     loop {
         let ended = !args.follow || Lab::attach(lab.dir()).is_err();
-        for line in events.lines()? {
+        let mut lines = events.lines()?;
+        if ended {
+            lines.extend(events.rest());
+        }
+        for line in lines {
             if is_wanted(&line, &args.topics) {
                 out::line(line)?;
             }
@@ -74,15 +80,19 @@ fn is_wanted(line: &str, topics: &[String]) -> bool {
 }
 
 /// eventlog's file on this node. If it is neither running nor has recorded anything,
-/// `start` decides whether it is started.
+/// `start` decides whether it is started. A node that is down has its file still.
 async fn recorded(node: &Node, start: bool) -> anyhow::Result<PathBuf> {
     const USUAL: &str = "eventlog.jsonl";
     let usual = node.network_dir().join(USUAL);
-    if let Some(path) = file_of(node).await? {
-        return Ok(node.network_dir().join(path));
-    }
-    if usual.exists() && !start {
-        return Ok(usual);
+    let running = tokio::time::timeout(scaled(ANSWER), file_of(node)).await;
+    match running {
+        Ok(Ok(Some(path))) => return Ok(node.network_dir().join(path)),
+        Ok(Ok(None)) if usual.exists() && !start => return Ok(usual),
+        Ok(Ok(None)) => {}
+        // It is down, or does not answer.
+        Ok(Err(Error::Rpc { code: None, .. })) | Err(_) if usual.exists() => return Ok(usual),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => anyhow::bail!("{} does not answer", node.name()),
     }
     let program = binaries::built("EVENTLOG", "eventlog");
     anyhow::ensure!(
@@ -103,7 +113,7 @@ async fn recorded(node: &Node, start: bool) -> anyhow::Result<PathBuf> {
 }
 
 /// The file that a running eventlog names; `None` if none is running.
-async fn file_of(node: &Node) -> anyhow::Result<Option<PathBuf>> {
+async fn file_of(node: &Node) -> cln_lab::Result<Option<PathBuf>> {
     let plugins = node.plugin_list().await?;
     let running = plugins
         .iter()

@@ -37,8 +37,9 @@ impl Held {
         mut signals: Signals,
     ) -> anyhow::Result<Held> {
         let _progress = Progress::start(spec.starting());
+        let lab = spec.builder()?;
         let started = async {
-            let lab = spec.builder().start().await?;
+            let lab = lab.start().await?;
             if spec.channels {
                 lab.while_alive(lab.line_graph()).await?;
             }

@@ -5,19 +5,27 @@ use std::str::FromStr;
 
 use cln_lab::{Keep, Lab, LabBuilder, NodeKind, Plugin, binaries};
 
+use super::usage;
+
 /// A lab has at most this many nodes.
 const MOST: u16 = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Kind {
     /// Which nodes: `auto` is lightningd if it is found, else the embedded node
-    #[arg(
-        long,
-        value_name = "auto|lightningd|embedded",
-        env = "LAB_NODE",
-        default_value = "auto"
-    )]
-    pub node: NodeKind,
+    /// [env: LAB_NODE] [default: auto]
+    // Not clap's `env`: for that an empty variable is a value, and one that is set is
+    // an option that was given.
+    #[arg(long, value_name = "auto|lightningd|embedded")]
+    node: Option<NodeKind>,
+}
+
+impl Kind {
+    /// The kind of the nodes: `--node`, else `LAB_NODE`, else `auto`.
+    pub fn node(&self) -> anyhow::Result<NodeKind> {
+        let node = self.node.map_or_else(NodeKind::from_env, Ok);
+        node.map_err(|error| usage(format!("LAB_NODE: {error}")))
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,16 +55,15 @@ impl Spec {
         format!("starting bitcoind and {} nodes{channels}", self.nodes)
     }
 
-    pub fn builder(&self) -> LabBuilder {
+    pub fn builder(&self) -> anyhow::Result<LabBuilder> {
         let keep = if self.keep { Keep::Always } else { Keep::Never };
         let lab = Lab::builder()
-            .kind(self.kind.node)
+            .kind(self.kind.node()?)
             .keep(keep)
             .without_gates()
             .nodes(self.nodes.into());
-        self.plugin
-            .iter()
-            .fold(lab, |lab, plugin| lab.plugin(plugin.0.clone()))
+        let plugins = self.plugin.iter();
+        Ok(plugins.fold(lab, |lab, plugin| lab.plugin(plugin.0.clone())))
     }
 }
 

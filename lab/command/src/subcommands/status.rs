@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use cln_lab::registry::{Named, Up};
-use cln_lab::{Lab, Node, scaled};
+use cln_lab::{Lab, Node, is_alive, scaled};
 use console::style;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -91,6 +91,7 @@ async fn look(lab: &Named) -> Value {
         "dir": up.dir,
         "bitcoind": {
             "running": !height.is_null(),
+            "state": state(!height.is_null(), is_alive(bitcoind.pid())),
             "pid": bitcoind.pid(),
             "port": bitcoind.rpc_port(),
             "dir": bitcoind.dir(),
@@ -105,10 +106,12 @@ async fn look(lab: &Named) -> Value {
 async fn look_at_node(node: &Node) -> Value {
     let info = tokio::time::timeout(scaled(ANSWER), node.call::<Value>("getinfo", json!({}))).await;
     let info = info.ok().and_then(Result::ok).unwrap_or_default();
+    let pid = node.pid().await;
     json!({
         "name": node.name(),
         "running": !info.is_null(),
-        "pid": node.pid().await,
+        "state": state(!info.is_null(), pid.is_some()),
+        "pid": pid,
         "id": node.id(),
         "port": node.port(),
         "dir": node.dir(),
@@ -119,6 +122,15 @@ async fn look_at_node(node: &Node) -> Value {
         "peers": info["num_peers"],
         "channels": info["num_active_channels"],
     })
+}
+
+/// What a daemon is that answers or does not, and whose process is there or not.
+fn state(answers: bool, is_there: bool) -> &'static str {
+    match (answers, is_there) {
+        (true, _) => "up",
+        (false, true) => "does not answer",
+        (false, false) => "down",
+    }
 }
 
 fn print(lab: &Value) -> anyhow::Result<()> {
@@ -146,10 +158,9 @@ fn print(lab: &Value) -> anyhow::Result<()> {
     ))?;
     let bitcoind = &lab["bitcoind"];
     let row = |name: &str, daemon: &Value, more: String| {
-        let (mark, state) = if daemon["running"] == json!(true) {
-            (style("●").green(), "")
-        } else {
-            (style("○").red(), "  down")
+        let (mark, state) = match daemon["state"].as_str() {
+            Some("up") | None => (style("●").green(), String::new()),
+            Some(state) => (style("○").red(), format!("  {state}")),
         };
         out::line(format_args!(
             "  {mark} {name:<9} pid {:<8} port {:<6} height {:<5}{more}{state}",

@@ -179,20 +179,21 @@ fn wrapped(words: &[String], width: usize) -> Vec<String> {
 }
 
 async fn play(args: &Args) -> anyhow::Result<ExitCode> {
+    let node = args.kind.node()?;
     let mut failed = false;
     for scenario in chosen_scenarios(&args.topics)? {
         if !args.json {
             let name = style(scenario.name).bold();
             out::line(format_args!("{name}  {}", scenario.does))?;
         }
-        if let Some(reason) = scenario.skipped_because(args.kind.node).await? {
+        if let Some(reason) = scenario.skipped_because(node).await? {
             if !args.json {
                 let mark = style("-").yellow();
                 out::line(format_args!("{mark} skipped: {reason}\n"))?;
             }
             continue;
         }
-        match scenario.play(args.kind.node).await {
+        match scenario.play(node).await {
             Ok(recording) => show(scenario, &recording, args.json)?,
             Err(error) => {
                 failed = true;

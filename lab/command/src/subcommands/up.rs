@@ -20,7 +20,7 @@ use super::held::Held;
 use super::progress::Progress;
 use super::signals::Signals;
 use super::spec::Spec;
-use super::{out, target};
+use super::{out, target, usage};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -31,10 +31,9 @@ Examples:
   lab up --plugin eventlog,eventlog-topics=connect,disconnect
   lab up --name other                     a second lab beside the first")]
 pub struct Args {
-    /// The lab's name
-    #[arg(long, value_name = "NAME", env = "LAB_NAME", default_value = registry::DEFAULT,
-        value_parser = name)]
-    name: String,
+    /// The lab's name [env: LAB_NAME] [default: default]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: Option<String>,
     /// Return when all nodes are ready; `lab down` ends the lab
     #[arg(long, short)]
     detach: bool,
@@ -50,6 +49,15 @@ fn name(text: &str) -> cln_lab::Result<String> {
     Ok(text.to_owned())
 }
 
+impl Args {
+    /// The lab's name: `--name`, else `LAB_NAME`, else `default`.
+    fn name(&self) -> anyhow::Result<String> {
+        let text = self.name.clone().or_else(|| target::variable("LAB_NAME"));
+        name(&text.unwrap_or_else(|| registry::DEFAULT.to_owned()))
+            .map_err(|error| usage(error.to_string()))
+    }
+}
+
 /// What the process that holds the lab reports to the one that started it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +68,8 @@ enum Started {
 
 /// Exit status 0 once it is up, with `--detach`; else after `lab down`.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // What makes no sense is reported before anything is made.
+    args.spec.builder()?;
     if args.supervise {
         return supervise(args).await;
     }
@@ -68,9 +78,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let started = Instant::now();
     let signals = Signals::new()?;
-    let claim = claim(&args.name).await?;
+    let name = args.name()?;
+    let claim = claim(&name).await?;
     let held = Held::start(&args.spec, Some(claim), signals).await?;
-    let ready = async |lab: &Lab| print(lab, &args.name, started.elapsed(), "Ctrl-C");
+    let ready = async |lab: &Lab| print(lab, &name, started.elapsed(), "Ctrl-C");
     held.serve(ready).await
 }
 
@@ -112,6 +123,7 @@ fn print(lab: &Lab, name: &str, took: Duration, end: &str) -> anyhow::Result<()>
 /// Starts a process that holds the lab, and waits until it reports that the lab is up.
 async fn detach(args: Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
+    let name = args.name()?;
     let mut signals = Signals::new()?;
     let progress = Progress::start(args.spec.starting());
     let program = std::env::current_exe().context("find the program `lab` itself")?;
@@ -141,12 +153,12 @@ async fn detach(args: Args) -> anyhow::Result<ExitCode> {
     drop(progress);
     match serde_json::from_str(&line) {
         Ok(Started::Up(dir)) => {
-            let end = if args.name == registry::DEFAULT {
+            let end = if name == registry::DEFAULT {
                 "`lab down`".to_owned()
             } else {
-                format!("`lab down --name {}`", args.name)
+                format!("`lab down --name {name}`")
             };
-            print(&Lab::attach(dir)?, &args.name, started.elapsed(), &end)?;
+            print(&Lab::attach(dir)?, &name, started.elapsed(), &end)?;
             Ok(ExitCode::SUCCESS)
         }
         Ok(Started::Failed(why)) => {
@@ -184,7 +196,7 @@ async fn supervise(args: Args) -> anyhow::Result<ExitCode> {
     nix::unistd::setsid().context("start a session")?;
     let signals = Signals::new()?;
     let start = async {
-        let claim = claim(&args.name).await?;
+        let claim = claim(&args.name()?).await?;
         log_to(&claim.log_path())?;
         Held::start(&args.spec, Some(claim), signals).await
     };

@@ -27,7 +27,7 @@ pub struct Args {
 /// Exit status 0 only if every check holds.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = Options {
-        node: args.kind.node,
+        node: args.kind.node()?,
         keep: args.keep,
     };
     let report = if args.json {

@@ -92,7 +92,9 @@ impl<W: Write> Observer for Screen<W> {
                 "{} {held} of {total} steps held, on {node}, in {seconds:.2} s",
                 style("✗").red().bold()
             ));
-            if let Some(error) = &report.error {
+            // Below the step that failed it is shown already.
+            let shown = report.steps.iter().any(|step| step.error == report.error);
+            if let Some(error) = report.error.as_ref().filter(|_| !shown) {
                 self.line(format_args!("  {error}"));
             }
         }
