@@ -1,5 +1,6 @@
 //! Errors, with texts that say what to do next.
 
+use std::fmt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -11,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Each message names what was tried, what was seen and, where there is one, the
 /// remedy.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An executable that the lab needs was not found.
@@ -125,6 +126,13 @@ fn gate_text(found: &[String]) -> String {
     }
     text.push_str("\n  (a test can allow what it causes on purpose: NodeSpec::allow_broken, allow_plugin_death, may_fail)");
     text
+}
+
+/// As it is displayed, for it is what Rust prints of a test or `main` that fails.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -85,10 +85,7 @@ impl Author {
     /// Runs a block of commands, as though this workspace were `../cln-lab`; what they
     /// print.
     fn run(&self, folder: &Path, commands: &str) -> anyhow::Result<String> {
-        let nodes_dir = binaries::nodes_dir().context("no home")?;
-        let commands = commands
-            .replace("../cln-lab/target/nodes", &nodes_dir.display().to_string())
-            .replace("../cln-lab", &workspace()?.display().to_string());
+        let commands = commands.replace("../cln-lab", &workspace()?.display().to_string());
         let mut shell = Command::new("sh");
         shell
             .args(["-e", "-c", &commands])
@@ -106,12 +103,15 @@ impl Author {
             "LIGHTNINGD",
             "CLN_EMBEDDED",
             "LAB_NODE",
-            "LAB_NODES_DIR",
             // make's and cargo's, whose pipes are not there any more.
             "MAKEFLAGS",
             "CARGO_MAKEFLAGS",
         ] {
             shell.env_remove(name);
+        }
+        // Not set, where it is the folder that is found without it.
+        if binaries::nodes_dir() == Some(workspace()?.join("target/nodes")) {
+            shell.env_remove("LAB_NODES_DIR");
         }
         let said = said(&mut shell)?;
         ensure!(said.code == Some(0), "{commands}\n{}{}", said.out, said.err);

@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access, getuid};
 
 /// The private folder for what is downloaded or prepared for labs (a bitcoind from
-/// `contrib/get-bitcoind`, a prepared chain): `LAB_NODES_DIR`, else
-/// `nodes` in the target folder that the running program comes from, else `cln-lab`
-/// in the user's cache; `None` for a user who has no home.
+/// `contrib/get-bitcoind`, a prepared chain): `LAB_NODES_DIR`, else `target/nodes` in
+/// the workspace that this library was built from if it is there, else `nodes` in the
+/// target folder that the running program comes from, else `cln-lab` in the user's
+/// cache; `None` for a user who has no home.
 pub fn nodes_dir() -> Option<PathBuf> {
-    let dir = named().or_else(of_target).or_else(of_user)?;
+    let dir = named()
+        .or_else(of_workspace)
+        .or_else(of_target)
+        .or_else(of_user)?;
     // Daemons have other working directories, and get paths of files in it.
     Some(std::path::absolute(&dir).unwrap_or(dir))
 }
@@ -35,6 +39,12 @@ pub(crate) fn cache_dir() -> Option<PathBuf> {
 fn named() -> Option<PathBuf> {
     let dir = std::env::var_os("LAB_NODES_DIR").filter(|dir| !dir.is_empty());
     dir.map(PathBuf::from)
+}
+
+fn of_workspace() -> Option<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let dir = workspace.join("target/nodes");
+    (dir.is_dir() && unsafe_because(&dir).is_none()).then_some(dir)
 }
 
 fn of_target() -> Option<PathBuf> {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use cln_lab::{MessageReader, Node};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::json_text::Json;
@@ -281,11 +281,16 @@ impl Request<'_> {
             )
         })?;
         let pid = std::process::id();
-        let mut text = String::new();
+        let (from, mut to) = stream.split();
+        let mut messages = MessageReader::new(from);
         if level != Level::None {
-            text.push_str(&format!(
-                r#"{{"jsonrpc":"2.0","id":"cli:notifications#{pid}","method":"notifications","params":{{"enable":true}}}}"#
-            ));
+            // Answered before the request is sent: v24.11 to v25.05 read that first.
+            let id = format!("\"cli:notifications#{pid}\"");
+            let enable = format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"method":"notifications","params":{{"enable":true}}}}"#
+            );
+            to.write_all(enable.as_bytes()).await?;
+            let _ = self.answer(node, &mut messages, &id, level).await?;
         }
         let id = serde_json::to_string(&format!("cli:{}#{pid}", self.method))?;
         let method = serde_json::to_string(self.method)?;
@@ -293,12 +298,22 @@ impl Request<'_> {
             Some(filter) => format!(r#""filter":{filter},"#),
             None => String::new(),
         };
-        text.push_str(&format!(
+        let text = format!(
             r#"{{"jsonrpc":"2.0","id":{id},"method":{method},{filter}"params":{}}}"#,
             self.params
-        ));
-        stream.write_all(text.as_bytes()).await?;
-        let mut messages = MessageReader::new(stream);
+        );
+        to.write_all(text.as_bytes()).await?;
+        self.answer(node, &mut messages, &id, level).await
+    }
+
+    /// The answer to the request of this id; prints the messages before it.
+    async fn answer<R: AsyncRead + Unpin>(
+        &self,
+        node: &Node,
+        messages: &mut MessageReader<R>,
+        id: &str,
+        level: Level,
+    ) -> anyhow::Result<Result<Box<RawValue>, Box<RawValue>>> {
         loop {
             let message = messages.next::<Box<RawValue>>();
             let message = node.unless_stopped(self.method, message).await?;
