@@ -110,7 +110,10 @@ async fn planted() -> Outcome {
         .env_remove("LAB_NODES_DIR");
     let found = said(&mut doctor)?;
     ensure!(!ran.exists(), "{}\n{found:?}", fs::read_to_string(ran)?);
-    ensure!(found.out.contains("✗ bitcoind"), "{found:?}");
+    for folder in [&open, &here] {
+        let planted = folder.display().to_string();
+        ensure!(!found.out.contains(&planted), "{found:?}");
+    }
     // Whoever names a folder knows whose it is.
     let named = said(doctor.env("LAB_NODES_DIR", open.join("nodes")))?;
     ensure!(named.out.contains("✓ bitcoind"), "{named:?}");
