@@ -20,6 +20,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("kill_9_of_the_lab_leaves_nothing", kill_9_of_the_lab)
         .scenario_alone("ctrl_c_leaves_nothing", ctrl_c)
         .scenario_alone("a_node_keeps_its_id_and_port_across_a_restart", restart)
+        .scenario_alone("a_node_without_its_log_starts_again", lost_log)
         .scenario_alone("many_nodes_start_at_once", many_nodes)
         .scenario_alone("labs_side_by_side_do_not_meet", side_by_side)
         .scenario_alone(
@@ -176,6 +177,19 @@ async fn restart(kinds: Kinds) -> Outcome {
     ensure!(l1.processes().await?.is_empty());
     l1.start().await?;
     l2.connect(l1).await?;
+    Ok(lab.stop().await?)
+}
+
+/// A log that was emptied or removed meanwhile is no reason to wait.
+async fn lost_log(kinds: Kinds) -> Outcome {
+    let lab = kinds.lab(1).start().await?;
+    let l1 = lab.l1();
+    l1.stop().await?;
+    std::fs::write(l1.log_path(), "")?;
+    l1.start().await?;
+    l1.stop().await?;
+    std::fs::remove_file(l1.log_path())?;
+    l1.start().await?;
     Ok(lab.stop().await?)
 }
 

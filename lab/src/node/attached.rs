@@ -1,11 +1,14 @@
 //! A node that another process holds.
 
+use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use nix::fcntl::{FcntlArg, fcntl};
+
 use super::{NETWORK, Node};
-use crate::process::listing::is_alive;
+use crate::process::listing::{is_alive, runs_in};
 use crate::remote::description::{DescribedNode, Description};
 use crate::remote::request::{Request, ask};
 use crate::{Error, Result};
@@ -84,8 +87,25 @@ impl Attached {
     }
 }
 
-/// The process id that lightningd wrote into the node's folder.
+/// The process that runs in the node's folder, by its pid file: the one that has the
+/// file locked, as lightningd has; else the one whose id is in it, if it still is the
+/// node and not a program that was given the id since.
 pub(crate) fn pid_file(node: &Node) -> Option<u32> {
-    let file = node.dir().join(format!("lightningd-{NETWORK}.pid"));
-    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    let path = node.dir().join(format!("lightningd-{NETWORK}.pid"));
+    let mut file = std::fs::File::options().read(true).open(path).ok()?;
+    let mut lock = nix::libc::flock {
+        l_type: nix::libc::F_RDLCK as _,
+        l_whence: nix::libc::SEEK_SET as _,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+    if lock.l_type != nix::libc::F_UNLCK as i16 && lock.l_pid > 0 {
+        return Some(lock.l_pid as u32);
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let pid = text.trim().parse().ok()?;
+    runs_in(pid, node.dir()).then_some(pid)
 }

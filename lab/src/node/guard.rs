@@ -43,19 +43,24 @@ impl Guard {
         Ok(())
     }
 
-    /// Processes of the node that a signal has stopped, for an error's text: they
-    /// do nothing until they are continued.
+    /// Processes of the node that a signal has stopped, for an error's text.
     pub fn stopped(&self) -> String {
-        let stopped = self.pid.map(stopped_in_group);
-        let stopped = stopped.and_then(Result::ok).unwrap_or_default();
-        let line = |process: &Process| {
-            format!(
-                "\n  stopped by a signal, on {}: pid {}, {}",
-                self.node, process.pid, process.command
-            )
-        };
-        stopped.iter().map(line).collect()
+        self.pid
+            .map_or_else(String::new, |pid| stopped(&self.node, pid))
     }
+}
+
+/// Processes in the group of a node that a signal has stopped, for an error's text: they
+/// do nothing until they are continued.
+pub(crate) fn stopped(node: &str, group: u32) -> String {
+    let line = |process: &Process| {
+        format!(
+            "\n  stopped by a signal, on {node}: pid {}, {}",
+            process.pid, process.command
+        )
+    };
+    let stopped = stopped_in_group(group).unwrap_or_default();
+    stopped.iter().map(line).collect()
 }
 
 impl Node {

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,19 +11,21 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::attached::Attached;
+use super::guard::stopped;
 use super::{Excused, Holder, Node, NodeSpec};
 use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
+use crate::lock::lock;
 use crate::process::daemon::Daemon;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
 use crate::remote::description::DescribedNode;
-use crate::{Error, Implementation, Probe, Result, eventually};
+use crate::{Error, Implementation, Probe, Result, eventually, scaled};
 
 /// How long a node may take until it is ready.
 const START: Duration = Duration::from_secs(60);
-/// How long a node may take to end after `stop`: lightningd gives a plugin that
-/// subscribes to `shutdown` 30 s.
+/// How long a node may take to answer `stop`, and then to end: lightningd gives a plugin
+/// that subscribes to `shutdown` 30 s.
 pub(crate) const STOP: Duration = Duration::from_secs(40);
 /// How long the port of a stopped node may stay taken.
 const PORT: Duration = Duration::from_secs(60);
@@ -58,7 +59,7 @@ impl Node {
             dir,
             port: Port::lease()?,
             id: OnceLock::new(),
-            starts: AtomicUsize::new(0),
+            log_since_start: std::sync::Mutex::default(),
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(around.bitcoind),
             holder: Holder::Us(Arc::clone(around.reaper)),
@@ -91,7 +92,7 @@ impl Node {
             dir: node.dir.clone(),
             port: Port::leased_elsewhere(node.port),
             id: OnceLock::from(node.id.clone()),
-            starts: AtomicUsize::new(0),
+            log_since_start: std::sync::Mutex::default(),
             spec: NodeSpec::new(),
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(bitcoind),
@@ -119,6 +120,7 @@ impl Node {
         {
             return Err(Error::usage(format!("{} is running already", self.name)));
         }
+        *lock(&self.log_since_start) = Some(self.log().from_now()?);
         let daemon = Daemon::spawn(
             &self.name,
             self.start_command(),
@@ -127,7 +129,6 @@ impl Node {
             reaper,
         )?;
         *slot = Some(daemon);
-        self.starts.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -212,12 +213,12 @@ impl Node {
             return Ok(Some(format!("port {}: {error}", self.port())));
         }
         // Both answer a moment before lightningd has finished its start, and a `plugin
-        // start` in between can hang. The log has this line once for each start.
-        let started = self
-            .log()
-            .lines_with("Server started with public key")?
-            .len();
-        if self.log_path().exists() && started < self.starts.load(Ordering::Relaxed) {
+        // start` in between can hang. The log has this line at the end of it.
+        let log = lock(&self.log_since_start).clone();
+        if self.log_path().exists()
+            && let Some(log) = log
+            && !log.contains("Server started with public key")?
+        {
             return Ok(Some(
                 "its log does not say that the server started".to_owned(),
             ));
@@ -292,7 +293,8 @@ impl Node {
     /// until none of its processes is left; its exit status.
     ///
     /// # Errors
-    /// If it is not running, or cannot be ended.
+    /// If it is not running, or cannot be ended; [`Error::TimedOut`] if it does not
+    /// answer and was killed.
     pub async fn stop(&self) -> Result<ExitStatus> {
         if let Holder::Other(attached) = &self.holder {
             return attached.stop(self).await;
@@ -300,13 +302,38 @@ impl Node {
         let Some(daemon) = self.daemon.lock().await.take() else {
             return Err(Error::usage(format!("{} is not running", self.name)));
         };
-        let asked = self.call::<Value>("stop", json!({})).await;
-        if let Err(error) = &asked {
-            tracing::warn!(%error, "{} refused `stop`", self.name);
+        match self.call_stop().await {
+            Ok(()) => daemon.finish(STOP).await,
+            Err(Error::TimedOut { what, waited, .. }) => {
+                let stopped = stopped(&self.name, daemon.pid());
+                let status = daemon.kill().await?;
+                Err(Error::TimedOut {
+                    what,
+                    waited,
+                    last_seen: format!("no answer; then it was killed: {status}{stopped}"),
+                })
+            }
+            Err(error) => {
+                tracing::warn!(%error, "{} refused `stop`", self.name);
+                daemon.finish(Duration::ZERO).await
+            }
         }
-        daemon
-            .finish(if asked.is_ok() { STOP } else { Duration::ZERO })
-            .await
+    }
+
+    /// Calls the `stop` method, which lightningd answers when it has shut down its
+    /// plugins.
+    ///
+    /// # Errors
+    /// The node's; [`Error::TimedOut`] if it does not answer.
+    pub(crate) async fn call_stop(&self) -> Result<()> {
+        match tokio::time::timeout(scaled(STOP), self.call::<Value>("stop", json!({}))).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(Error::TimedOut {
+                what: format!("an answer of {} to `stop`", self.name),
+                waited: scaled(STOP),
+                last_seen: "no answer".to_owned(),
+            }),
+        }
     }
 
     /// Stops it and starts it again.

@@ -21,7 +21,6 @@ mod wallet;
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -67,8 +66,8 @@ pub struct Node {
     port: Port,
     /// Set when it first answers; a node keeps its id for life.
     id: OnceLock<String>,
-    /// How often its process was started.
-    starts: AtomicUsize,
+    /// What its process has logged; `None` for a node that another process holds.
+    log_since_start: std::sync::Mutex<Option<Log>>,
     /// Empty for a node that another process holds.
     spec: NodeSpec,
     /// Always `None` for a node that another process holds.

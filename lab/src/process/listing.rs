@@ -55,8 +55,10 @@ fn list(group: u32, wanted: impl Fn(&str) -> bool) -> Result<Vec<Process>> {
 /// True if the process has `dir` on its command line, as every daemon of a lab
 /// has: a process id alone may belong to another program by now.
 pub(crate) fn runs_in(pid: u32, dir: &Path) -> bool {
-    ps(&["-o", "args=", "-p", &pid.to_string()])
-        .is_ok_and(|command| command.contains(&*dir.to_string_lossy()))
+    let command = std::fs::read(format!("/proc/{pid}/cmdline"))
+        .map(|words| String::from_utf8_lossy(&words).into_owned())
+        .or_else(|_| ps(&["-o", "args=", "-p", &pid.to_string()]));
+    command.is_ok_and(|command| command.contains(&*dir.to_string_lossy()))
 }
 
 fn ps(arguments: &[&str]) -> Result<String> {
@@ -70,8 +72,8 @@ fn ps(arguments: &[&str]) -> Result<String> {
 
 /// True if there is a process of this id that has not ended. A zombie has.
 pub fn is_alive(pid: u32) -> bool {
-    let zombie = state_and_group(format!("/proc/{pid}")).is_some_and(|(state, _)| state == "Z");
-    !zombie && kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
+    let ended = stat(format!("/proc/{pid}")).is_some_and(|stat| stat.ended);
+    !ended && kill(Pid::from_raw(pid as i32), None) != Err(Errno::ESRCH)
 }
 
 /// True if every member of process group `pgid` has ended and only waits to be
@@ -79,20 +81,28 @@ pub fn is_alive(pid: u32) -> bool {
 /// `/proc`; false without it.
 pub(crate) fn only_zombies(pgid: u32) -> bool {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut states = entries
-        .filter_map(|entry| state_and_group(entry.path()))
-        .filter(|(_, group)| *group == pgid)
-        .map(|(state, _)| state)
+    let mut members = entries
+        .filter_map(|entry| stat(entry.path()))
+        .filter(|stat| stat.group == pgid)
         .peekable();
-    states.peek().is_some() && states.all(|state| state == "Z")
+    members.peek().is_some() && members.all(|stat| stat.ended)
 }
 
-/// The state and the process group in a process's folder of `/proc`.
-fn state_and_group(folder: impl AsRef<Path>) -> Option<(String, u32)> {
+/// What a process's folder of `/proc` says.
+struct Stat {
+    group: u32,
+    ended: bool,
+}
+
+fn stat(folder: impl AsRef<Path>) -> Option<Stat> {
     let stat = std::fs::read_to_string(folder.as_ref().join("stat")).ok()?;
     // `pid (name) state ppid pgrp …`: the name may hold anything, so from its end.
     let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?.to_owned();
-    Some((state, fields.nth(1)?.parse().ok()?))
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let threads: u32 = fields.get(17)?.parse().ok()?;
+    Some(Stat {
+        group: fields.get(2)?.parse().ok()?,
+        // While other threads still end, so do its files and locks.
+        ended: fields.first() == Some(&"Z") && threads <= 1,
+    })
 }

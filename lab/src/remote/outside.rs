@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
 
 use crate::node::{STOP, pid_file};
-use crate::process::listing::{is_alive, runs_in};
+use crate::process::listing::is_alive;
 use crate::{Error, Lab, Node, Probe, Result, eventually};
 
 /// How long a node may take to end after SIGKILL.
@@ -39,7 +38,7 @@ async fn end_stranger(node: &Node) -> Result<()> {
     let Some(pid) = pid_file(node) else {
         return Ok(());
     };
-    if node.pid().await == Some(pid) || !runs_in(pid, node.dir()) {
+    if node.pid().await == Some(pid) {
         return Ok(());
     }
     let ended = |within| {
@@ -55,7 +54,7 @@ async fn end_stranger(node: &Node) -> Result<()> {
             })
         })
     };
-    if node.call::<Value>("stop", json!({})).await.is_ok() && ended(STOP).await.is_ok() {
+    if node.call_stop().await.is_ok() && ended(STOP).await.is_ok() {
         return Ok(());
     }
     let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
