@@ -8,7 +8,7 @@ export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
 
 CARGO ?= cargo
 
-.PHONY: help lab test bench fuzz lint topics doctor clean build bitcoind nextest
+.PHONY: help lab test soak bench fuzz lint topics doctor clean build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -22,6 +22,10 @@ test: build bitcoind nextest ## run every test, on real nodes where lightningd i
 	@target/debug/lab doctor --nodes
 	$(CARGO) nextest run --workspace
 	$(CARGO) test --doc --workspace --quiet
+
+soak: build bitcoind nextest ## kill labs at random moments, LAB_SOAK_ROUNDS (500) times for each kind of node
+	LAB_SOAK_ROUNDS=$${LAB_SOAK_ROUNDS:-500} $(CARGO) nextest run --workspace --profile soak \
+	    --success-output final -E 'test(/^leaks::nothing_is_left_whoever/)'
 
 bench: bitcoind ## measure, side by side; nothing is asserted
 	@$(CARGO) build --profile bench --workspace --bins --examples

@@ -6,20 +6,22 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
 use crate::error::IoContext;
+use crate::lab::folder::Folder;
 use crate::lock::lock;
 use crate::node::NETWORK;
+use crate::process::child::Child;
 use crate::process::daemon::command_line;
+use crate::process::listing::is_alive;
+use crate::wait::poll;
 use crate::wire::MessageReader;
-use crate::{Error, PATIENCE, Probe, Result, eventually};
+use crate::{Error, Keep, PATIENCE, Probe, Result, eventually};
 
 /// The plugin's `LIGHTNINGD_VERSION`, unless the test sets another.
 const VERSION: &str = "v26.06.6";
@@ -48,12 +50,11 @@ const VERSION: &str = "v26.06.6";
 #[derive(Debug)]
 pub struct PluginHarness {
     child: Child,
-    pid: Option<u32>,
     command: String,
     stdin: Option<ChildStdin>,
     received: Arc<Mutex<Received>>,
     readers: [JoinHandle<()>; 2],
-    folder: TempDir,
+    folder: Folder,
     next_id: u64,
     manifest: Option<Value>,
     patience: Duration,
@@ -115,25 +116,27 @@ impl HarnessBuilder {
     /// # Errors
     /// If it cannot be run.
     pub async fn spawn(mut self) -> Result<PluginHarness> {
-        let dir = tempfile::Builder::new().prefix("cln-lab-plugin-").tempdir();
-        let dir = dir.doing("create a folder in", std::env::temp_dir())?;
-        let network_dir = dir.path().join(NETWORK);
+        let (folder, reaper) = Folder::create(Keep::Never)?;
+        let network_dir = folder.path().join(NETWORK);
         std::fs::create_dir(&network_dir).doing("create folder", &network_dir)?;
-        self.command.current_dir(&network_dir);
         let command = command_line(&self.command);
-        let mut tokio_command = tokio::process::Command::from(self.command);
-        tokio_command
+        self.command
+            .current_dir(&network_dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = tokio_command.spawn().doing("run", &command)?;
-        let (Some(stdin), Some(stdout), Some(mut stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
+            .stderr(Stdio::piped());
+        let mut child = Child::spawn(self.command, &reaper).doing("run", &command)?;
+        let process = &mut child.process;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (
+            process.stdin.take(),
+            process.stdout.take(),
+            process.stderr.take(),
+        ) else {
             unreachable!("all three are piped");
         };
+        let stdin = ChildStdin::from_std(stdin).doing("write to", &command)?;
+        let stdout = ChildStdout::from_std(stdout).doing("read from", &command)?;
+        let mut stderr = ChildStderr::from_std(stderr).doing("read from", &command)?;
         let received = Arc::new(Mutex::new(Received::default()));
         let listener = tokio::spawn(listen(MessageReader::new(stdout), Arc::clone(&received)));
         let sink = Arc::clone(&received);
@@ -144,13 +147,12 @@ impl HarnessBuilder {
             }
         });
         Ok(PluginHarness {
-            pid: child.id(),
             child,
             command,
             stdin: Some(stdin),
             received,
             readers: [listener, stderr],
-            folder: dir,
+            folder,
             next_id: 0,
             manifest: None,
             patience: self.patience,
@@ -376,15 +378,14 @@ impl PluginHarness {
         let what = format!("{} to end", self.command);
         let patience = self.patience;
         let ended = eventually(what, patience, async || {
-            let status = self.child.try_wait().doing("wait for", &self.command)?;
-            Ok(match status {
+            Ok(match self.child.status() {
                 Some(status) => Probe::Ready(status),
                 None => Probe::NotYet(format!("still running{}", self.recent_output())),
             })
         })
         .await;
         if ended.is_ok() {
-            self.kill_group();
+            self.child.signal_group(Signal::SIGKILL);
         }
         ended
     }
@@ -401,7 +402,7 @@ impl PluginHarness {
 
     /// Its process id; `None` once it has ended.
     pub fn pid(&self) -> Option<u32> {
-        self.child.id()
+        Some(self.child.id()).filter(|pid| is_alive(*pid))
     }
 
     /// The folder it runs in, also its `lightning-dir`: the network directory, where
@@ -438,12 +439,18 @@ impl PluginHarness {
     async fn ended(&mut self, why: &str) -> Error {
         const MOMENT: Duration = Duration::from_secs(1);
         // It may be about to end, and its standard error to say why.
-        let status = tokio::time::timeout(MOMENT, self.child.wait()).await;
+        let status = poll("its end", MOMENT, async || {
+            Ok(match self.child.status() {
+                Some(status) => Probe::Ready(status),
+                None => Probe::NotYet("still running".to_owned()),
+            })
+        })
+        .await;
         for reader in &mut self.readers {
             let _ = tokio::time::timeout(MOMENT, reader).await;
         }
         match status {
-            Ok(Ok(status)) => Error::Died {
+            Ok(status) => Error::Died {
                 name: "the plugin".to_owned(),
                 command: self.command.clone(),
                 status,
@@ -480,21 +487,6 @@ impl PluginHarness {
             stderr.lines().map(str::to_owned).collect(),
         );
         text
-    }
-
-    fn kill_group(&self) {
-        if let Some(pid) = self.pid {
-            let _ = killpg(Pid::from_raw(pid as i32), Signal::SIGKILL);
-        }
-    }
-}
-
-impl Drop for PluginHarness {
-    fn drop(&mut self) {
-        // Until the leader is reaped, no other group can have its number.
-        if self.child.id().is_some() {
-            self.kill_group();
-        }
     }
 }
 

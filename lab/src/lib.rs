@@ -64,6 +64,7 @@ pub use node::{
 };
 pub use process::daemon::{command_line, quoted};
 pub use process::files::write_executable;
+pub use process::lasting::end_with_this_thread;
 pub use process::listing::{Process, is_alive};
 pub use recording::events::{Event, Events};
 pub use recording::follower::Follower;

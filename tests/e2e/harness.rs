@@ -1,6 +1,7 @@
 //! Plugins without a node: the test speaks lightningd's side of the protocol.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -25,6 +26,24 @@ pub fn tests(suite: Suite) -> Suite {
         .test("invalid_json_is_reported", no_json)
         .test("a_silent_plugin_times_out_and_is_killed", silent)
         .test("a_plugin_that_does_not_exit_is_reported", endless)
+}
+
+/// Tells this test binary to hold a plugin until it is killed.
+pub const HOLD: &str = "LAB_TESTS_HOLD_PLUGIN";
+
+/// What this program does instead of testing if a test has started it to hold a plugin,
+/// one that ignores the end of its input.
+pub fn hold_if_asked() -> Option<ExitCode> {
+    std::env::var_os(HOLD)?;
+    let held = async {
+        let plugin = PluginHarness::builder("/bin/sh").arg("-c");
+        let _plugin = plugin.arg("while :; do sleep 1; done").spawn().await?;
+        std::future::pending::<Outcome>().await
+    };
+    if let Err(error) = lab_tests::block_on(held) {
+        eprintln!("{error:#}");
+    }
+    Some(ExitCode::FAILURE)
 }
 
 /// A plugin of a few lines of shell, in a folder that lives as long as it.

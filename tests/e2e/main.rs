@@ -11,6 +11,7 @@ mod examples;
 mod gates;
 mod get_bitcoind;
 mod harness;
+mod leaks;
 mod lifecycle;
 mod other_languages;
 mod plugin_host;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use lab_tests::Suite;
 
 fn main() -> ExitCode {
-    if let Some(code) = lifecycle::hold_if_asked() {
+    if let Some(code) = lifecycle::hold_if_asked().or_else(harness::hold_if_asked) {
         return code;
     }
     Suite::new()
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         .module("gates", gates::tests)
         .module("get_bitcoind", get_bitcoind::tests)
         .module("harness", harness::tests)
+        .module("leaks", leaks::tests)
         .module("lifecycle", lifecycle::tests)
         .module("other_languages", other_languages::tests)
         .module("plugin_host", plugin_host::tests)

@@ -4,8 +4,8 @@
 //! few milliseconds. The chain is cached, one for each bitcoind, since another version
 //! may not read its files. Without a cache each lab makes its own.
 
-use std::fs::{OpenOptions, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::binaries;
 use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
+use crate::lab::folder::create_watched;
 use crate::process::reaper::Reaper;
 use crate::{Error, Probe, Result, eventually};
 
@@ -75,15 +76,9 @@ async fn make(program: &Path, cache: &Path, prepared: &Path) -> Result<()> {
     if prepared.is_dir() {
         return Ok(());
     }
-    let temporary = tempfile::Builder::new()
-        .prefix("chain-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(cache)
-        .doing("create a folder in", cache)?;
-    let reaper = Arc::new(Reaper::start(temporary.path())?);
-    mine(program, temporary.path(), &reaper).await?;
-    let path = temporary.keep();
-    std::fs::rename(&path, prepared).doing("name the prepared chain", prepared)
+    let (temporary, reaper) = create_watched(cache, "chain-")?;
+    mine(program, &temporary, &reaper).await?;
+    std::fs::rename(&temporary, prepared).doing("name the prepared chain", prepared)
 }
 
 /// Makes the chain in `dir`.

@@ -1,10 +1,12 @@
 //! A lab's folder: made for it, and removed with it unless it is kept.
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::IoContext;
 use crate::process::reaper::Reaper;
@@ -38,52 +40,60 @@ impl Keep {
     }
 }
 
-/// The lab's folder and the reaper that removes it if the lab cannot.
+/// The start of its name.
+const PREFIX: &str = "cln-lab-";
+
+/// The file in it that its process has locked for life. A folder that has none is never
+/// removed by another process.
+const LOCK: &str = ".lock";
+
+/// The lab's folder and the reaper that removes it.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    dir: Option<TempDir>,
     path: PathBuf,
     keep: Keep,
     /// True until a `Lab::stop` that found nothing wrong.
     pub failed: bool,
     /// `None` if another process holds the lab.
     pub reaper: Option<Arc<Reaper>>,
+    /// Only held.
+    _lock: Option<Flock<File>>,
 }
 
 impl Folder {
+    /// Makes one in the folder for temporary files, and removes those of labs that were
+    /// killed together with their reapers.
+    ///
+    /// # Errors
+    /// If it cannot be made, or its reaper cannot be started.
     pub fn create(keep: Keep) -> Result<(Folder, Arc<Reaper>)> {
         let parent = std::env::temp_dir();
         let parent = parent
             .canonicalize()
             .doing("find the temporary folder", &parent)?;
-        let dir = tempfile::Builder::new()
-            .prefix("cln-lab-")
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir_in(&parent)
-            .doing("create a folder in", &parent)?;
-        let path = dir.path().to_owned();
-        let reaper = Arc::new(Reaper::start(&path)?);
-        if keep == Keep::Always {
-            reaper.keep_folder();
-        }
-        let folder = Folder {
-            dir: Some(dir),
+        sweep(&parent);
+        let (path, reaper) = create_watched(&parent, PREFIX)?;
+        let mut folder = Folder {
+            _lock: lock(&path),
             path,
             keep,
             failed: true,
             reaper: Some(Arc::clone(&reaper)),
         };
+        if keep == Keep::Always {
+            folder.keep();
+        }
         Ok((folder, reaper))
     }
 
     /// The folder of a lab that another process holds, which also removes it.
     pub fn of_another(dir: &Path) -> Folder {
         Folder {
-            dir: None,
             path: dir.to_owned(),
             keep: Keep::Always,
             failed: false,
             reaper: None,
+            _lock: None,
         }
     }
 
@@ -95,6 +105,7 @@ impl Folder {
     pub fn keep(&mut self) {
         self.keep = Keep::Always;
         if let Some(reaper) = &self.reaper {
+            let _ = std::fs::remove_file(self.path.join(LOCK));
             reaper.keep_folder();
         }
     }
@@ -105,16 +116,77 @@ impl Folder {
     }
 }
 
+// Its reaper, which is dropped next, removes it.
 impl Drop for Folder {
     fn drop(&mut self) {
-        let Some(dir) = self.dir.take() else {
+        if self.reaper.is_none() {
             return;
-        };
+        }
         if self.keep == Keep::Always || (self.keep == Keep::Failed && self.failed) {
-            let path = dir.keep();
-            eprintln!("lab folder kept: {}", path.display());
-        } else if let Err(error) = dir.close() {
-            tracing::warn!(%error, "the lab's folder could not be removed");
+            self.keep();
+            // The terminal may be closed.
+            let _ = writeln!(
+                std::io::stderr(),
+                "lab folder kept: {}",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// Makes a folder in `parent` that goes with its reaper, from the moment it is there.
+///
+/// # Errors
+/// If it cannot be made, or its reaper cannot be started.
+pub(crate) fn create_watched(parent: &Path, prefix: &str) -> Result<(PathBuf, Arc<Reaper>)> {
+    let make = |path: &Path| {
+        if path.exists() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let reaper = Reaper::start(path)?;
+        let made = DirBuilder::new().mode(0o700).create(path);
+        // What is there then is not ours to remove.
+        made.inspect_err(|_| reaper.keep_folder())?;
+        Ok(reaper)
+    };
+    let (reaper, path) = tempfile::Builder::new()
+        .prefix(prefix)
+        .make_in(parent, make)
+        .and_then(|made| made.keep().map_err(|error| error.error))
+        .doing("create a folder in", parent)?;
+    Ok((path, Arc::new(reaper)))
+}
+
+/// Locks a folder as this process's own. The file has its name only once it is locked,
+/// so that no other process takes the folder for an abandoned one. `None` where the
+/// file system has no locks.
+fn lock(dir: &Path) -> Option<Flock<File>> {
+    let new = dir.join(".lock.new");
+    let file = File::create(&new).ok()?;
+    let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?;
+    std::fs::rename(new, dir.join(LOCK)).ok()?;
+    Some(locked)
+}
+
+/// Ends and removes what is left of labs that were killed together with their reapers:
+/// whose folder is this user's, has a lock file, and is locked by nobody.
+pub(crate) fn sweep(parent: &Path) {
+    let ours = nix::unistd::geteuid().as_raw();
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX)
+            || !entry
+                .metadata()
+                .is_ok_and(|m| m.is_dir() && m.uid() == ours)
+        {
+            continue;
+        }
+        let Ok(file) = File::open(dir.join(LOCK)) else {
+            continue;
+        };
+        if let Ok(_locked) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            tracing::info!(dir = %dir.display(), "removing what is left of a lab that was killed");
+            drop(Reaper::start(&dir));
         }
     }
 }

@@ -15,8 +15,10 @@ use futures_util::future::join_all;
 use self::folder::Folder;
 use self::report::Report;
 use crate::bitcoin::Bitcoind;
+use crate::error::IoContext;
 use crate::node::Node;
 use crate::process::daemon::ended_well;
+use crate::process::reaper::Reaper;
 use crate::{Error, Probe, Result, eventually};
 
 /// A bitcoind and Lightning nodes on regtest.
@@ -127,6 +129,17 @@ impl Lab {
             node.check_alive().await?;
         }
         Ok(())
+    }
+
+    /// An error if the process that cleans up after a killed lab has ended. The lab still
+    /// works, but starts no more nodes.
+    ///
+    /// # Errors
+    /// As said, with what to do.
+    pub fn check_reaper(&self) -> Result<()> {
+        let alive = |reaper: &Arc<Reaper>| reaper.check_alive();
+        let reaper = self.folder.reaper.as_ref();
+        reaper.map_or(Ok(()), alive).doing("watch over", self.dir())
     }
 
     /// Runs `work`, and ends it with an error as soon as a daemon dies, rather than wait

@@ -329,7 +329,7 @@ impl Node {
         match tokio::time::timeout(scaled(STOP), self.call::<Value>("stop", json!({}))).await {
             Ok(answer) => answer.map(drop),
             Err(_) => Err(Error::TimedOut {
-                what: format!("an answer of {} to `stop`", self.name),
+                what: format!("{} to answer `stop`", self.name),
                 waited: scaled(STOP),
                 last_seen: "no answer".to_owned(),
             }),

@@ -4,22 +4,25 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::error::IoContext;
+use crate::process::child::Child;
 use crate::process::files::last_lines;
-use crate::process::listing::only_zombies;
 use crate::process::reaper::Reaper;
+use crate::wait::poll;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long a daemon may take to end on SIGTERM, and then on SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long what a daemon started may run after its end: a plugin sees the end of its
+/// input, and may have something to write.
+const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// A running child process with its own process group, whose standard output
 /// and error go to a file, and which does not outlive the lab.
@@ -30,11 +33,8 @@ pub struct Daemon {
     name: String,
     command: String,
     child: Child,
-    pid: u32,
-    status: Option<ExitStatus>,
     output: PathBuf,
     log: Option<PathBuf>,
-    reaper: Arc<Reaper>,
 }
 
 impl Daemon {
@@ -59,36 +59,27 @@ impl Daemon {
             .doing("open", output)?;
         let second = file.try_clone().doing("open", output)?;
         command.stdin(Stdio::null()).stdout(file).stderr(second);
-        reaper.watch(&mut command);
         let line = command_line(&command);
-        let child = command.spawn().doing("run", command.get_program())?;
+        let program = command.get_program().to_owned();
+        let child = Child::spawn(command, reaper).doing("run", program)?;
         tracing::debug!(name, pid = child.id(), command = line, "started");
         Ok(Daemon {
             name: name.to_owned(),
             command: line,
-            pid: child.id(),
             child,
-            status: None,
             output: output.to_owned(),
             log: log.map(Path::to_owned),
-            reaper: Arc::clone(reaper),
         })
     }
 
     /// The process id, which is also the id of its process group.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.child.id()
     }
 
     /// Its exit status; `None` while it runs.
     pub fn status(&mut self) -> Option<ExitStatus> {
-        if self.status.is_none() {
-            match self.child.try_wait() {
-                Ok(status) => self.status = status,
-                Err(error) => tracing::warn!(name = self.name, %error, "cannot ask for the status"),
-            }
-        }
-        self.status
+        self.child.status()
     }
 
     /// An error if it has ended, with the ends of its output and log.
@@ -122,7 +113,7 @@ impl Daemon {
 
     /// Waits for it to end on its own.
     pub(crate) async fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
-        let what = format!("{} (pid {}) to end", self.name, self.pid);
+        let what = format!("{} (pid {}) to end", self.name, self.pid());
         eventually(what, within, async || {
             Ok(match self.status() {
                 Some(status) => Probe::Ready(status),
@@ -133,7 +124,8 @@ impl Daemon {
     }
 
     /// Waits for it to end, as it was asked to; if it does not, sends SIGTERM, and then
-    /// SIGKILL. Returns its exit status, once nothing of its process group is left.
+    /// SIGKILL. What it started may finish; what does not is killed. Returns its exit
+    /// status, once nothing of its process group is left.
     ///
     /// # Errors
     /// If anything of the group is still there after SIGKILL.
@@ -142,85 +134,47 @@ impl Daemon {
             Ok(status) => status,
             Err(_) => {
                 tracing::warn!(name = self.name, "still running: sending SIGTERM");
-                self.signal(Signal::SIGTERM);
+                self.child.signal(Signal::SIGTERM);
                 match self.wait(GRACE).await {
                     Ok(status) => status,
                     Err(_) => {
                         tracing::warn!(name = self.name, "still running: sending SIGKILL");
-                        self.signal_group(Signal::SIGKILL);
+                        self.child.signal_group(Signal::SIGKILL);
                         self.wait(GRACE).await?
                     }
                 }
             }
         };
-        self.end_group().await?;
+        if self.group_ended(AFTERWARDS).await.is_err() {
+            self.child.signal_group(Signal::SIGKILL);
+            self.group_ended(GRACE).await?;
+        }
+        self.child.release();
         Ok(status)
     }
 
     /// Kills it and everything it started, as a power cut would.
     pub(crate) async fn kill(mut self) -> Result<ExitStatus> {
-        self.signal_group(Signal::SIGKILL);
+        self.child.signal_group(Signal::SIGKILL);
         let status = self.wait(GRACE).await?;
-        self.end_group().await?;
+        self.group_ended(GRACE).await?;
+        self.child.release();
         Ok(status)
     }
 
-    /// Sends `signal` to the process alone.
-    pub(crate) fn signal(&self, signal: Signal) {
-        if self.status.is_none() {
-            let _ = kill(self.pgid(), signal);
-        }
-    }
-
-    /// Ends what the leader started and left behind.
-    async fn end_group(&mut self) -> Result<()> {
+    /// Waits until nothing that it started runs.
+    async fn group_ended(&self, within: Duration) -> Result<()> {
         let what = format!("every process that {} started to end", self.name);
-        let mut looks = 0;
-        eventually(what, GRACE, async || {
-            looks += 1;
-            if !self.group_alive() {
+        poll(what, within, async || {
+            if !self.child.group_alive() {
                 return Ok(Probe::Ready(()));
-            }
-            // Plugins see the end of their input and end on their own; those that do
-            // not are killed.
-            if looks > 20 {
-                self.signal_group(Signal::SIGKILL);
             }
             Ok(Probe::NotYet(format!(
                 "process group {} still has members",
-                self.pid
+                self.pid()
             )))
         })
-        .await?;
-        self.reaper.forget(self.pid);
-        Ok(())
-    }
-
-    fn group_alive(&self) -> bool {
-        killpg(self.pgid(), None) != Err(Errno::ESRCH) && !only_zombies(self.pid)
-    }
-
-    fn signal_group(&self, signal: Signal) {
-        let _ = killpg(self.pgid(), signal);
-    }
-
-    fn pgid(&self) -> Pid {
-        Pid::from_raw(self.pid as i32)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if self.status().is_none() {
-            self.signal_group(Signal::SIGKILL);
-            self.status = self.child.wait().ok();
-        }
-        // Members that outlived the leader; as long as there are any, no other group can
-        // have this number.
-        if self.group_alive() {
-            self.signal_group(Signal::SIGKILL);
-        }
-        self.reaper.forget(self.pid);
+        .await
     }
 }
 

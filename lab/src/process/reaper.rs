@@ -1,121 +1,153 @@
-//! Ends a lab's daemons when the lab itself can no longer do it.
+//! Ends a lab's processes and removes its folder, however the lab itself ends.
 //!
-//! A process that is killed with `kill -9` runs no destructor, and
-//! `PR_SET_PDEATHSIG` fires when the *thread* that spawned a child ends, which
-//! an async runtime's threads do. So each lab keeps one small shell process that
-//! reads a pipe from it. The lab's end, however it comes, closes the pipe; the
-//! shell then kills what was still registered and removes the lab's folder.
+//! A process that is killed with `kill -9` runs no destructor. So each lab keeps one
+//! small shell process, the reaper, that reads a pipe from it. The lab's end, however
+//! it comes, closes the pipe; the reaper then kills what is left and removes the
+//! folder. There is no second way for an end in good order.
+//!
+//! It knows what is left in two ways: from the process groups registered with it, and
+//! from the environment of each process in `/proc`, which has the lab's [`MARK`] also
+//! if the process has a session of its own.
+//!
+//! If lab and reaper are killed together, the kernel kills the lab's children
+//! ([`super::lasting`]), which ends what they started unless it ignores the end of its
+//! input; a reaper for the same folder, started by the next lab, does the rest.
+//!
+//! A PID namespace would leave nothing even then. But in it lightningd and its plugins
+//! have other process ids than outside: the ids in pid files and logs would be those of
+//! strangers, and gdb could run no node. Most containers allow none, anyway.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{Error, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Result;
-use crate::error::IoContext;
+use nix::libc;
+
 use crate::lock::lock;
 
-/// Reads `+PID`, `-PID`, `keep`, `quit`, a line each. At the end of input it
-/// kills the process group of each registered PID. It ignores the signals of a
-/// terminal: the lab handles Ctrl-C, and the lab's death ends the input. It waits at
-/// most half a second for them to be gone before it removes the folder: where
-/// nobody reaps orphans, they look alive for ever.
+/// The environment variable of all processes of a lab: the lab's folder.
+const MARK: &str = "CLN_LAB_FOLDER";
+
+/// Keeps the folder.
+const KEEP: &str = "keep\n";
+
+/// Lets it end, also if a process that the lab forked holds the pipe open.
+const END: &str = "end\n";
+
+/// Reads `+PID`, `-PID`, `keep` and `end`, a line each. At the end of input it kills the
+/// process group of each registered PID, and every process that has the mark, and
+/// removes the folder. It ignores the signals of a terminal: the lab handles Ctrl-C,
+/// and the lab's death ends the input. It waits at most half a second for the processes
+/// to be gone: where nobody reaps orphans, they look alive for ever.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP QUIT
-dir=$1 pids=' ' keep=
+dir=$1 mark=$2 groups=' ' keep=
 while read -r line; do
-    pid=${line#?}
+    group=${line#?}
     case $line in
-        +*) pids="$pids$pid " ;;
-        -*) case $pids in *" $pid "*) pids="${pids%%" $pid "*} ${pids#*" $pid "}" ;; esac ;;
+        +*) groups="$groups$group " ;;
+        -*) case $groups in *" $group "*) groups="${groups%%" $group "*} ${groups#*" $group "}" ;; esac ;;
         keep) keep=yes ;;
-        quit) exit 0 ;;
+        end) break ;;
     esac
 done
-for pid in $pids; do kill -KILL "-$pid" 2>/dev/null; done
-tries=0
-for pid in $pids; do
-    while kill -0 "-$pid" 2>/dev/null && [ "$tries" -lt 25 ]; do
-        tries=$((tries + 1)); sleep 0.02
+for group in $groups; do kill -KILL "-$group" 2>/dev/null; done
+alive() {
+    set -- $(grep -lszxF -e "$mark" /proc/[0-9]*/environ 2>/dev/null)
+    for file; do
+        pid=${file#/proc/}
+        kill -KILL "${pid%/environ}" 2>/dev/null
     done
-done
-[ -n "$keep" ] || rm -rf -- "$dir"
+    [ $# -gt 0 ] && return
+    for group in $groups; do kill -0 "-$group" 2>/dev/null && return; done
+    return 1
+}
+tries=0
+while [ "$tries" -lt 25 ] && alive; do tries=$((tries + 1)); sleep 0.02; done
+[ -z "$keep" ] || exit 0
+# What is being killed can still make a file.
+tries=0
+until rm -rf -- "$dir" || [ "$tries" -ge 25 ]; do tries=$((tries + 1)); sleep 0.02; done 2>/dev/null
+[ ! -e "$dir" ]
 "#;
 
 /// The shell process, which outlives the lab by a moment.
+///
+/// Dropping it ends all processes of the lab, and waits until they and the folder are
+/// gone.
 #[derive(Debug)]
 pub(crate) struct Reaper {
-    child: Child,
-    pipe: Mutex<File>,
+    dir: PathBuf,
+    shell: Mutex<Child>,
+    keeps_folder: AtomicBool,
 }
 
 impl Reaper {
-    /// Starts watching over `dir`, the lab's folder.
-    pub(crate) fn start(dir: &Path) -> Result<Reaper> {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "cln-lab-reaper"])
-            .arg(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .current_dir("/")
-            .process_group(0)
-            .spawn()
-            .doing("start the reaper", "/bin/sh")?;
-        let Some(stdin) = child.stdin.take() else {
-            unreachable!("stdin is piped");
-        };
+    /// Starts watching over `dir`, the lab's folder, which need not exist yet.
+    ///
+    /// # Errors
+    /// If no process can be started.
+    pub(crate) fn start(dir: &Path) -> std::io::Result<Reaper> {
         Ok(Reaper {
-            child,
-            pipe: Mutex::new(File::from(OwnedFd::from(stdin))),
+            shell: Mutex::new(shell(dir)?),
+            dir: dir.to_owned(),
+            keeps_folder: AtomicBool::new(false),
         })
     }
 
-    /// Makes a command register its own process between fork and exec, so that
-    /// there is no moment in which it runs unregistered. The child becomes the
+    /// Marks a command, and makes it register its own process between fork and exec, so
+    /// that there is no moment in which it runs unregistered. The child becomes the
     /// leader of its own process group.
-    pub(crate) fn watch(&self, command: &mut Command) {
-        command.process_group(0);
-        let pipe = lock(&self.pipe).as_raw_fd();
-        let register = move || {
-            // Between fork and exec: no allocation, only `write`.
-            let (line, len) = plus_line(std::process::id());
-            let mut written = 0;
-            while written < len {
-                // SAFETY: `line` is valid for `len` bytes; the descriptor is the
-                // reaper's pipe, which its owner keeps open across the fork.
-                let n = unsafe {
-                    nix::libc::write(pipe, line[written..len].as_ptr().cast(), len - written)
-                };
-                if n < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                written += n as usize;
-            }
-            Ok(())
+    pub(super) fn watch(&self, command: &mut Command) {
+        command.env(MARK, &self.dir).process_group(0);
+        let shell = lock(&self.shell);
+        let Some(pipe) = shell.stdin.as_ref().map(AsRawFd::as_raw_fd) else {
+            unreachable!("its input is a pipe, closed by its end");
         };
-        // SAFETY: the closure only calls `getpid` and `write`, which are safe
-        // between fork and exec (signal-safety(7)).
-        unsafe { command.pre_exec(register) };
+        // SAFETY: the closure allocates nothing and only makes calls that are safe
+        // between fork and exec (signal-safety(7)); the pipe is open across the fork.
+        unsafe { command.pre_exec(move || register(pipe)) };
+    }
+
+    /// Registers the process group of a process that is there already.
+    pub(crate) fn adopt(&self, pid: u32) {
+        self.send(&format!("+{pid}\n"));
     }
 
     /// The process group is gone and must not be killed: its number may be
     /// another group's soon.
-    pub(crate) fn forget(&self, pid: u32) {
+    pub(super) fn forget(&self, pid: u32) {
         self.send(&format!("-{pid}\n"));
     }
 
     /// From now on the folder stays, whatever happens.
     pub(crate) fn keep_folder(&self) {
-        self.send("keep\n");
+        self.keeps_folder.store(true, Ordering::Relaxed);
+        self.send(KEEP);
+    }
+
+    /// An error if it has ended: nobody would clean up after a lab that is killed.
+    ///
+    /// # Errors
+    /// With its process id, and what to do.
+    pub(crate) fn check_alive(&self) -> std::io::Result<()> {
+        let mut shell = lock(&self.shell);
+        match shell.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(Error::other(format!(
+                "the lab's reaper (process {}), which cleans up after a lab that is killed, has \
+                 ended: {status}; end this lab and start another",
+                shell.id()
+            ))),
+        }
     }
 
     fn send(&self, line: &str) {
-        // Without the reaper, the lab still cleans up when it ends in good order.
-        if let Err(error) = lock(&self.pipe).write_all(line.as_bytes()) {
+        if let Err(error) = send(&mut lock(&self.shell), line) {
             tracing::warn!(%error, "the reaper is gone");
         }
     }
@@ -123,9 +155,60 @@ impl Reaper {
 
 impl Drop for Reaper {
     fn drop(&mut self) {
-        self.send("quit\n");
-        let _ = self.child.wait();
+        let keeps_folder = *self.keeps_folder.get_mut();
+        self.send(END);
+        let mut ended = lock(&self.shell).wait();
+        if !ended.as_ref().is_ok_and(ExitStatus::success) {
+            // It was killed: another one does its work.
+            ended = shell(&self.dir).and_then(|mut shell| {
+                if keeps_folder {
+                    send(&mut shell, KEEP)?;
+                }
+                send(&mut shell, END)?;
+                shell.wait()
+            });
+        }
+        if !ended.as_ref().is_ok_and(ExitStatus::success) {
+            tracing::warn!(?ended, dir = %self.dir.display(), "could not clean up");
+        }
     }
+}
+
+fn shell(dir: &Path) -> std::io::Result<Child> {
+    Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "cln-lab-reaper"])
+        .arg(dir)
+        .arg(format!("{MARK}={}", dir.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        .process_group(0)
+        .spawn()
+}
+
+fn send(shell: &mut Child, line: &str) -> std::io::Result<()> {
+    match &mut shell.stdin {
+        Some(pipe) => pipe.write_all(line.as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// Writes `+PID`. A reaper that is gone must not kill by SIGPIPE, which has its default
+/// effect here.
+fn register(pipe: i32) -> std::io::Result<()> {
+    let (line, len) = plus_line(std::process::id());
+    // SAFETY: `line` is valid for `len` bytes, which a pipe takes at once.
+    let written = unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        let written = libc::write(pipe, line.as_ptr().cast(), len);
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        written
+    };
+    if written < 0 {
+        return Err(Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// `+PID\n`, without allocating.

@@ -12,13 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, getuid};
+use nix::unistd::getuid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::IoContext;
+use crate::lab::folder::sweep;
 use crate::process::files::is_plain_name;
 use crate::process::listing::{is_alive, runs_in};
+use crate::process::reaper::Reaper;
 use crate::remote::description::Description;
 use crate::{Error, Lab, Probe, Result, eventually};
 
@@ -27,8 +28,6 @@ pub const DEFAULT: &str = "default";
 
 /// How long another process that only looks at a file may hold its lock.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the remains of a killed lab may take to disappear.
-const LEFTOVERS: Duration = Duration::from_secs(10);
 
 /// A lab that is up or starting.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +56,6 @@ pub struct Stale {
     pub name: String,
     /// The process that held it; `None` if the lab was still starting.
     pub pid: Option<u32>,
-    /// Processes of the lab that were still running and were killed.
-    pub killed: Vec<u32>,
 }
 
 /// All labs of this user that are up or starting, in the order of their names; and
@@ -67,6 +64,7 @@ pub struct Stale {
 /// # Errors
 /// If the folder cannot be read, or is not safe to use.
 pub async fn labs() -> Result<(Vec<Named>, Vec<Stale>)> {
+    sweep(&std::env::temp_dir());
     let (mut found, mut stale) = (Vec::new(), Vec::new());
     let dir = dir();
     let entries = match std::fs::read_dir(&dir) {
@@ -89,6 +87,8 @@ pub async fn labs() -> Result<(Vec<Named>, Vec<Stale>)> {
             Look::Gone => {}
         }
     }
+    // One that was killed just after making it; refused unless it is empty.
+    let _ = std::fs::remove_dir(&dir);
     Ok((found, stale))
 }
 
@@ -114,7 +114,7 @@ async fn look(dir: &Path, name: &str) -> Result<Look> {
             // written.
             let up = read(&path).unwrap_or_default();
             let mut claim = Claim::new(dir, name, locked);
-            let stale = clean(name, up).await;
+            let stale = clean(name, up);
             claim.release();
             Ok(Look::Cleaned(stale?))
         }
@@ -174,7 +174,7 @@ impl Claim {
         let left = read(&path).unwrap_or_default();
         let mut claim = Claim::new(&dir, name, locked);
         let stale = match left {
-            Some(up) => Some(clean(name, Some(up)).await?),
+            Some(up) => Some(clean(name, Some(up))?),
             None => None,
         };
         claim.write(b"")?;
@@ -245,48 +245,33 @@ impl Drop for Claim {
 
 /// Ends what a killed lab left. Its reaper does that at once, but may have been killed,
 /// too, or not be done yet.
-async fn clean(name: &str, up: Option<Up>) -> Result<Stale> {
-    let mut killed = Vec::new();
+fn clean(name: &str, up: Option<Up>) -> Result<Stale> {
     if let Some(up) = &up
         && let Ok(left) = Description::read(&up.dir)
         && left.pid == up.pid
     {
+        let reaper = Reaper::start(&up.dir).doing("clean up", &up.dir)?;
+        if left.keep {
+            reaper.keep_folder();
+        }
         let nodes = left.nodes.iter().filter_map(|node| node.pid);
-        let pids: Vec<u32> = nodes.chain([left.bitcoind.pid]).collect();
-        for pid in &pids {
-            if runs_in(*pid, &up.dir) && killpg(Pid::from_raw(*pid as i32), Signal::SIGKILL).is_ok()
-            {
-                killed.push(*pid);
+        for pid in nodes.chain([left.bitcoind.pid]) {
+            if runs_in(pid, &up.dir) {
+                reaper.adopt(pid);
             }
         }
-        let what = format!(
-            "the remains of lab `{name}` in {} to disappear",
-            up.dir.display()
-        );
-        eventually(what, LEFTOVERS, async || {
-            let alive: Vec<u32> = killed
-                .iter()
-                .copied()
-                .filter(|pid| is_alive(*pid))
-                .collect();
-            if alive.is_empty() && !left.keep {
-                let _ = std::fs::remove_dir_all(&up.dir);
-            }
-            Ok(if alive.is_empty() && (left.keep || !up.dir.exists()) {
-                Probe::Ready(())
-            } else {
-                Probe::NotYet(format!(
-                    "alive: {alive:?}; folder there: {}",
-                    up.dir.exists()
-                ))
-            })
-        })
-        .await?;
+        // Returns when it has done its work.
+        drop(reaper);
+        if !left.keep && up.dir.exists() {
+            return Err(Error::Answer {
+                from: format!("cleaning up after lab `{name}`"),
+                why: format!("{} is still there: remove it by hand", up.dir.display()),
+            });
+        }
     }
     Ok(Stale {
         name: name.to_owned(),
         pid: up.map(|up| up.pid),
-        killed,
     })
 }
 

@@ -129,6 +129,11 @@ async fn watch(lab: &Lab) {
         {
             note_death(&error);
         }
+        if let Err(error) = lab.check_reaper()
+            && dead.insert("reaper")
+        {
+            note_death(&error);
+        }
     }
 }
 

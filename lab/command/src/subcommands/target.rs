@@ -156,12 +156,8 @@ pub fn note_stale(stale: &Stale) {
         Some(pid) => format!("process {pid}, which held it, is gone"),
         None => "the process that was starting it is gone".to_owned(),
     };
-    let killed = match stale.killed.as_slice() {
-        [] => String::new(),
-        pids => format!(" (killed what was left of it: {pids:?})"),
-    };
     out::note(format_args!(
-        "note: lab `{}` ended without `lab down`: {holder}; cleaned up after it{killed}",
+        "note: lab `{}` ended without `lab down`: {holder}; cleaned up after it",
         stale.name
     ));
 }
