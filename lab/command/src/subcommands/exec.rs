@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
 use cln_lab::control::Control;
+use cln_lab::end_with_this_thread;
+use futures_util::FutureExt;
+use nix::libc::SIGINT;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -94,15 +97,27 @@ async fn play(held: &mut Held, command: &[OsString]) -> anyhow::Result<ExitStatu
     if let Some(path) = path_with(&this) {
         command.env("PATH", path);
     }
+    // A `lab exec` that is killed can no longer end it; this thread is the main one.
+    end_with_this_thread(command.as_std_mut());
     let mut child = command.spawn().map_err(|error| {
         anyhow::Error::new(error).context(format!("run `{}`", program.display()))
     })?;
+    // A Ctrl-C from before the command ran, which it does now, has not reached it. The
+    // pause lets it reach us.
+    tokio::task::yield_now().await;
+    if let Some(Interrupted(number)) = signals.next().now_or_never() {
+        send(&child, number);
+    }
     loop {
         tokio::select! {
             status = child.wait() => return Ok(status?),
             // The terminal has sent Ctrl-C to the command, too; how that ends decides
             // how this ends.
-            Interrupted(number) = signals.next() => forward(&child, number),
+            Interrupted(number) = signals.next() => {
+                if i32::from(number) != SIGINT {
+                    send(&child, number);
+                }
+            }
             down = control.serve(lab) => {
                 down?.refuse("this lab ends with the command that `lab exec` runs").await;
             }
@@ -110,11 +125,8 @@ async fn play(held: &mut Held, command: &[OsString]) -> anyhow::Result<ExitStatu
     }
 }
 
-/// Sends a signal that only we received to the command.
-fn forward(child: &Child, number: u8) {
-    if let (Some(pid), Ok(signal)) = (child.id(), Signal::try_from(i32::from(number)))
-        && signal != Signal::SIGINT
-    {
+fn send(child: &Child, number: u8) {
+    if let (Some(pid), Ok(signal)) = (child.id(), Signal::try_from(i32::from(number))) {
         let _ = kill(Pid::from_raw(pid as i32), signal);
     }
 }
