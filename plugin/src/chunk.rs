@@ -3,6 +3,8 @@
 
 use std::time::SystemTime;
 
+use serde_json::Value;
+
 /// The topic of the record that stands where notifications are missing.
 pub const DROPPED: &str = "eventlog_dropped";
 
@@ -37,6 +39,17 @@ pub struct Entry<'a> {
     pub origin: Option<&'a str>,
     /// JSON text.
     pub payload: &'a str,
+}
+
+impl Entry<'_> {
+    /// How many notifications it stands for: itself, or those whose place it marks.
+    pub fn stands_for(&self) -> u64 {
+        if self.kind.is_event() || self.topic != DROPPED {
+            return self.kind.is_event().into();
+        }
+        let mark: Option<Value> = serde_json::from_str(self.payload).ok();
+        mark.and_then(|mark| mark["count"].as_u64()).unwrap_or(0)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

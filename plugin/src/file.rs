@@ -105,12 +105,15 @@ impl LogFile {
         self.torn
     }
 
-    /// The file at the path now.
-    /// What another process did to its length is noticed here.
+    /// The file at the path now. What another process did to the open one is noticed
+    /// by its length.
     pub fn place(&mut self) -> Place {
         match fs::symlink_metadata(&self.path) {
             Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => {
-                self.length = metadata.len();
+                if self.length != metadata.len() {
+                    self.length = metadata.len();
+                    self.torn = ends_within_a_line(&self.file, self.length).unwrap_or(true);
+                }
                 Place::Same
             }
             Ok(_) => Place::Other,
@@ -132,6 +135,11 @@ impl LogFile {
             }
             self.length += 1;
             self.torn = false;
+            log::warn!(
+                "{}: its last line has no end (a crash, a power loss, or another process): the \
+                 line is closed, and the next record begins on a line of its own",
+                self.path.display()
+            );
         }
         let mut written = 0;
         while written < bytes.len() {

@@ -58,7 +58,7 @@ pub struct Style<'a> {
 pub fn line(out: &mut String, seq: u64, entry: &Entry, style: Style) {
     let payload = match (entry.kind, style.redact) {
         (Kind::NotJson, false) => Cow::Borrowed(entry.payload),
-        (Kind::NotJson, true) => redact::text(entry.payload),
+        (Kind::NotJson, true) => redact::not_json(entry.payload),
         (Kind::Event, true) => match one_line(entry.payload) {
             Cow::Borrowed(payload) => redact::payload(entry.topic, payload),
             Cow::Owned(payload) => Cow::Owned(redact::payload(entry.topic, &payload).into_owned()),

@@ -17,7 +17,8 @@
 //! - [`recorder`]: the handle that feeds the file and reports on it
 //! - `writer`: owns the file, in a thread for what is not written at once
 //! - [`mod@format`]: `json` or `text`, one line each
-//! - [`redact`]: secrets left out
+//! - [`redact`]: secrets left out of a payload
+//! - `secrets`: their names, and their values in a text
 //! - [`mod@file`]: opened safely, appended to
 //! - [`older`]: the files that rotation leaves
 //! - [`state`]: what is known from one start to the next
@@ -50,6 +51,7 @@ pub mod reader;
 pub mod recorder;
 pub mod redact;
 pub mod requests;
+mod secrets;
 pub mod standby;
 pub mod state;
 pub mod stdin;

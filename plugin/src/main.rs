@@ -1,5 +1,6 @@
 //! The plugin `eventlog`: it reads top to bottom in the order things happen.
 
+use std::io::PipeWriter;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,10 +66,12 @@ async fn main() -> Result<ExitCode> {
         Err(reason) => return disable(plugin, &reason).await,
     };
     tokio::spawn(reopen_on(sighup, recorder.clone()));
-    tokio::spawn(end_on(end_signals()?, recorder.clone()));
+    let ends = end_signals()?;
     tokio::spawn(methods::serve(called, recorder.clone()));
     let _plugin = plugin.start(recorder.clone()).await?;
-    gate.open(Inlet::new(recorder.clone()), move || recorder.flush());
+    let flush = recorder.clone();
+    let stop = gate.open(Inlet::new(recorder.clone()), move || flush.flush());
+    tokio::spawn(end_on(ends, stop, recorder));
 
     // Until `shutdown`, or the end of the input, and everything is written. To
     // return from here would wait for a method that still reads the file.
@@ -200,7 +203,7 @@ fn end_signals() -> Result<[Signal; 2]> {
 
 /// A signal that ends the plugin mostly ends lightningd as well (systemd and the
 /// terminal send it to both): until stdin ends, everything is still recorded.
-async fn end_on([mut terminate, mut interrupt]: [Signal; 2], recorder: Recorder) {
+async fn end_on([mut terminate, mut interrupt]: [Signal; 2], stop: PipeWriter, recorder: Recorder) {
     let mut either = async || {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -211,7 +214,7 @@ async fn end_on([mut terminate, mut interrupt]: [Signal; 2], recorder: Recorder)
     log::info!("{name}: recording until lightningd ends, {END:?} at most");
     // A second one does not wait.
     let _ = tokio::time::timeout(END, either()).await;
-    recorder.end();
+    drop(stop); // what was read is recorded, what was not stays lightningd's
     tokio::time::sleep(DRAIN).await;
     log::error!(
         "{} notifications could not be written in {DRAIN:?}: they are lost",

@@ -165,8 +165,11 @@ impl Settings {
         }
         match name {
             name if name == TOPICS.name => {
+                // lightningd writes a list in JSON: so may a person.
+                let list = serde_json::from_str::<Vec<String>>(&values.join(","));
+                let names = list.as_deref().unwrap_or(values);
                 self.wanted =
-                    Wanted::parse(values.iter().map(String::as_str)).map_err(|why| bad(&why))?;
+                    Wanted::parse(names.iter().map(String::as_str)).map_err(|why| bad(&why))?;
             }
             name if name == FORMAT.name => {
                 self.format = Format::from_str(one).map_err(|_| bad("give `json` or `text`"))?;
@@ -274,6 +277,25 @@ mod tests {
         assert_eq!(fixed.buffer, 64 << 20);
         assert!(settings.redacts() && settings.wanted.contains("invoice_creation"));
         assert_eq!(settings.rotate_size, None);
+    }
+
+    #[test]
+    fn topics_may_be_a_list_in_json() {
+        let topics = |text: &str| {
+            let set = read(&[("eventlog-topics", Value::String(text.into()))]);
+            set.map(|(_, settings)| settings.wanted)
+        };
+        assert_eq!(topics(r#"["connect", "mine"]"#), topics("connect,mine"));
+        for bad in [
+            "[]",
+            "[1]",
+            r#"["a b"]"#,
+            "[connect]",
+            "{connect}",
+            "\"connect\"",
+        ] {
+            assert!(topics(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -103,8 +103,8 @@ pub struct Count {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// Events that were still to be written and could not be.
-    pub lost: usize,
+    /// Notifications that could not be written, those without room in memory included.
+    pub lost: u64,
 }
 
 /// A write that takes longer than this is trouble.

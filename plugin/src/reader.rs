@@ -18,14 +18,18 @@ const BLOCK: usize = 64 * 1024;
 /// A line longer than this is not a record: it is passed over, not held in memory.
 const LONGEST: usize = cln_wire::LONGEST + (1 << 20);
 
-/// Where the state tells the last number, the file's end is searched this far, in
+/// Where the state has the last number, the files are searched this far back, in
 /// bytes, for a later one.
-const RECENT: u64 = 16 << 20;
+const RECENT: u64 = 64 << 20;
+
+/// No start counts on from a number larger than this: one that no run reaches would
+/// leave none for the next events.
+pub(crate) const LARGEST: u64 = u64::MAX / 4;
 
 /// One recorded event.
 #[derive(Debug, Deserialize)]
 pub struct Record<'a> {
-    /// Its place in the order, from 1 on, without gaps.
+    /// Its place in the order, from 1 on.
     pub seq: u64,
     /// RFC 3339, UTC, microseconds.
     #[serde(borrow)]
@@ -44,7 +48,6 @@ pub fn record(line: &[u8]) -> Option<(Record<'_>, &str)> {
     line.starts_with(br#"{"seq":"#).then_some(())?;
     let line = std::str::from_utf8(line).ok()?;
     let record: Record = serde_json::from_str(line).ok()?;
-    // A number that no run reaches leaves none for the next event.
     (record.seq < u64::MAX / 2).then_some((record, line))
 }
 
@@ -92,7 +95,7 @@ pub fn lines(
             }
         };
         let going = match order {
-            Order::NewestFirst => backward(file, BLOCK, false, &mut each),
+            Order::NewestFirst => backward(file, BLOCK, false, &mut { u64::MAX }, &mut each),
             Order::OldestFirst => skip_to(file, since).and_then(|file| forward(file, &mut each)),
         };
         match going {
@@ -106,24 +109,24 @@ pub fn lines(
 
 /// The sequence number of the last event in the files, 0 if there is none, and
 /// the files that could not be read. An unfinished line counts if it is a whole
-/// record. `recent`: look only where a later number than a known one may be.
+/// record. `recent`: look only near the end, for a later number than a known one.
 pub fn last_seq(path: &Path, recent: bool) -> (u64, Vec<PassedOver>) {
     let (files, mut failed) = generations(path);
+    let mut most = if recent { RECENT } else { u64::MAX };
     for generation in files {
         let mut last = 0;
-        let mut seen = 0;
         let read = match generation.open() {
-            Ok(Some(file)) => backward(file, BLOCK, true, &mut |line: &[u8]| {
-                seen += line.len() as u64;
-                last = record(line).map_or(0, |(record, _)| record.seq);
-                last == 0 && !(recent && seen > RECENT)
+            Ok(Some(file)) => backward(file, BLOCK, true, &mut most, &mut |line: &[u8]| {
+                let seq = record(line).map(|(record, _)| record.seq);
+                last = seq.filter(|seq| *seq <= LARGEST).unwrap_or(0);
+                last == 0
             })
             .map_err(|error| passed_over(generation.path(), &error)),
             Ok(None) => Ok(true),
             Err(error) => Err(error),
         };
         failed.extend(read.err());
-        if last > 0 || recent {
+        if last > 0 || most == 0 {
             return (last, failed);
         }
     }
@@ -185,11 +188,13 @@ fn forward(file: impl Read, each: &mut impl FnMut(&[u8]) -> bool) -> io::Result<
 }
 
 /// From the end to the start, block by block. An unfinished line at the end is
-/// left out, unless `unfinished` says to give it.
+/// left out, unless `unfinished` says to give it. `most`: how many bytes to read; the
+/// rest of it is what is left in there.
 fn backward(
     mut file: impl Read + Seek,
     block: usize,
     unfinished: bool,
+    most: &mut u64,
     each: &mut impl FnMut(&[u8]) -> bool,
 ) -> io::Result<bool> {
     let mut start = file.seek(SeekFrom::End(0))?;
@@ -198,8 +203,9 @@ fn backward(
     let mut held = 0;
     let mut buffer = Vec::new();
     let mut skipping = !unfinished;
-    while start > 0 {
-        let size = start.min(block as u64);
+    while start > 0 && *most > 0 {
+        let size = start.min(block as u64).min(*most);
+        *most -= size;
         start -= size;
         file.seek(SeekFrom::Start(start))?;
         buffer.resize(usize::try_from(size).unwrap_or(block), 0);
@@ -221,7 +227,7 @@ fn backward(
             pieces.push(buffer[..tail].to_vec());
         }
     }
-    Ok(skipping || give(&[], &mut pieces, each))
+    Ok(start > 0 || skipping || give(&[], &mut pieces, each))
 }
 
 /// Gives the line that begins with this piece.
@@ -250,10 +256,16 @@ mod tests {
             true
         })
         .unwrap();
-        backward(Cursor::new(bytes), block, false, &mut |line| {
-            back.push(line.to_vec());
-            true
-        })
+        backward(
+            Cursor::new(bytes),
+            block,
+            false,
+            &mut { u64::MAX },
+            &mut |line| {
+                back.push(line.to_vec());
+                true
+            },
+        )
         .unwrap();
         back.reverse();
         (ahead, back)
@@ -274,6 +286,28 @@ mod tests {
         let (ahead, back) = both(bytes.as_bytes(), BLOCK);
         assert_eq!(ahead, back);
         assert_eq!(ahead[1], long.as_bytes());
+    }
+
+    #[test]
+    fn no_more_is_read_than_asked_for_however_long_the_line() {
+        let mut seen = Vec::new();
+        let mut look = |bytes: &[u8]| {
+            let mut most = 100;
+            backward(Cursor::new(bytes), 30, true, &mut most, &mut |line| {
+                seen.push(line.len());
+                true
+            })
+            .unwrap();
+            most
+        };
+        let left = [
+            look(&[0; 1000]),
+            look(&[0; 60]),
+            look(&[[0; 95], [b'\n'; 95]].concat()),
+        ];
+        assert_eq!(left, [0, 40, 0]);
+        assert_eq!(seen[0], 60);
+        assert_eq!(seen[1..], [0; 95]);
     }
 
     /// A file of records with these numbers, and text lines between them.

@@ -50,7 +50,9 @@ impl Recorder {
         for file in unread {
             log::warn!("passed over {file}");
         }
-        let last_seq = recorded.max(known.map_or(0, |known| known.last_seq));
+        // One from a backup knows nothing of the last run.
+        let known = known.filter(|known| known.last_seq >= recorded);
+        let last_seq = known.map_or(recorded, |known| known.last_seq);
         let inner = Arc::new(Inner {
             queue: Queue::new(fixed.buffer),
             settings,
@@ -66,7 +68,7 @@ impl Recorder {
             hang_logged: AtomicBool::new(false),
         });
         if inner.settings.get().format == Format::Json {
-            let started = state::started(known, last_seq).to_string();
+            let started = state::started(known, recorded, last_seq).to_string();
             inner.queue.push_own(STARTED, &started);
         }
         let writer = Writer::new(inner.clone(), file, state, trouble.as_deref());

@@ -11,6 +11,8 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::reader::LARGEST;
+
 /// The topic of the record at each start.
 pub const STARTED: &str = "eventlog_started";
 
@@ -80,7 +82,8 @@ impl State {
     fn read(&self) -> Option<Known> {
         let mut bytes = [0; SIZE];
         let length = self.file.as_ref()?.read_at(&mut bytes, 0).ok()?;
-        serde_json::from_slice(&bytes[..length]).ok()
+        let known: Known = serde_json::from_slice(&bytes[..length]).ok()?;
+        (known.last_seq <= LARGEST).then_some(known)
     }
 
     /// Notes the last number given.
@@ -127,8 +130,11 @@ impl State {
         let mut bytes = serde_json::to_vec(&self.known).unwrap_or_default();
         bytes.resize(SIZE - 1, b' ');
         bytes.push(b'\n');
-        if let Err(error) = file.write_all_at(&bytes, 0) {
-            self.fail(&error);
+        let deleted = || file.metadata().is_ok_and(|now| now.nlink() == 0);
+        match file.write_all_at(&bytes, 0) {
+            Ok(()) if deleted() => self.find(),
+            Ok(()) => {}
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -148,22 +154,30 @@ impl State {
 /// plugin's; `last_seq`, the last number before; `previous`, how the run before
 /// ended: `none` (there was none), `ended`, `killed` (or the machine went down),
 /// or `unknown`; `lost`, how many notifications that were received then are not
-/// recorded, `null` if that is not known. Whatever lightningd sent between the two
-/// runs is not recorded in any case.
-pub fn started(known: Option<Known>, last_seq: u64) -> Value {
+/// recorded, `null` if that is not known; `missing`, if the last numbers are in no
+/// record that is found, the first and the last of them: that run was killed, could
+/// not write, or wrote `text`. Whatever lightningd sent between the two runs is not
+/// recorded in any case.
+///
+/// `recorded` is the last number found in the files.
+pub fn started(known: Option<Known>, recorded: u64, last_seq: u64) -> Value {
     let (previous, lost) = match known {
         Some(known) if known.ended => ("ended", json!(known.lost)),
         Some(_) => ("killed", Value::Null),
         None if last_seq == 0 => ("none", json!(0)),
         None => ("unknown", Value::Null),
     };
-    json!({
+    let mut started = json!({
         "lightningd": std::env::var("LIGHTNINGD_VERSION").ok(),
         "eventlog": env!("CARGO_PKG_VERSION"),
         "last_seq": last_seq,
         "previous": previous,
         "lost": lost,
-    })
+    });
+    if 0 < recorded && recorded < last_seq {
+        started["missing"] = json!([recorded + 1, last_seq]);
+    }
+    started
 }
 
 #[cfg(test)]
@@ -181,7 +195,7 @@ mod tests {
         let log = dir.path().join("log");
         let (mut state, known) = State::open(&log);
         assert_eq!(known, None);
-        state.note(u64::MAX / 2);
+        state.note(u64::MAX / 4);
         let (mut state, known) = State::open(&log);
         assert_eq!(known.map(|known| known.ended), Some(false));
         state.note(7);
@@ -194,9 +208,21 @@ mod tests {
             lost: 3,
         };
         assert_eq!(State::open(&log).1, Some(ended));
-        assert_eq!(started(Some(ended), 7)["lost"], 3);
-        assert_eq!(started(None, 0)["previous"], "none");
-        assert_eq!(started(None, 5)["lost"], Value::Null);
+        assert_eq!(started(Some(ended), 7, 7)["lost"], 3);
+        assert_eq!(started(None, 0, 0)["previous"], "none");
+        assert_eq!(started(None, 5, 5)["lost"], Value::Null);
+    }
+
+    #[test]
+    fn a_deleted_file_is_made_anew_and_a_number_too_large_is_not_believed() {
+        let dir = TempDir::new().unwrap();
+        let log = dir.path().join("log");
+        let (mut state, _) = State::open(&log);
+        fs::remove_file(dir.path().join("log.state")).unwrap();
+        state.note(7);
+        assert_eq!(State::open(&log).1.map(|known| known.last_seq), Some(7));
+        state.note(u64::MAX - 1);
+        assert_eq!(State::open(&log).1, None);
     }
 
     #[test]

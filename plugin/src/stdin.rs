@@ -9,7 +9,7 @@
 //! ends it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +17,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use cln_wire::{Frame, Frames, LONGEST, Members, Splitter};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -48,15 +50,18 @@ type Work = Box<dyn Fn() + Send + Sync>;
 pub struct Gate<S> {
     sink: std::sync::mpsc::Sender<S>,
     work: Arc<OnceLock<Work>>,
+    stop: PipeWriter,
 }
 
 impl<S: Sink> Gate<S> {
     /// From here on notifications go to `sink`; `work` is done after each read,
-    /// once all its notifications were given to the sink.
-    pub fn open(self, sink: S, work: impl Fn() + Send + Sync + 'static) {
+    /// once all its notifications were given to the sink. When what this returns is
+    /// dropped, nothing more is read, as at the end of the input.
+    pub fn open(self, sink: S, work: impl Fn() + Send + Sync + 'static) -> PipeWriter {
         let _ = self.work.set(Box::new(work)); // a gate opens once
         // The thread is gone only if the input has ended; then the plugin ends.
         let _ = self.sink.send(sink);
+        self.stop
     }
 }
 
@@ -91,8 +96,10 @@ pub fn listen<S: Sink>(routes: Routes) -> io::Result<(Requests, Gate<S>)> {
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (requests, messages) = mpsc::unbounded_channel();
     let (gate, opened) = std::sync::mpsc::channel();
+    let (stopped, stop) = io::pipe()?;
     let mut reader = Reader {
         stdin,
+        stopped,
         splitter: Splitter::default(),
         buffer: vec![0; READ],
         receiver: Receiver {
@@ -100,12 +107,14 @@ pub fn listen<S: Sink>(routes: Routes) -> io::Result<(Requests, Gate<S>)> {
             routes,
             opened,
             sink: None,
+            shutdown: false,
         },
     };
     let work = Arc::new(OnceLock::<Work>::new());
     let gate = Gate {
         sink: gate,
         work: work.clone(),
+        stop,
     };
     standby::run(
         move || reader.read(),
@@ -120,6 +129,8 @@ pub fn listen<S: Sink>(routes: Routes) -> io::Result<(Requests, Gate<S>)> {
 
 struct Reader<S> {
     stdin: File,
+    /// Readable once the other end is dropped.
+    stopped: PipeReader,
     splitter: Splitter,
     buffer: Vec<u8>,
     receiver: Receiver<S>,
@@ -131,6 +142,8 @@ struct Receiver<S> {
     routes: Routes,
     opened: std::sync::mpsc::Receiver<S>,
     sink: Option<S>,
+    /// `shutdown` came: what is there already is read, no more is waited for.
+    shutdown: bool,
 }
 
 /// How to proceed after a message.
@@ -139,13 +152,33 @@ enum Then {
     Go,
     /// `init`: notifications follow when it is answered.
     WaitForGate,
-    /// `shutdown`: nothing after it matters.
-    Stop,
 }
 
 impl<S: Sink> Reader<S> {
+    /// Waits for input: true if there is some to read.
+    fn wait(&self) -> bool {
+        let patience = if self.receiver.shutdown {
+            PollTimeout::ZERO
+        } else {
+            PollTimeout::NONE
+        };
+        let mut inputs = [
+            PollFd::new(self.stdin.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.stopped.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut inputs, patience) {
+            Ok(0) => false,
+            Ok(_) => inputs[1].any() == Some(false),
+            Err(Errno::EINTR) => self.wait(),
+            Err(_) => true, // the read reports it
+        }
+    }
+
     /// Reads once.
     fn read(&mut self) -> ControlFlow<()> {
+        if !self.wait() {
+            return self.receiver.end();
+        }
         let read = match self.stdin.read(&mut self.buffer) {
             Ok(0) => return self.receiver.end(),
             Ok(read) => read,
@@ -174,7 +207,6 @@ impl<S: Sink> Receiver<S> {
                     Ok(sink) => self.sink = Some(sink),
                     Err(_) => return ControlFlow::Break(()), // disabled
                 },
-                Then::Stop => return self.end(),
             }
         }
         if let Some(sink) = &mut self.sink {
@@ -216,9 +248,7 @@ impl<S: Sink> Receiver<S> {
             return Then::Go; // lightningd sends none before `init`
         };
         sink.notification(SystemTime::now(), notification);
-        if notification.topic == "shutdown" {
-            return Then::Stop;
-        }
+        self.shutdown |= notification.topic == "shutdown";
         Then::Go
     }
 
@@ -347,6 +377,7 @@ mod tests {
             },
             opened,
             sink: Some(Fragile(send)),
+            shutdown: false,
         };
         between((protocol, own));
         let mut splitter = Splitter::default();

@@ -86,7 +86,10 @@ impl Wanted {
                     "" => return Err(format!("`{value}` has an empty name in it")),
                     ALL => wanted.all = true,
                     ANY => wanted.any = true,
-                    name if name.chars().any(|c| c.is_whitespace() || c.is_control()) => {
+                    name if name.contains(|c: char| {
+                        c.is_whitespace() || c.is_control() || "[]{}()\"'`\\".contains(c)
+                    }) =>
+                    {
                         return Err(format!("`{name}` is not a topic's name"));
                     }
                     name => {

@@ -152,7 +152,16 @@ impl Writer {
     /// Does one of the things that wait.
     fn turn(&mut self) -> Turn {
         let free = self.chunk.is_empty();
-        match self.inner.queue.next(free) {
+        let next = self.inner.queue.next(free);
+        // Any call to the disk may hang.
+        self.inner.set_busy(true);
+        let turn = self.work(next, free);
+        self.inner.set_busy(false);
+        turn
+    }
+
+    fn work(&mut self, next: Next<Command>, free: bool) -> Turn {
+        match next {
             Next::Chunk(chunk) => {
                 self.format(chunk);
                 self.write();
@@ -178,13 +187,23 @@ impl Writer {
         Turn::Done
     }
 
+    /// Counts what is not in the file, and the dropped ones whose mark is not.
     fn give_up(&mut self) -> Summary {
-        let lost = self.inner.queue.counts().length;
+        let lines = memchr::memchr_iter(b'\n', &self.out.as_bytes()[..self.written]).count();
+        let rest = self.chunk.iter().skip(lines);
+        let mut lost: u64 = rest.map(|entry| entry.stands_for()).sum();
+        loop {
+            match self.inner.queue.next(true) {
+                Next::Chunk(chunk) => lost += chunk.iter().map(|e| e.stands_for()).sum::<u64>(),
+                Next::Command(_) => {} // its caller is answered by the end
+                Next::Idle | Next::Ended => break,
+            }
+        }
         log::error!(
             "lost {lost} notifications at the end: {} still cannot be written",
             self.inner.path.display()
         );
-        self.state.end(lost as u64);
+        self.state.end(lost);
         Summary { lost }
     }
 
@@ -218,17 +237,14 @@ impl Writer {
             self.next_seq += 1;
         }
         self.chunk = chunk;
-        // Before anybody sees them: no number is given twice, whatever happens.
-        self.state.note(self.next_seq - 1);
     }
 
     /// Writes the lines, as far as it goes.
     fn write(&mut self) {
         let settings = self.inner.settings.get();
-        self.inner.set_busy(true);
-        let written = self.write_lines(&settings);
-        self.inner.set_busy(false);
-        match written {
+        // Before anybody sees them: no number is given twice, whatever happens.
+        self.state.note(self.next_seq - 1);
+        match self.write_lines(&settings) {
             Ok(()) => {
                 self.out_of_trouble();
                 self.written_all(&settings);
@@ -313,6 +329,9 @@ impl Writer {
         let start = self.line_start();
         if let Some(file) = &mut self.file {
             if file.place() == Place::Same {
+                if file.is_torn() {
+                    self.written = start; // another process wrote behind the part of a line
+                }
                 return Ok(());
             }
             // Moved away or deleted. A line started there is written whole here.
@@ -327,13 +346,6 @@ impl Writer {
     }
 
     fn take_file(&mut self, file: LogFile) {
-        if file.is_torn() {
-            log::warn!(
-                "{}: its last line has no end (a crash, or a power loss): the line is closed, \
-                 and the next record begins on a line of its own",
-                self.inner.path.display()
-            );
-        }
         self.inner.progress().length = file.length();
         self.file = Some(file);
         self.state.find();

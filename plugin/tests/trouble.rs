@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -113,6 +114,107 @@ fn no_number_is_given_twice_whatever_becomes_of_the_file() {
         // 1 and 3 are of the starts.
         assert_eq!(seq, 4);
     }
+}
+
+/// The records of all files, the oldest first; lines that are none left out.
+fn everything(dir: &Path) -> Vec<Value> {
+    let log = dir.join("eventlog.jsonl");
+    let older = (1..).map(|n| log.with_extension(format!("jsonl.{n}")));
+    let mut files: Vec<_> = older.take_while(|path| path.exists()).collect();
+    files.reverse();
+    files.push(log);
+    let text: String = files
+        .iter()
+        .map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned())
+        .collect();
+    let record = |line: &str| serde_json::from_str(line).ok();
+    text.lines().filter_map(record).collect()
+}
+
+fn seqs(records: &[Value]) -> Vec<u64> {
+    let seq = |record: &Value| record["seq"].as_u64().unwrap();
+    records.iter().map(seq).collect()
+}
+
+#[test]
+fn a_state_from_a_backup_is_not_believed() {
+    // Rotated since, and more text lines since than the old state's search went over.
+    for text_lines in [0, 9000] {
+        let mut host = Host::eventlog(json!({}));
+        host.notify("connect", json!({"n": 1}));
+        let dir = host.into_dir();
+        let state = dir.path().join("eventlog.jsonl.state");
+        let backup = fs::read(&state).unwrap();
+        let mut host = Host::eventlog_in(dir, json!({}));
+        for n in 2..10 {
+            host.notify("connect", json!({"n": n}));
+        }
+        if text_lines == 0 {
+            host.call("eventlog-rotate", json!({})).unwrap();
+        } else {
+            let text = json!({"config": "eventlog-format", "val": "text"});
+            host.records(9);
+            host.call("setconfig", text).unwrap();
+            for _ in 0..text_lines {
+                host.notify("connect", json!({"pad": "z".repeat(2000)}));
+            }
+        }
+        let dir = host.into_dir();
+        fs::write(&state, backup).unwrap();
+        let mut host = Host::eventlog_in(dir, json!({}));
+        host.notify("connect", json!({"n": 10}));
+        let dir = host.into_dir();
+        let records = everything(dir.path());
+        assert_eq!(seqs(&records), (1..=13).collect::<Vec<_>>());
+        let start = &records[11]["payload"];
+        assert_eq!(
+            (&start["previous"], &start["lost"]),
+            (&json!("unknown"), &Value::Null)
+        );
+    }
+}
+
+#[test]
+fn numbers_missing_after_a_kill_are_named_by_the_next_start() {
+    let mut dir = TempDir::new().unwrap();
+    let mut message = String::new();
+    for n in 0..50 {
+        message += &format!("{{\"method\":\"connect\",\"params\":{{\"n\":{n}}}}}\n\n");
+    }
+    for round in 0..20 {
+        let mut host = Host::eventlog_in(
+            dir,
+            json!({"eventlog-rotate-size": "16KiB", "eventlog-rotate-keep": 1000}),
+        );
+        for _ in 0..round * 5 {
+            host.write(message.as_bytes());
+        }
+        host.child.kill().unwrap();
+        host.ended();
+        dir = host.take_dir();
+        // As if it had been killed before the write, and within it.
+        let log = dir.path().join("eventlog.jsonl");
+        let whole = fs::metadata(&log).map_or(0, |file| file.len());
+        let file = File::options().write(true).open(&log);
+        if round % 2 == 1 {
+            file.unwrap().set_len(whole.saturating_sub(100)).unwrap();
+        }
+    }
+    let dir = Host::eventlog_in(dir, json!({})).into_dir();
+    let records = everything(dir.path());
+    let mut gaps = 0;
+    for pair in records.windows(2) {
+        let (before, seq) = (seqs(pair)[0], seqs(pair)[1]);
+        assert!(before < seq, "{pair:?}");
+        let missing = &pair[1]["payload"]["missing"];
+        if seq == before + 1 {
+            assert_eq!(*missing, Value::Null);
+        } else {
+            assert_eq!(*missing, json!([before + 1, seq - 1]), "{pair:?}");
+            gaps += 1;
+        }
+    }
+    assert!(gaps > 0, "no round left a gap");
 }
 
 #[test]
@@ -395,6 +497,123 @@ fn losses_at_the_end_are_logged() {
         (&start["previous"], &start["lost"]),
         (&json!("ended"), &json!(5))
     );
+}
+
+/// With a folder in the file's place and little memory: sends these notifications.
+fn flooded(count: usize) -> Host {
+    let mut host = Host::eventlog(json!({"eventlog-buffer": "64KiB"}));
+    let path = host.path("eventlog.jsonl");
+    starts(&host, 1);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    for n in 0..count {
+        host.notify("connect", json!({"n": n}));
+    }
+    host
+}
+
+#[test]
+fn losses_at_the_end_include_what_was_dropped_before() {
+    let count = 5000;
+    let mut host = flooded(count);
+    eventually("drops", || {
+        let stats = host.call("eventlog-stats", json!({})).unwrap();
+        (stats["dropped"] != 0).then_some(())
+    });
+    assert!(!host.close().success());
+    fs::remove_dir(host.path("eventlog.jsonl")).unwrap();
+    let host = Host::eventlog_in(host.take_dir(), json!({}));
+    assert_eq!(starts(&host, 1)[0]["payload"]["lost"], count);
+}
+
+#[test]
+fn what_was_read_when_a_signal_ends_the_plugin_is_recorded() {
+    let (input, mut end) = std::io::pipe().unwrap();
+    let mut host = Host::reading(
+        input.try_clone().unwrap(),
+        eventlog(),
+        TempDir::new().unwrap(),
+    );
+    let mut ids = 0;
+    let mut request = |method: &str, params: Value| {
+        ids += 1;
+        let request = json!({"jsonrpc": "2.0", "id": ids, "method": method, "params": params});
+        writeln!(end, "{request}\n").unwrap();
+    };
+    request("getmanifest", json!({}));
+    request(
+        "init",
+        json!({"options": {}, "configuration": {
+            "lightning-dir": host.dir.path(), "rpc-file": "no-rpc", "startup": false,
+            "network": "regtest", "feature_set": {},
+        }}),
+    );
+    // As fast as it is taken, until nobody reads.
+    let flood = std::thread::spawn(move || {
+        let message = |n| format!("{{\"method\":\"connect\",\"params\":{{\"n\":{n}}}}}\n\n");
+        let mut n = 0;
+        while end.write_all(message(n).as_bytes()).is_ok() {
+            n += 1;
+        }
+    });
+    host.records(1000);
+    let pid = nix::unistd::Pid::from_raw(host.child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(host.ended().success());
+    let recorded = ns(&host.records(1000));
+    let last = recorded.len() as u64 - 1;
+    assert_eq!(recorded.last(), Some(&last));
+    // What comes next is still in the pipe, but for the part of a message.
+    let next = BufReader::new(input)
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.starts_with("{\"method\""))
+        .unwrap();
+    let next: Value = serde_json::from_str(&next).unwrap();
+    let next = next["params"]["n"].as_u64().unwrap();
+    assert!(matches!(next - last, 1 | 2), "{last}, then {next}");
+    flood.join().unwrap();
+}
+
+#[test]
+fn what_came_with_shutdown_is_recorded() {
+    let mut host = Host::eventlog(json!({"eventlog-topics": "*"}));
+    let message = |n| format!("{{\"method\":\"connect\",\"params\":{{\"n\":{n}}}}}\n\n");
+    let after: String = (0..500).map(message).collect();
+    host.write(format!("{{\"method\":\"shutdown\",\"params\":{{}}}}\n\n{after}").as_bytes());
+    assert!(host.ended().success());
+    assert_eq!(ns(&host.records(501)[1..]), (0..500).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_another_process_does_to_the_last_line_costs_no_other() {
+    let mut host = Host::eventlog(json!({}));
+    host.notify("connect", json!({"n": 1}));
+    host.records(1);
+    let path = host.path("eventlog.jsonl");
+    let open = || File::options().append(true).open(&path).unwrap();
+    let changes: [&dyn Fn(); 3] = [
+        &|| {
+            open()
+                .set_len(open().metadata().unwrap().len() - 10)
+                .unwrap()
+        },
+        &|| open().write_all(b"text").unwrap(),
+        &|| {
+            open()
+                .set_len(open().metadata().unwrap().len() + 100)
+                .unwrap()
+        },
+    ];
+    for (change, n) in changes.iter().zip(2..) {
+        change();
+        host.notify("connect", json!({"n": n}));
+        host.logged("has no end");
+        host.log.clear();
+        let listed = host.call("eventlog-list", json!({"limit": 1})).unwrap();
+        assert_eq!(listed["events"][0]["payload"]["n"], n, "{listed}");
+    }
 }
 
 #[test]

@@ -51,9 +51,14 @@ impl Host {
     }
 
     /// The same in a folder that is there.
-    pub fn spawn_in(mut command: Command, dir: TempDir) -> Self {
+    pub fn spawn_in(command: Command, dir: TempDir) -> Self {
+        Self::reading(Stdio::piped(), command, dir)
+    }
+
+    /// The same, whose stdin this is.
+    pub fn reading(stdin: impl Into<Stdio>, mut command: Command, dir: TempDir) -> Self {
         let mut child = command
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(File::create(dir.path().join("stderr")).unwrap())
             .env("LIGHTNINGD_PLUGIN", "1")
