@@ -46,13 +46,17 @@ impl Node {
         let name = plugin.file_name().unwrap_or_default().to_string_lossy();
         let killed = format!("plugin-{name}: Killing plugin: ");
         let ends = self.log().lines_with(&killed)?;
-        let reason = ends.last().and_then(|line| line.split_once(&killed));
+        // lightningd may log a second one, that follows from the first.
+        let reasons: Vec<&str> = ends
+            .iter()
+            .filter_map(|line| Some(line.split_once(&killed)?.1))
+            .collect();
         let watch = StartWatch {
             plugin: plugin.to_owned(),
             output: self.output(),
             log: self.log(),
         };
-        Ok(watch.refused(reason.map_or("", |(_, reason)| reason)))
+        Ok(watch.refused(&reasons.join("; ")))
     }
 }
 
@@ -91,9 +95,17 @@ impl StartWatch {
     /// After it was started: what lightningd only logs, such as a topic that it does not
     /// know, with the one that may have been meant.
     pub fn warnings(&self) -> Vec<String> {
-        let lines = self.log.lines_with(" is not a known notification topic");
+        const UNKNOWN: &str = " is not a known notification topic";
+        let name = self
+            .plugin
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let ours = format!("plugin-{name}: ");
+        let lines = self.log.lines_with(UNKNOWN).unwrap_or_default();
         let mut warnings = Vec::new();
-        for line in lines.unwrap_or_default() {
+        // lightningd looks at those of all plugins again.
+        for line in lines.iter().filter(|line| line.contains(&ours)) {
             let Some(topic) = line.split('\'').nth(1) else {
                 continue;
             };
@@ -139,7 +151,8 @@ fn hint(plugin: &Path, message: &str, stderr: &str) -> Option<String> {
             "answer getmanifest with `\"dynamic\": true`, or start it with the node".to_owned(),
         );
     }
-    if message.contains("Failed to parse RPC JSON response") {
+    // Before v23.11 without `RPC`.
+    if message.contains("Failed to parse") && message.contains("JSON response") {
         return Some(STDOUT.to_owned());
     }
     if message.contains("timed out before replying") {

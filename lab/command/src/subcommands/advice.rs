@@ -55,7 +55,7 @@ pub async fn during(
             asked.await
         }
     }?;
-    let notes = match &answer {
+    let notes: Vec<String> = match &answer {
         Ok(_) => watch
             .warnings()
             .iter()
@@ -63,7 +63,8 @@ pub async fn during(
             .collect(),
         Err(error) => vec![refused(&watch, error)],
     };
-    Ok((answer, notes))
+    let known = |note: &String| !note.is_empty();
+    Ok((answer, notes.into_iter().filter(known).collect()))
 }
 
 fn refused(watch: &StartWatch, error: &RawValue) -> String {
