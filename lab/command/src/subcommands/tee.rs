@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cln_lab_command::wire::{self, Sender, Tee, Wire};
 use console::style;
 
+use super::json_text::Json;
 use super::{out, usage};
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,12 @@ pub struct WireArgs {
     /// All starts
     #[arg(long)]
     all: bool,
+    /// The last N only
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Messages as indented JSON
+    #[arg(long)]
+    pretty: bool,
 }
 
 /// Prints the path to start in the plugin's place.
@@ -69,6 +76,7 @@ pub async fn show(args: WireArgs) -> anyhow::Result<()> {
         .iter()
         .rposition(|passed| passed.from == Sender::Tee && passed.text().starts_with("started"));
     let from = started.filter(|_| !args.all).unwrap_or(0);
+    let from = from.max(args.last.map_or(0, |n| all.len().saturating_sub(n)));
     for passed in &all[from..] {
         let who = match passed.from {
             Sender::Lightningd => style("lightningd:").green(),
@@ -76,7 +84,12 @@ pub async fn show(args: WireArgs) -> anyhow::Result<()> {
             Sender::Stderr => style("stderr:").yellow(),
             Sender::Tee => style("tee:").dim(),
         };
-        out::line(format_args!("{who} {}", passed.text()))?;
+        match &passed.message {
+            Some(message) if args.pretty => {
+                out::line(format_args!("{who} {}", Json::of(message).pretty()))?;
+            }
+            _ => out::line(format_args!("{who} {}", passed.text()))?,
+        }
         if let Some(mistake) = &passed.mistake {
             out::line(format_args!("{} {mistake}", style("mistake:").red().bold()))?;
         }

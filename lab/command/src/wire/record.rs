@@ -83,7 +83,7 @@ impl Wire {
     pub fn pending(&mut self) -> Result<Vec<Passed>> {
         let path = self.record.path().to_owned();
         let mut all = Vec::new();
-        for line in self.record.lines().doing("read", &path)? {
+        for line in self.record.lines()? {
             let mut passed: Passed = serde_json::from_str(&line)
                 .map_err(std::io::Error::from)
                 .doing("read", &path)?;

@@ -79,11 +79,16 @@ pub fn relay(ends: [RawFd; 3], record: &Path) -> Result<()> {
             let mut cut = Cut::new(sender);
             let mut buffer = [0; 16 * 1024];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
-                // First on, then recorded: what is slow or broken here delays nobody.
-                let passed = to.write_all(&buffer[..count]).and_then(|()| to.flush());
+                // Recorded first: what has arrived is in the record. One that cannot be
+                // written keeps nothing from passing.
                 let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
-                let recorded = cut.push(&buffer[..count], &mut recorder);
-                if passed.is_err() || recorded.is_err() {
+                let _ = cut.push(&buffer[..count], &mut recorder);
+                drop(recorder);
+                if to
+                    .write_all(&buffer[..count])
+                    .and_then(|()| to.flush())
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -146,12 +151,14 @@ impl Cut {
         }
         self.messages.push(bytes);
         loop {
+            let unread = self.messages.rest();
             match self.messages.next() {
                 Ok(Some(message)) => recorder.message(self.sender, message)?,
                 Ok(None) => return Ok(()),
                 Err(_) => {
-                    let text = std::mem::take(&mut self.messages).rest();
-                    recorder.text(self.sender, text)?;
+                    // All of it, as it was written: nobody knows where it ends.
+                    self.messages = Messages::default();
+                    return recorder.text(self.sender, unread);
                 }
             }
         }
