@@ -78,7 +78,7 @@ pub enum Error {
     },
 
     /// A Lightning node answered a request with an error.
-    #[error("{node}: {method}: {}{message}", code.map(|c| format!("error {c}: ")).unwrap_or_default())]
+    #[error("{node}: {method}: {}{message}{}", code.map(|c| format!("error {c}: ")).unwrap_or_default(), indented(help))]
     Rpc {
         /// The node that was asked.
         node: String,
@@ -90,6 +90,9 @@ pub enum Error {
         message: String,
         /// The error's `data`, if it has any.
         data: Option<Box<serde_json::Value>>,
+        /// What the lab knows beyond the answer, for people: for a plugin that was
+        /// refused the end of its standard error, and a hint. Often empty.
+        help: String,
     },
 
     /// bitcoind answered a request with an error, or not at all.
@@ -116,6 +119,11 @@ pub enum Error {
     /// The request makes no sense for this lab: an unknown node, two of one name, …
     #[error("{0}")]
     Usage(String),
+}
+
+/// Each line of a text on a line of its own, indented.
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("\n  {line}")).collect()
 }
 
 fn gate_text(found: &[String]) -> String {

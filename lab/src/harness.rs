@@ -301,6 +301,7 @@ impl PluginHarness {
                 data: Some(error["data"].take())
                     .filter(|data| !data.is_null())
                     .map(Box::new),
+                help: String::new(),
             }),
         }
     }

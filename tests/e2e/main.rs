@@ -13,6 +13,7 @@ mod get_bitcoind;
 mod harness;
 mod leaks;
 mod lifecycle;
+mod mistakes;
 mod other_languages;
 mod plugin_host;
 mod readme;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         .module("harness", harness::tests)
         .module("leaks", leaks::tests)
         .module("lifecycle", lifecycle::tests)
+        .module("mistakes", mistakes::tests)
         .module("other_languages", other_languages::tests)
         .module("plugin_host", plugin_host::tests)
         .module("readme", readme::tests)

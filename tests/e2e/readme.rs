@@ -19,6 +19,7 @@ pub fn tests(suite: Suite) -> Suite {
         .unless(without("cargo"))
         .scenario_alone("test_your_own_plugin", test_your_own_plugin)
         .unless(None)
+        .scenario_alone("do_it_yourself", do_it_yourself)
         .case("transcript", Kinds::Lightningd, older_than((26, 4)), || {
             transcript()
         })
@@ -48,6 +49,66 @@ async fn test_your_own_plugin(kinds: Kinds) -> Outcome {
     let log = author.log_of_l1()?;
     let embedded = log.contains("This is the embedded node");
     ensure!(embedded == (kinds == Kinds::Embedded), "{log}");
+    Ok(())
+}
+
+/// The commands of the section, in bash, beside a `contrib` and a `target`.
+async fn do_it_yourself(kinds: Kinds) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let folder = sandbox.path("checkout");
+    std::fs::create_dir_all(folder.join("target"))?;
+    std::os::unix::fs::symlink(workspace()?.join("contrib"), folder.join("contrib"))?;
+    let [commands] = &blocks(section("The workshop")?)[..] else {
+        bail!("the section has one block of code");
+    };
+    let mut bash = sandbox.command("bash");
+    // A notification comes a moment later than the answer: a person types no faster.
+    let heard = |text: &str| {
+        let grep =
+            format!("grep -qs '{text}' $L1_DIR/regtest/myplugin.txt target/teed/myplugin.wire");
+        format!("for n in $(seq 200); do {grep} && break; sleep 0.05; done\n")
+    };
+    let commands = commands
+        .replace("cat $L1_DIR", &format!("{}cat $L1_DIR", heard("^connect ")))
+        .replace("lab wire", &format!("{}lab wire", heard("^disconnect ")));
+    bash.args(["--norc", "--noprofile", "-e", "-c", &commands])
+        .current_dir(&folder)
+        .env("LAB", sandbox.program())
+        .env("LAB_NODE", kinds.name());
+    let said = said(&mut bash)?;
+    ensure!(said.code == Some(0) && said.err.is_empty(), "{said:?}");
+    for expected in [
+        "\nconnect notification: {",
+        "\"name\": \"",
+        "\nlightningd: {",
+        "\"method\":\"disconnect\"",
+        "lab `default` is down\n",
+    ] {
+        ensure!(said.out.contains(expected), "{expected}: {said:?}");
+    }
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+
+    // With --keep the lab is still there, for the words that it prints.
+    let kept = sandbox.done(&["workshop", "--keep", "--node", kinds.name()])?;
+    let again = sandbox.lab(&["workshop", "--keep", "--node", kinds.name()])?;
+    ensure!(
+        again.code == Some(1) && again.err.contains("is up already"),
+        "{again:?}"
+    );
+    let (_, words) = kept.split_once("in your shell:\n").context("no words")?;
+    let words = words.replace(
+        "stop_ln",
+        "l1-cli plugin start $(lab tee myplugin)\nconnect 1 2\nlab wire myplugin\nstop_ln",
+    );
+    let mut bash = sandbox.command("bash");
+    bash.args(["--norc", "--noprofile", "-e", "-c", &words])
+        .env("LAB", sandbox.program());
+    let said = lab_tests::sandbox::said(&mut bash)?;
+    ensure!(
+        said.code == Some(0) && said.out.contains("\"method\":\"getmanifest\""),
+        "{words}: {said:?}"
+    );
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     Ok(())
 }
 

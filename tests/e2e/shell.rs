@@ -92,7 +92,7 @@ async fn words(shell: &str, kinds: Kinds) -> Outcome {
         bt-cli getblockcount
         {fund}
         stop_ln
-        if type l1-cli bt-cli; then echo 'still defined'; exit 1; fi
+        if test -n "${{L1_ID:-}}" || l1-cli getinfo || connect 1 2; then echo 'still there'; exit 1; fi
         destroy_ln
         start_ln 1 >/dev/null
         destroy_ln
@@ -114,6 +114,42 @@ async fn words(shell: &str, kinds: Kinds) -> Outcome {
     }
     // No ~/.bitcoin, no ~/.lightning, no leftover.
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+
+    // The words help before there is a lab, and beside one.
+    let text = r#"
+        LAB=$LAB_BUILT
+        . "$ROOT/contrib/lab.sh" >/dev/null
+        connect 1 2 || echo "connect $?"
+        lab --version
+        start_ln >/dev/null
+        start_ln 3 >/dev/null
+        (unset LAB_NAME LAB_NODES; . "$ROOT/contrib/lab.sh"; l1-cli getinfo || echo "l1-cli $?")
+        stop_ln
+        stop_ln || echo "stop_ln $?"
+    "#;
+    let helped = script(&sandbox, shell, Some(kinds), text)?;
+    ensure!(helped.code == Some(0), "{helped:?}");
+    for expected in [
+        "connect 1\nlab ",
+        "lab default is up: `start_ln` takes it up in this shell\nl1-cli 1\n",
+        "lab `default` is down\nstop_ln 1\n",
+    ] {
+        ensure!(helped.out.contains(expected), "{expected}: {helped:?}");
+    }
+    for expected in [
+        "connect: no lab is up: run `start_ln` first\n",
+        "it has 2 nodes, not 3: for those, `stop_ln` first, then `start_ln 3`\n",
+        "l1-cli: lab default is up, but not taken up in this shell: run `start_ln` here, too\n",
+        "no lab is up: `start_ln` starts one\n",
+    ] {
+        ensure!(helped.err.contains(expected), "{expected}: {helped:?}");
+    }
+    // Run instead of sourced, it defines nothing, and says so.
+    let run = lab_tests::sandbox::said(sandbox.command(shell).arg(root()?.join("contrib/lab.sh")))?;
+    ensure!(
+        run.code == Some(1) && run.err.contains("run `source "),
+        "{run:?}"
+    );
 
     // Commands that fail say so by their exit status, too.
     let text = r#"

@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`workshop`] | the scripted walkthrough: steps, checks, and what is shown |
 //! | [`scenarios`] | for each topic what triggers it, and what must be recorded then |
+//! | [`wire`] | a tee between lightningd and a plugin, and what passed |
 //! | `subcommands/` | the command, one file a subcommand |
 
 pub mod scenarios;
+pub mod wire;
 pub mod workshop;
 
 use bitcoin_hashes::hex::FromHex;

@@ -169,6 +169,10 @@ impl Node {
                 why.push_str("\n    ");
                 why.push_str(&line);
             }
+            for line in self.advice_at_start(&path)?.lines() {
+                why.push_str("\n  ");
+                why.push_str(line);
+            }
             return Err(Error::Answer {
                 from: format!("{}: plugin {}", self.name, path.display()),
                 why,

@@ -18,14 +18,16 @@ pub struct Log {
 impl Node {
     /// Its log, from the first line.
     pub fn log(&self) -> Log {
-        Log {
-            path: self.log_path(),
-            from: 0,
-        }
+        Log::at(self.log_path())
     }
 }
 
 impl Log {
+    /// The file at this path, from the first line.
+    pub(crate) fn at(path: PathBuf) -> Log {
+        Log { path, from: 0 }
+    }
+
     /// The same log from its present end on.
     pub fn from_now(&self) -> Result<Log> {
         let path = self.path.clone();

@@ -1,5 +1,6 @@
 //! One Lightning node, and requests to it.
 
+mod advice;
 mod attached;
 mod capability;
 mod channels;
@@ -36,6 +37,7 @@ use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
 use crate::{Error, Implementation, PATIENCE, Result, scaled};
 
+pub use advice::StartWatch;
 pub(crate) use attached::{Attached, pid_file};
 pub use capability::Capability;
 pub(crate) use channels::open_channels;
@@ -144,6 +146,7 @@ impl Node {
                 code: None,
                 message: format!("{}: {error}", path.display()),
                 data: None,
+                help: String::new(),
             })
     }
 
@@ -238,6 +241,7 @@ impl Node {
             code: error.code,
             message: error.message,
             data: error.data.map(Box::new),
+            help: String::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Node;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Describes a plugin to start: an executable, in any language, and its options.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,11 +63,15 @@ impl Node {
     ///
     /// # Errors
     /// -3 if the plugin ends or misbehaves before it is up, -32602 if it cannot be
-    /// run, or runs already unchanged.
+    /// run, or runs already unchanged; with the end of its standard error and a hint.
     pub async fn plugin_start(&self, plugin: &Plugin) -> Result<Vec<PluginStatus>> {
         let watch = self.watch();
-        let answer: Result<Listing> = self.call("plugin", plugin_start_params(plugin)).await;
-        if answer.is_err() {
+        let started = self.watch_start(plugin.executable())?;
+        let mut answer: Result<Listing> = self.call("plugin", plugin_start_params(plugin)).await;
+        if let Err(error) = &mut answer {
+            if let Error::Rpc { message, help, .. } = error {
+                *help = started.refused(message);
+            }
             // The caller gets the error; in the log it looks like a death.
             let name = plugin.executable().file_name().unwrap_or_default();
             self.excuse_end(&name.to_string_lossy(), watch);

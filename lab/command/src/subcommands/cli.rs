@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::json_text::Json;
 use super::target::{Target, node};
-use super::{out, usage};
+use super::{advice, out, usage};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -101,7 +101,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         params: params(input, &args.params)?,
         filter: args.filter.as_deref().map(filter).transpose()?,
     };
-    let answer = request.send(node, args.notifications).await?;
+    let asked = request.send(node, args.notifications);
+    let (answer, notes) = advice::during(node, &request, asked).await?;
     let explicit = [
         (args.raw, Layout::Raw),
         (args.json, Layout::Pretty),
@@ -111,20 +112,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let explicit = explicit.into_iter().find(|(set, _)| *set);
     let explicit = explicit.map(|(_, layout)| layout);
     let listing = args.method == "help" && args.params.is_empty();
-    match answer {
+    let code = match answer {
         Ok(result) => {
             out::bytes(shown(&result, explicit, listing).as_bytes())?;
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
         Err(error) if explicit == Some(Layout::Raw) => {
             out::line(error.get())?;
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
         Err(error) => {
             out::line(Json::of(&error).pretty())?;
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
-    }
+    };
+    notes.iter().for_each(out::note);
+    Ok(code)
 }
 
 /// The answer as text, in the layout asked for, else in the one that fits it.
@@ -370,7 +373,18 @@ pub async fn call(node: &Node, method: &str, params: String) -> anyhow::Result<B
     };
     match request.send(node, Level::None).await? {
         Ok(result) => Ok(result),
-        Err(error) => anyhow::bail!("{}: {method}: {}", node.name(), error.get()),
+        Err(error) => {
+            let error: serde_json::Value = serde_json::from_str(error.get())?;
+            Err(cln_lab::Error::Rpc {
+                node: node.name().to_owned(),
+                method: method.to_owned(),
+                code: error["code"].as_i64().and_then(|code| code.try_into().ok()),
+                message: error["message"].as_str().unwrap_or_default().to_owned(),
+                data: None,
+                help: String::new(),
+            }
+            .into())
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::json_text::Json;
-use super::target::{TargetNodes, node};
+use super::target::TargetNodes;
 use super::{cli, out};
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub struct Args {
 /// Returns when each is a peer of the other.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.two.target.lab().await?;
-    let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
+    let (from, to) = args.two.different(&lab).await?;
     let params = json!({"id": to.id(), "host": "127.0.0.1", "port": to.port()});
     let answer = cli::call(from, "connect", params.to_string()).await?;
     to.has_connected(from).await?;

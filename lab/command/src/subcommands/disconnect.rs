@@ -1,7 +1,10 @@
 //! `lab disconnect`
 
-use super::out;
-use super::target::{TargetNodes, node};
+use serde_json::json;
+
+use super::json_text::Json;
+use super::target::TargetNodes;
+use super::{cli, out};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -18,7 +21,11 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.two.target.lab().await?;
-    let (from, to) = (node(&lab, &args.two.from)?, node(&lab, &args.two.to)?);
-    from.disconnect(to).await?;
-    out::line("{}")
+    let (from, to) = args.two.different(&lab).await?;
+    if !from.is_connected(to).await? {
+        anyhow::bail!("{} is not connected to {}", from.name(), to.name());
+    }
+    let params = json!({"id": to.id()});
+    let answer = cli::call(from, "disconnect", params.to_string()).await?;
+    out::line(Json::of(&answer).pretty())
 }

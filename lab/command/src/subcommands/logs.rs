@@ -18,7 +18,8 @@ Examples:
   lab logs l1                   all of it
   lab logs l1 -f                all of it, and new lines until Ctrl-C
   lab logs l1 l2 bitcoind -f    several at once, each line with its daemon's name
-  lab logs l1 -n 20             the last 20 lines")]
+  lab logs l1 -n 20             the last 20 lines
+  lab logs l1 --stderr          what its plugins printed: tracebacks, say")]
 pub struct Args {
     #[command(flatten)]
     target: Target,
@@ -28,6 +29,9 @@ pub struct Args {
     /// Continue with new lines
     #[arg(short, long)]
     follow: bool,
+    /// What the node and its plugins printed instead: their standard error
+    #[arg(long)]
+    stderr: bool,
     /// Start with the last N lines
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<usize>,
@@ -37,7 +41,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let lab = args.target.lab().await?;
     let mut logs = Vec::new();
     for name in &args.nodes {
-        let (name, path) = log_of(&lab, name)?;
+        let (name, path) = log_of(&lab, name, args.stderr)?;
         logs.push((name, Follower::new(path), String::new()));
     }
     let several = logs.len() > 1;
@@ -88,11 +92,14 @@ fn time_of(line: &str) -> Option<&str> {
     (digit && time.contains('T')).then_some(time)
 }
 
-fn log_of(lab: &Lab, name: &str) -> anyhow::Result<(String, PathBuf)> {
-    if name == "bitcoind" {
-        let path = lab.bitcoind().dir().join("regtest/debug.log");
-        return Ok((name.to_owned(), path));
-    }
-    let node = node(lab, name)?;
-    Ok((node.name().to_owned(), node.log_path()))
+fn log_of(lab: &Lab, name: &str, stderr: bool) -> anyhow::Result<(String, PathBuf)> {
+    let (name, dir, log) = if name == "bitcoind" {
+        let dir = lab.bitcoind().dir();
+        (name, dir, dir.join("regtest/debug.log"))
+    } else {
+        let node = node(lab, name)?;
+        (node.name(), node.dir(), node.log_path())
+    };
+    let path = if stderr { dir.join("output") } else { log };
+    Ok((name.to_owned(), path))
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod advice;
 mod bitcoin_cli;
 mod channel;
 mod cli;
@@ -27,6 +28,7 @@ mod start;
 mod status;
 mod stop;
 mod target;
+mod tee;
 mod topics;
 mod up;
 mod workshop;
@@ -105,6 +107,10 @@ enum Command {
     Restart(restart::Args),
     /// List lightningd's notifications, or trigger them on real nodes and show the messages
     Topics(topics::Args),
+    /// Make an executable that starts a plugin with a tee between it and lightningd
+    Tee(tee::Args),
+    /// Show what passed between lightningd and a plugin that was started with a tee
+    Wire(tee::WireArgs),
     /// Show which programs are found, their versions, and what to do about missing ones
     Doctor(doctor::Args),
     /// Print a script that completes `lab` in a shell
@@ -162,6 +168,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Start(args) => start::run(args).await?,
         Command::Restart(args) => restart::run(args).await?,
         Command::Topics(args) => return topics::run(args).await,
+        Command::Tee(args) => tee::run(args).await?,
+        Command::Wire(args) => tee::show(args).await?,
         Command::Doctor(args) => return doctor::run(args).await,
         Command::Completions(args) => completions::run(&args)?,
     }

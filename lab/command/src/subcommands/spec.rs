@@ -55,6 +55,13 @@ impl Spec {
         format!("starting bitcoind and {} nodes{channels}", self.nodes)
     }
 
+    /// The plugins' paths, if it has any.
+    pub fn plugins(&self) -> Option<String> {
+        let paths = self.plugin.iter().map(|plugin| plugin.0.executable());
+        let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+        (!paths.is_empty()).then(|| paths.join(", "))
+    }
+
     pub fn builder(&self) -> anyhow::Result<LabBuilder> {
         let keep = if self.keep { Keep::Always } else { Keep::Never };
         let lab = Lab::builder()

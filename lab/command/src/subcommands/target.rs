@@ -40,6 +40,25 @@ pub struct TargetNodes {
     pub to: String,
 }
 
+impl TargetNodes {
+    /// The two, which must be two, and running.
+    pub async fn different<'a>(&self, lab: &'a Lab) -> anyhow::Result<(&'a Node, &'a Node)> {
+        let (from, to) = (node(lab, &self.from)?, node(lab, &self.to)?);
+        if from.name() == to.name() {
+            return Err(usage(format!(
+                "{0} cannot be its own peer: name two nodes",
+                from.name()
+            )));
+        }
+        for node in [from, to] {
+            if node.pid().await.is_none() {
+                anyhow::bail!("{0} is down: start it with `lab start {0}`", node.name());
+            }
+        }
+        Ok((from, to))
+    }
+}
+
 /// A lab that is up.
 pub struct Found {
     /// `None` if it was chosen by its folder.

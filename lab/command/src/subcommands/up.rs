@@ -8,8 +8,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use cln_lab::Lab;
 use cln_lab::registry::{self, Claim};
+use cln_lab::{Lab, scaled};
 use console::style;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -21,6 +21,9 @@ use super::progress::Progress;
 use super::signals::Signals;
 use super::spec::Spec;
 use super::{out, target, usage};
+
+/// A plugin that has not answered by then is probably not going to.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -80,9 +83,24 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let signals = Signals::new()?;
     let name = args.name()?;
     let claim = claim(&name).await?;
-    let held = Held::start(&args.spec, Some(claim), signals).await?;
+    let held = Held::start(&args.spec, Some(claim), signals);
+    let held = noting(&args.spec, held).await?;
     let ready = async |lab: &Lab| print(lab, &name, started.elapsed(), "Ctrl-C");
     held.serve(ready).await
+}
+
+/// Notes on standard error what a start that takes long may be waiting for.
+async fn noting<T>(spec: &Spec, start: impl Future<Output = T>) -> T {
+    let mut start = std::pin::pin!(start);
+    if let Some(plugins) = spec.plugins() {
+        match tokio::time::timeout(scaled(PATIENCE), &mut start).await {
+            Ok(done) => return done,
+            Err(_) => out::note(format_args!(
+                "note: still starting; a node waits until each plugin has answered getmanifest and init: {plugins}"
+            )),
+        }
+    }
+    start.await
 }
 
 async fn claim(name: &str) -> anyhow::Result<Claim> {
@@ -142,7 +160,7 @@ async fn detach(args: Args) -> anyhow::Result<ExitCode> {
         BufReader::new(stdout).read_line(&mut line).map(|_| line)
     });
     let line = tokio::select! {
-        line = report => line??,
+        line = noting(&args.spec, report) => line??,
         interrupted = signals.next() => {
             // A signal has the same effect there: nothing is left.
             let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);

@@ -1,6 +1,6 @@
 //! The result of the walkthrough, for people and for programs.
 
-use std::path::PathBuf;
+use std::fmt::Write;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -21,23 +21,31 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// The error that ended it early, if one did.
     pub error: Option<String>,
-    /// The lab's folder, if it is kept.
-    pub folder: Option<PathBuf>,
+    /// The lab's name, if it stays up.
+    pub lab: Option<String>,
 }
 
 /// One step.
 #[derive(Debug, Default, Serialize)]
 pub struct StepReport {
+    /// Its place, from 1.
+    pub number: usize,
+    /// The title of its part.
+    pub part: String,
     /// A short name.
     pub name: String,
-    /// The command as a person would type it.
+    /// Why it is done, and what to look at.
+    pub explanation: String,
+    /// The command as it was run in bash, after `source contrib/lab.sh`.
     pub command: String,
+    /// The command's exit status.
+    pub status: i32,
     /// Whether all its checks passed.
     pub ok: bool,
     /// How long it took, in milliseconds.
     pub ms: u64,
-    /// The answer to the command.
-    pub answer: Value,
+    /// What the command printed, both streams, without spaces at its end.
+    pub answer: String,
     /// The notifications that plugins recorded because of it.
     pub recorded: Vec<Recorded>,
     /// Its checks.
@@ -76,4 +84,66 @@ pub struct Check {
     pub ok: bool,
     /// What was seen instead, if it does not.
     pub seen: Option<String>,
+}
+
+impl Report {
+    /// All of it in Markdown, with every answer in full.
+    pub fn markdown(&self) -> String {
+        let mut text = "# The workshop, as it was played\n".to_owned();
+        let mut part = "";
+        for step in &self.steps {
+            if step.part != part {
+                part = &step.part;
+                let _ = write!(text, "\n## {part}\n");
+            }
+            let _ = write!(text, "\n### {}. {}\n\n", step.number, step.name);
+            if !step.explanation.is_empty() {
+                let _ = write!(text, "{}\n\n", step.explanation);
+            }
+            let _ = write!(
+                text,
+                "```console\n$ {}\n",
+                step.command.replace('\n', "\n> ")
+            );
+            if !step.answer.is_empty() {
+                let _ = writeln!(text, "{}", step.answer);
+            }
+            text.push_str("```\n");
+            for recorded in &step.recorded {
+                let _ = write!(text, "\nrecorded:\n\n```text\n{}\n```\n", recorded.line);
+            }
+            if !step.checks.is_empty() {
+                text.push('\n');
+            }
+            for check in &step.checks {
+                let mark = if check.ok { "x" } else { " " };
+                let seen = check.seen.as_ref().map(|seen| format!(": {seen}"));
+                let _ = writeln!(
+                    text,
+                    "- [{mark}] {}{}",
+                    check.what,
+                    seen.unwrap_or_default()
+                );
+            }
+            if let Some(error) = &step.error {
+                let _ = write!(text, "\n**{error}**\n");
+            }
+        }
+        let _ = write!(text, "\n{}\n", self.summary());
+        text
+    }
+
+    /// One line: how much of it held, on which node.
+    pub fn summary(&self) -> String {
+        let held = self.steps.iter().filter(|step| step.ok).count();
+        let node = self.node.as_deref().unwrap_or("no node");
+        let seconds = self.ms as f64 / 1000.0;
+        if self.ok {
+            let checks: usize = self.steps.iter().map(|step| step.checks.len()).sum();
+            format!("{held} steps, {checks} checks, all held, on {node}, in {seconds:.2} s")
+        } else {
+            let total = self.steps.len();
+            format!("{held} of {total} steps held, on {node}, in {seconds:.2} s")
+        }
+    }
 }

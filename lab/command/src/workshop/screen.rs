@@ -1,29 +1,63 @@
-//! The walkthrough on a terminal.
+//! The walkthrough on a terminal: at most 20 lines a step, 80 columns wide.
 
 use std::io::Write;
 
+use cln_lab::{IoContext, Result};
 use console::style;
+use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
 use super::report::{Report, StepReport};
-use super::walkthrough::Observer;
+use super::walkthrough::{Next, Observer};
 
-/// Prints each step as it happens: the command, its answer with long lists folded, the
-/// recorded notifications, and the checks.
+/// Lines a step, and columns a line.
+const LINES: usize = 20;
+const COLUMNS: usize = 80;
+/// One line of an answer takes at most this many rows.
+const ROWS: usize = 3;
+/// A word of more letters and digits than this, an id say, is cut to its start.
+const LONG: usize = 40;
+const START: usize = 8;
+
+/// Prints each step as it happens: why it is done, the command, its answer with long
+/// lists folded and ids shortened, the recorded notifications, and the checks.
 pub struct Screen<W: Write> {
     out: W,
+    pause: bool,
+    /// Lines of the present step.
+    used: usize,
+    /// What is said at the end of a lab that stays up.
+    words: String,
 }
 
 impl<W: Write> Screen<W> {
-    /// Prints to `out`.
-    pub fn new(out: W) -> Screen<W> {
-        Screen { out }
+    /// Prints to `out`; with `pause`, asks the terminal after each step what follows.
+    /// `words` tell how to go on with a lab that stays up.
+    pub fn new(out: W, pause: bool, words: String) -> Screen<W> {
+        Screen {
+            out,
+            pause,
+            used: 0,
+            words,
+        }
     }
 
     /// A reader that has gone (`| head`) must not end the walkthrough half-way.
     fn line(&mut self, text: impl std::fmt::Display) {
+        self.used += 1;
         let _ = writeln!(self.out, "{text}");
         let _ = self.out.flush();
+    }
+
+    /// A text that starts with `mark`, over as many rows as it needs, at most [`ROWS`].
+    fn marked(&mut self, mark: impl std::fmt::Display, width: usize, text: &str) {
+        for (n, row) in rows(text, COLUMNS - 2 - width).into_iter().enumerate() {
+            if n == 0 {
+                self.line(format_args!("  {mark} {row}"));
+            } else {
+                self.line(format_args!("  {:width$}{row}", ""));
+            }
+        }
     }
 }
 
@@ -32,85 +66,128 @@ impl<W: Write> Observer for Screen<W> {
         self.line(format_args!("\n{}", style(title).bold().underlined()));
     }
 
-    fn start(&mut self, command: &str) {
+    fn start(&mut self, step: &StepReport) {
+        self.used = 0;
         self.line("");
-        for (n, line) in command.lines().enumerate() {
-            let prompt = if n == 0 { "$" } else { ">" };
-            self.line(format_args!(
-                "{} {}",
-                style(prompt).green().bold(),
-                style(line).bold()
-            ));
+        let title = format!("{}. {}", step.number, step.name);
+        self.line(style(title).cyan().bold());
+        for row in filled(&step.explanation, COLUMNS) {
+            self.line(style(row).dim());
         }
-    }
-
-    fn say(&mut self, text: &str) {
-        self.line(format_args!("  {}", style(text).dim()));
+        for (n, line) in step.command.lines().enumerate() {
+            let prompt = if n == 0 { "$" } else { ">" };
+            for (n, row) in rows(line, COLUMNS - 2).into_iter().enumerate() {
+                let prompt = if n == 0 { prompt } else { " " };
+                let prompt = style(prompt).green().bold();
+                self.line(format_args!("{prompt} {}", style(row).bold()));
+            }
+        }
     }
 
     fn end(&mut self, step: &StepReport) {
-        for line in shown(&step.answer).lines() {
+        let answer: Vec<String> = shown(&step.answer)
+            .lines()
+            .flat_map(|line| rows(line, COLUMNS - 2))
+            .collect();
+        let recorded = step.recorded.iter();
+        let below: usize = step.checks.len()
+            + recorded
+                .map(|recorded| rows(&shortened(&recorded.line), COLUMNS - 12).len())
+                .sum::<usize>();
+        let room = LINES.saturating_sub(self.used + below).max(3);
+        for line in within(answer, room) {
             self.line(format_args!("  {line}"));
         }
         for recorded in &step.recorded {
-            self.line(format_args!(
-                "  {} {}",
-                style("recorded:").cyan(),
-                recorded.line
-            ));
+            let line = shortened(&recorded.line);
+            self.marked(style("recorded:").cyan(), 10, &line);
         }
         for check in &step.checks {
             match &check.seen {
                 None => self.line(format_args!("  {} {}", style("✓").green(), check.what)),
-                Some(seen) => self.line(format_args!(
-                    "  {} {}: {seen}",
-                    style("✗").red().bold(),
-                    check.what
-                )),
+                Some(seen) => {
+                    let text = format!("{}: {seen}", check.what);
+                    self.marked(style("✗").red().bold(), 2, &text);
+                }
             }
         }
         if let Some(error) = &step.error {
             self.line(format_args!("  {} {error}", style("✗").red().bold()));
         }
-        self.line(format_args!("  {}", style(format!("{} ms", step.ms)).dim()));
+    }
+
+    fn next(&mut self) -> LocalBoxFuture<'_, Result<Next>> {
+        Box::pin(async {
+            if !self.pause {
+                return Ok(Next::Step);
+            }
+            let _ = write!(
+                self.out,
+                "{}",
+                style("— Enter: next, s: shell, q: quit — ").dim()
+            );
+            let _ = self.out.flush();
+            let (send, line) = tokio::sync::oneshot::channel();
+            // Not the runtime's: nobody waits for a thread that reads for ever.
+            std::thread::spawn(move || {
+                let mut line = String::new();
+                let read = std::io::stdin().read_line(&mut line);
+                let _ = send.send(read.map(|count| (count > 0).then_some(line)));
+            });
+            let line = line
+                .await
+                .map_err(std::io::Error::other)
+                .and_then(|line| line);
+            let line = line.doing("read from", "the terminal")?;
+            Ok(match line.as_deref().map(str::trim) {
+                None | Some("q") => Next::Quit,
+                Some("s") => Next::Shell,
+                Some(_) => Next::Step,
+            })
+        })
     }
 
     fn finish(&mut self, report: &Report) {
-        let held = report.steps.iter().filter(|step| step.ok).count();
-        let checks: usize = report.steps.iter().map(|step| step.checks.len()).sum();
-        let node = report.node.as_deref().unwrap_or("no node");
-        let seconds = report.ms as f64 / 1000.0;
         self.line("");
-        if report.ok {
-            self.line(format_args!(
-                "{} {held} steps, {checks} checks, all held, on {node}, in {seconds:.2} s",
-                style("✓").green().bold()
-            ));
+        let mark = if report.ok {
+            style("✓").green().bold()
         } else {
-            let total = report.steps.len();
-            self.line(format_args!(
-                "{} {held} of {total} steps held, on {node}, in {seconds:.2} s",
-                style("✗").red().bold()
-            ));
-            // Below the step that failed it is shown already.
-            let shown = report.steps.iter().any(|step| step.error == report.error);
-            if let Some(error) = report.error.as_ref().filter(|_| !shown) {
-                self.line(format_args!("  {error}"));
-            }
+            style("✗").red().bold()
+        };
+        self.line(format_args!("{mark} {}", report.summary()));
+        // Below the step that failed it is shown already.
+        let shown = report.steps.iter().any(|step| step.error == report.error);
+        if let Some(error) = report.error.as_ref().filter(|_| !shown) {
+            self.line(format_args!("  {error}"));
         }
-        if let Some(folder) = &report.folder {
-            self.line(format_args!("  the lab's folder is {}", folder.display()));
+        if let Some(lab) = &report.lab {
+            self.line(format_args!(
+                "\nlab `{lab}` stays up. To go on, in your shell:"
+            ));
+            let words = std::mem::take(&mut self.words);
+            words
+                .lines()
+                .for_each(|line| self.line(format_args!("  {line}")));
         }
     }
 }
 
-/// An answer as lightning-cli would print it, long lists folded; text as it is.
-fn shown(answer: &Value) -> String {
-    match answer {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => serde_json::to_string_pretty(&folded(other)).unwrap_or_default(),
-    }
+/// An answer with long lists folded and long words shortened. One that is JSON is
+/// laid out, as lightning-cli does.
+fn shown(answer: &str) -> String {
+    let start = if answer.starts_with('{') {
+        Some(0)
+    } else {
+        answer.find("\n{").map(|at| at + 1)
+    };
+    let (before, json) = answer.split_at(start.unwrap_or(answer.len()));
+    let mut values = serde_json::Deserializer::from_str(json).into_iter::<Value>();
+    let Some(Ok(value @ Value::Object(_))) = values.next() else {
+        return shortened(answer);
+    };
+    let after = json.get(values.byte_offset()..).unwrap_or_default();
+    let folded = serde_json::to_string_pretty(&folded(&value)).unwrap_or_default();
+    shortened(&format!("{before}{folded}{after}"))
 }
 
 /// The same with only the last entry of every long list.
@@ -131,6 +208,82 @@ fn folded(value: &Value) -> Value {
     }
 }
 
+/// The text with every long word cut to its start.
+fn shortened(text: &str) -> String {
+    let mut short = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let plain = |c: char| c.is_ascii_alphanumeric();
+        let word = rest.find(|c| !plain(c)).unwrap_or(rest.len());
+        let (head, tail) = rest.split_at(word);
+        if head.len() > LONG {
+            short.push_str(&head[..START]);
+            short.push('…');
+        } else {
+            short.push_str(head);
+        }
+        let between = tail.find(plain).unwrap_or(tail.len());
+        short.push_str(&tail[..between]);
+        rest = &tail[between..];
+    }
+    short
+}
+
+/// A line in rows of this width, at most [`ROWS`]: then `…` stands for the rest.
+fn rows(line: &str, width: usize) -> Vec<String> {
+    let line = line.replace('\t', "    ");
+    let mut rest: Vec<char> = line.chars().collect();
+    let mut rows = Vec::new();
+    while rest.len() > width {
+        // Between two words, if there is a place near the end.
+        let space = rest[..width].iter().rposition(|c| *c == ' ');
+        let end = space
+            .filter(|at| at + 20 > width)
+            .map_or(width, |at| at + 1);
+        let tail = rest.split_off(end);
+        rows.push(String::from_iter(std::mem::replace(&mut rest, tail)));
+    }
+    rows.push(String::from_iter(rest));
+    if rows.len() > ROWS {
+        rows.truncate(ROWS);
+        let mut last = rows.pop().unwrap_or_default();
+        if last.chars().count() == width {
+            last.pop();
+        }
+        rows.push(last + "…");
+    }
+    rows
+}
+
+/// Words in lines of this width.
+fn filled(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// The first and the last of these lines, if there are more than `room`.
+fn within(lines: Vec<String>, room: usize) -> Vec<String> {
+    if lines.len() <= room {
+        return lines;
+    }
+    let tail = (room - 1) / 3;
+    let head = room - 1 - tail;
+    let left_out = lines.len() - head - tail;
+    let mut shown = lines[..head].to_vec();
+    shown.push(format!("… {left_out} lines, which --transcript has …"));
+    shown.extend_from_slice(&lines[lines.len() - tail..]);
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,5 +296,21 @@ mod tests {
             folded(&json!({"a": [1, 2, 3, {"b": 4}]})),
             json!({"a": ["… 3 more …", {"b": 4}]})
         );
+    }
+
+    #[test]
+    fn long_words_are_cut() {
+        let id = "02".repeat(33);
+        assert_eq!(shortened(&format!("\"{id}\", x")), "\"02020202…\", x");
+        assert_eq!(shortened("/a/b-c d"), "/a/b-c d");
+    }
+
+    #[test]
+    fn a_step_fits_its_room() {
+        let lines: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+        let shown = within(lines, 10);
+        assert_eq!(shown.len(), 10);
+        assert_eq!((shown[0].as_str(), shown[9].as_str()), ("0", "49"));
+        assert_eq!(rows(&"x".repeat(1000), 78).len(), ROWS);
     }
 }

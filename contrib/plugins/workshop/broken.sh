@@ -1,0 +1,2 @@
+#!/bin/sh
+. ./a-library-that-is-not-here.sh
