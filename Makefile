@@ -8,6 +8,9 @@ export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
 
 CARGO ?= cargo
 
+# Tests wait for nodes more than they compute.
+export NEXTEST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 .PHONY: help lab test soak bench fuzz lint topics doctor clean build bitcoind nextest
 
 help: ## print this
