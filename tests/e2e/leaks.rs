@@ -28,7 +28,8 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("a_reaper_that_was_killed_is_reported", reaper_killed)
         .scenario_alone("a_dead_nodes_pid_is_no_other_process", pid_kept)
         .scenario_alone("a_stale_pid_file_names_nobody", stale_pid_file)
-        .scenario_alone("a_plugin_may_finish_after_its_node", afterwards)
+        // Before, lightningd itself kills its plugins when it ends.
+        .since((23, 11), "a_plugin_may_finish_after_its_node", afterwards)
         .scenario_alone("a_suspended_node_is_killed_and_reported", suspended)
         .unless(without("python3"))
         .test("a_process_is_alive_while_a_thread_is", threads)
