@@ -7,6 +7,7 @@
 
 use std::io::{Error, ErrorKind, Result};
 
+use cln_topics::Topic;
 use cln_wire::LONGEST;
 use cln_wire::scan::{End, Scan};
 use serde::de::DeserializeOwned;
@@ -161,11 +162,13 @@ pub(crate) fn answer(id: &Value, result: Value) -> Value {
 }
 
 /// A notification's payload: `params.TOPIC` if that is an object, else `params`, as
-/// lightningd sent it before v23.08 and as other plugins send theirs. Before v23.08
-/// the object of `block_added` was named `block`.
+/// lightningd sent it before v23.08 and as other plugins send theirs. Some
+/// releases name the object otherwise: [`Topic::other_name`].
 pub(crate) fn payload_of(topic: &str, mut params: Value) -> Value {
-    let old_name = (topic == "block_added").then_some("block");
-    for name in [Some(topic), old_name].into_iter().flatten() {
+    for name in [Some(topic), Topic::other_name(topic)]
+        .into_iter()
+        .flatten()
+    {
         if let Some(nested) = params.get_mut(name).filter(|value| value.is_object()) {
             return nested.take();
         }

@@ -323,11 +323,7 @@ async fn by_hand(kinds: Kinds) -> Outcome {
     let l2 = *traces.daemons.last().context("l2")?;
     sandbox.done(&["cli", "l2", "stop"])?;
     ended(l2).await?;
-    let program = if kinds == Kinds::Lightningd {
-        cln_lab::binaries::lightningd()?
-    } else {
-        cln_lab::binaries::embedded()?
-    };
+    let (program, _) = kinds.kind_of(0).find().await?;
     // Its output stays open for as long as it runs.
     let by_hand = sandbox
         .command(program)

@@ -68,11 +68,9 @@ impl Control {
         Ok(Control { listener, path })
     }
 
-    /// Serves requests until one asks for the lab's end.
-    ///
-    /// # Errors
-    /// None so far: a connection that cannot be accepted is tried again.
-    pub async fn serve(&self, lab: &Lab) -> Result<Down> {
+    /// Serves requests until one asks for the lab's end. A connection that cannot be
+    /// accepted is tried again.
+    pub async fn serve(&self, lab: &Lab) -> Down {
         let mut served = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -89,7 +87,7 @@ impl Control {
                 }
                 Some(down) = served.next() => {
                     if let Some(down) = down {
-                        return Ok(down);
+                        return down;
                     }
                 }
             }

@@ -119,7 +119,7 @@ async fn play(held: &mut Held, command: &[OsString]) -> anyhow::Result<ExitStatu
                 }
             }
             down = control.serve(lab) => {
-                down?.refuse("this lab ends with the command that `lab exec` runs").await;
+                down.refuse("this lab ends with the command that `lab exec` runs").await;
             }
         }
     }

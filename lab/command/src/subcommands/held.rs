@@ -87,7 +87,7 @@ impl Held {
         ready(&self.lab).await?;
         Ok(tokio::select! {
             interrupted = self.signals.next() => End::Interrupted(interrupted),
-            down = control.serve(&self.lab) => End::Down(down?),
+            down = control.serve(&self.lab) => End::Down(down),
             () = watch(&self.lab) => unreachable!("watches for ever"),
         })
     }
