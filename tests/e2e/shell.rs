@@ -115,7 +115,26 @@ async fn words(shell: &str, kinds: Kinds) -> Outcome {
     // No ~/.bitcoin, no ~/.lightning, no leftover.
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
 
-    // The words help before there is a lab, and beside one.
+    words_help(&sandbox, shell, kinds)?;
+
+    // Commands that fail say so by their exit status, too.
+    let text = r#"
+        LAB=$LAB_BUILT
+        . "$ROOT/contrib/lab.sh" >/dev/null
+        start_ln x || echo "start_ln $?"
+        start_ln 1 2 || echo "start_ln $?"
+        stop_ln || echo "stop_ln $?"
+        fund_nodes 1 || echo "fund_nodes $?"
+        destroy_ln && echo "destroy_ln $?"
+    "#;
+    let wrong = script(&sandbox, shell, Some(kinds), text)?;
+    let expected = "start_ln 2\nstart_ln 2\nstop_ln 1\nfund_nodes 2\ndestroy_ln 0\n";
+    ensure!(wrong.code == Some(0) && wrong.out == expected, "{wrong:?}");
+    Ok(())
+}
+
+/// The words help before there is a lab, and beside one.
+fn words_help(sandbox: &Sandbox, shell: &str, kinds: Kinds) -> Outcome {
     let text = r#"
         LAB=$LAB_BUILT
         . "$ROOT/contrib/lab.sh" >/dev/null
@@ -127,7 +146,7 @@ async fn words(shell: &str, kinds: Kinds) -> Outcome {
         stop_ln
         stop_ln || echo "stop_ln $?"
     "#;
-    let helped = script(&sandbox, shell, Some(kinds), text)?;
+    let helped = script(sandbox, shell, Some(kinds), text)?;
     ensure!(helped.code == Some(0), "{helped:?}");
     for expected in [
         "connect 1\nlab ",
@@ -150,20 +169,6 @@ async fn words(shell: &str, kinds: Kinds) -> Outcome {
         run.code == Some(1) && run.err.contains("run `source "),
         "{run:?}"
     );
-
-    // Commands that fail say so by their exit status, too.
-    let text = r#"
-        LAB=$LAB_BUILT
-        . "$ROOT/contrib/lab.sh" >/dev/null
-        start_ln x || echo "start_ln $?"
-        start_ln 1 2 || echo "start_ln $?"
-        stop_ln || echo "stop_ln $?"
-        fund_nodes 1 || echo "fund_nodes $?"
-        destroy_ln && echo "destroy_ln $?"
-    "#;
-    let wrong = script(&sandbox, shell, Some(kinds), text)?;
-    let expected = "start_ln 2\nstart_ln 2\nstop_ln 1\nfund_nodes 2\ndestroy_ln 0\n";
-    ensure!(wrong.code == Some(0) && wrong.out == expected, "{wrong:?}");
     Ok(())
 }
 
