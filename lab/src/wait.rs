@@ -19,8 +19,9 @@ pub enum Probe<T> {
     NotYet(String),
 }
 
-/// Waits until `probe` returns [`Probe::Ready`]. It looks again after 1 ms, and then
-/// ever more slowly, up to every 10 ms.
+/// Waits until `probe` returns [`Probe::Ready`]. It looks again after 1 ms, and then ever
+/// more slowly, up to every 10 ms; in a long wait after a fortieth of the time that has
+/// passed, up to 250 ms, since looking may keep a node from doing what is awaited.
 ///
 /// `within` is scaled by [`timeout_factor`]. An error from `probe` ends the wait
 /// at once: return one when waiting longer cannot help, for example when the process
@@ -79,7 +80,7 @@ pub(crate) async fn poll<T>(
     within: Duration,
     mut probe: impl AsyncFnMut() -> Result<Probe<T>>,
 ) -> Result<T> {
-    const SLOWEST: Duration = Duration::from_millis(10);
+    const SLOWEST: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
     let started = Instant::now();
     let deadline = started + scaled(within);
     let mut pause = Duration::from_millis(1);
@@ -100,7 +101,8 @@ pub(crate) async fn poll<T>(
             });
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(SLOWEST);
+        let slow = (started.elapsed() / 40).min(SLOWEST[1]);
+        pause = (pause * 3 / 2).min(SLOWEST[0]).max(slow);
     }
 }
 
