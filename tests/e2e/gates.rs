@@ -166,7 +166,7 @@ async fn failed_test(kinds: Kinds) -> Outcome {
         Command::new(std::env::current_exe()?)
             .args(["--exact", &name, "--nocapture"])
             .env(FAILS, "1")
-            .env("LAB_TIMEOUT_FACTOR", "0.1")
+            .env("LAB_TIMEOUT_FACTOR", "0.3")
             .env("LAB_KEEP", keep)
             .env("TMPDIR", tmp.path())
             .output()
@@ -175,7 +175,7 @@ async fn failed_test(kinds: Kinds) -> Outcome {
     ensure!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     for expected in [
-        "awaited:\n    timed out after 1s",
+        "awaited:\n    timed out after 3s",
         "a `connect` notification",
         "last recorded in ",
         r#""topic":"connect""#,

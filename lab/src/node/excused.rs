@@ -2,8 +2,18 @@
 
 use std::sync::Mutex;
 
+use cln_topics::Release;
+
 use super::trouble::Trouble;
+use crate::Implementation;
 use crate::lock::lock;
+
+/// BROKEN lines that a release logs by a fault of its own: from this release on, before
+/// that one, what the line says.
+const OF_LIGHTNINGD: &[(Release, Release, &str)] = &[
+    // gossipd marks the gossip about a closed channel twice.
+    (Release(24, 2), Release(24, 8), "gossip_store flag-2048 @"),
+];
 
 /// What a test allows to go wrong on a node.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +47,16 @@ pub(crate) struct Excused {
 }
 
 impl Excused {
-    pub fn new(allowed: Allowed) -> Excused {
+    /// What the test allows, and what the release is known for.
+    pub fn new(mut allowed: Allowed, of: &Implementation) -> Excused {
+        if let Some(version) = of.lightningd() {
+            let known = OF_LIGHTNINGD
+                .iter()
+                .filter(|(since, until, _)| (*since..*until).contains(&version.release()));
+            allowed
+                .broken
+                .extend(known.map(|(_, _, text)| (*text).to_owned()));
+        }
         Excused {
             allowed,
             ..Excused::default()
@@ -81,11 +100,12 @@ mod tests {
 
     #[test]
     fn what_was_allowed_is_excused() {
-        let excused = Excused::new(Allowed {
+        let allowed = Allowed {
             broken: vec!["Traceback".to_owned()],
             plugin_deaths: vec!["x".to_owned()],
             failure: false,
-        });
+        };
+        let excused = Excused::new(allowed, &Implementation::Embedded(String::new()));
         let died = |plugin: &str, why: &str| Trouble::PluginDied {
             plugin: plugin.to_owned(),
             line: format!("plugin-{plugin}: Killing plugin: {why}"),
@@ -97,5 +117,19 @@ mod tests {
         excused.add_requested(["plugin-y: Killing plugin: Failed to parse".to_owned()].into_iter());
         assert!(excused.excuses(&died("y", "Failed to parse")));
         assert!(!excused.excuses(&died("y", "exited")));
+    }
+    #[test]
+    fn a_fault_of_one_release_is_excused_there_only() {
+        let line = "x **BROKEN** gossipd: gossip_store flag-2048 @790 for 256 already set!";
+        for (release, known) in [("v24.05", true), ("v26.06.6", false)] {
+            let version = release.parse().expect("a version");
+            let of = Implementation::Lightningd(version);
+            let excused = Excused::new(Allowed::default(), &of);
+            assert_eq!(
+                excused.excuses(&Trouble::Broken(line.to_owned())),
+                known,
+                "{release}"
+            );
+        }
     }
 }

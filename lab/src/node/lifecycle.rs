@@ -52,6 +52,7 @@ impl Node {
         let name = spec.name.clone().unwrap_or_default();
         let dir = around.lab_dir.join(&name);
         std::fs::create_dir_all(&dir).doing("create folder", &dir)?;
+        let excused = Arc::new(Excused::new(spec.allowed.clone(), &implementation));
         let node = Node {
             name,
             program,
@@ -63,7 +64,7 @@ impl Node {
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(around.bitcoind),
             holder: Holder::Us(Arc::clone(around.reaper)),
-            excused: Arc::new(Excused::new(spec.allowed.clone())),
+            excused,
             spec,
         };
         node.write_config(around.bitcoin_cli)?;

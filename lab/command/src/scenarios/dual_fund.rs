@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::checks::{holds, in_order, same, text};
 use super::fixture::Fixture;
 use super::scenario::Scenario;
-use cln_lab::{CHANNEL_SAT, Result};
+use cln_lab::{CHANNEL_SAT, Node, Result};
 
 const DUAL_FUND: &[(&str, Option<&str>)] = &[("experimental-dual-fund", None)];
 
@@ -40,22 +40,8 @@ async fn peer_sigs(fixture: &Fixture) -> Result<()> {
         let sigs = fixture.only(node, "openchannel_peer_sigs").await?;
         same(&sigs, "channel_id", channel.channel_id.as_str())?;
         // The signed transaction is the one that funds the channel.
-        let mut psbt = text(&sigs.payload, "signed_psbt")?.to_owned();
-        if fixture.at_least(23, 8) {
-            // bitcoind reads only version 0 (BIP 174, BIP 370).
-            let params = json!({"psbt": psbt, "version": 0});
-            let answer: Value = node.call("setpsbtversion", params).await?;
-            psbt = text(&answer, "psbt")?.to_owned();
-        }
-        let decoded: Value = fixture
-            .lab()
-            .bitcoind()
-            .call("decodepsbt", vec![json!(psbt)])
-            .await?;
-        let txid = text(&decoded, "tx/txid")?;
-        holds(txid == channel.funding_txid, || {
-            format!("funded by {}, but {txid} was signed", channel.funding_txid)
-        })?;
+        let psbt = text(&sigs.payload, "signed_psbt")?;
+        signs(fixture, node, psbt, &channel.funding_txid).await?;
         let changes = fixture.all(node, "channel_state_changed").await?;
         let awaiting = changes
             .iter()
@@ -77,6 +63,27 @@ async fn peer_sigs(fixture: &Fixture) -> Result<()> {
         fixture.none(node, "channel_open_failed").await?;
     }
     Ok(())
+}
+
+/// Fails unless the PSBT is that of this transaction.
+async fn signs(fixture: &Fixture, node: &Node, psbt: &str, txid: &str) -> Result<()> {
+    // bitcoind reads only version 0 (BIP 174, BIP 370).
+    let version_0 = if fixture.at_least(23, 8) {
+        let params = json!({"psbt": psbt, "version": 0});
+        let answer: Value = node.call("setpsbtversion", params).await?;
+        text(&answer, "psbt")?.to_owned()
+    } else if fixture.at_least(23, 5) {
+        // Version 2, and nothing here reads that: only that it is a PSBT.
+        return holds(psbt.starts_with("cHNidP8"), || format!("no PSBT: {psbt}"));
+    } else {
+        psbt.to_owned()
+    };
+    let bitcoind = fixture.lab().bitcoind();
+    let decoded: Value = bitcoind.call("decodepsbt", vec![json!(version_0)]).await?;
+    let signed = text(&decoded, "tx/txid")?;
+    holds(signed == txid, || {
+        format!("funded by {txid}, but {signed} was signed")
+    })
 }
 
 async fn open_failed(fixture: &Fixture) -> Result<()> {

@@ -2,8 +2,9 @@
 //!
 //! `--dev-save-plugin-io=DIR` (v25.09) makes lightningd put every notification it
 //! sends to all subscribers into a file of its own in `DIR`, named
-//! `notification_out-TOPIC-PID-START-NUMBER`, the number counting up. `shutdown`
-//! and `deprecated_oneshot` go to one plugin only, and are not among them.
+//! `notification_out-TOPIC-PID-START-NUMBER`, the number counting up from each start;
+//! v25.09 leaves out the start. `shutdown` and `deprecated_oneshot` go to one plugin
+//! only, and are not among them.
 
 use std::path::Path;
 
@@ -87,21 +88,22 @@ fn unreadable(message: &str, error: &serde_json::Error) -> Error {
     unexpected(format!("notification `{message}`"), error.to_string())
 }
 
-/// What lightningd saved in a folder, in the order it was sent. Every start of
-/// the node has its own numbers; the time distinguishes the starts.
+/// What lightningd saved in a folder, in the order it was sent: by the time of the file,
+/// since every start of the node has its own numbers, then by number.
 pub(super) fn saved(folder: &Path) -> Result<Vec<Sent>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).doing("list", folder)? {
-        let path = entry.doing("list", folder)?.path();
+        let entry = entry.doing("list", folder)?;
+        let path = entry.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(name) = name.strip_prefix("notification_out-") else {
             continue;
         };
-        let mut parts = name.rsplit('-').map(str::parse::<u64>);
-        let (Some(Ok(number)), Some(Ok(start))) = (parts.next(), parts.next()) else {
+        let Some(Ok(number)) = name.rsplit('-').next().map(str::parse::<u64>) else {
             continue;
         };
-        found.push((start, number, path));
+        let written = entry.metadata().and_then(|file| file.modified());
+        found.push((written.doing("read the time of", &path)?, number, path));
     }
     found.sort();
     let mut sent = Vec::with_capacity(found.len());
