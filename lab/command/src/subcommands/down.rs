@@ -1,6 +1,6 @@
 //! `lab down`
 
-use cln_lab::control;
+use cln_lab::{Lab, control};
 
 use super::out;
 use super::progress::Progress;
@@ -42,6 +42,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         match outcome {
             Ok(()) => out::line(format_args!("{} is down", found.label()))?,
             Err(error) => {
+                // If the lab has ended by itself, that is the reason.
+                let error = Lab::attach(&found.dir).err().unwrap_or(error);
                 failed.get_or_insert(
                     anyhow::Error::new(error).context(format!("ending {}", found.label())),
                 );

@@ -37,6 +37,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let one = args.target.find().await?;
         found.retain(|lab| lab.name.as_str() == one.name.as_deref().unwrap_or_default());
         if found.is_empty() {
+            Lab::attach(&one.dir)?; // a lab that has ended is an error, with its reason
             found.push(Named {
                 name: one.dir.display().to_string(),
                 // Its holder and its start are known only for a named lab.
