@@ -31,6 +31,7 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("exec_returns_the_exit_status_of_its_command", exec_status)
         .scenario_alone("exec_ends_with_its_command", exec_signals)
         .test("exec_survives_a_closed_stderr", closed_stderr)
+        .scenario_alone("a_kept_lab_has_ended", kept)
         .scenario_alone("a_failing_plugin_is_reported", failing_plugin)
         .test("a_lab_that_cannot_start_is_reported", cannot_start)
         .test("without_a_lab_every_command_says_what_to_do", no_lab)
@@ -71,6 +72,35 @@ async fn up_status_down(kinds: Kinds) -> Outcome {
     // At once, not eventually: `down` waited for it.
     ensure!(traces.alive().is_empty(), "{:?}", traces.alive());
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
+
+/// Its folder is still there, but nothing in it can be asked or ended.
+async fn kept(kinds: Kinds) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let exec = [
+        "exec",
+        "--keep",
+        "--nodes",
+        "1",
+        "--node",
+        kinds.name(),
+        "--",
+        "true",
+    ];
+    let said = sandbox.lab(&exec)?;
+    let (_, dir) = said
+        .err
+        .split_once("lab folder kept: ")
+        .context("no folder")?;
+    for verb in ["status", "down"] {
+        let said = sandbox.lab(&[verb, "--dir", dir.trim()])?;
+        ensure!(
+            said.code == Some(1) && said.out.is_empty() && said.err.contains("has ended: process"),
+            "{verb}: {said:?}"
+        );
+    }
+    std::fs::remove_dir_all(dir.trim())?;
     Ok(())
 }
 
@@ -589,7 +619,9 @@ async fn usage() -> Outcome {
         .skip_while(|line| *line != "Commands:")
         .skip(1)
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.split_whitespace().next());
+        // What is indented more continues the line before.
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty());
     let mut count = 0;
     for command in commands.filter(|command| *command != "help") {
         let help = sandbox.done(&[command, "--help"])?;

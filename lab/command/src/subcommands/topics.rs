@@ -92,10 +92,8 @@ fn chosen_scenarios(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> 
     Ok(scenarios().filter(wanted).collect())
 }
 
-fn scenario_names(topic: &Topic) -> Vec<&'static str> {
-    scenarios_of(topic.name)
-        .map(|scenario| scenario.name)
-        .collect()
+fn scenario_names(topic: &Topic) -> impl Iterator<Item = &'static str> {
+    scenarios_of(topic.name).map(|scenario| scenario.name)
 }
 
 fn as_json(topic: &Topic) -> Value {
@@ -112,7 +110,7 @@ fn as_json(topic: &Topic) -> Value {
         "since": topic.since.to_string(),
         "sender": topic.sender.to_string(),
         "summary": topic.summary,
-        "scenarios": scenario_names(topic),
+        "scenarios": scenario_names(topic).collect::<Vec<_>>(),
         "fields": fields,
     });
     if let Some(until) = topic.until {
@@ -121,44 +119,52 @@ fn as_json(topic: &Topic) -> Value {
     json
 }
 
-/// Columns: topic, since, scenarios, fields. The last takes the room that is left.
+/// Columns: topic, since, fields, and below the fields the scenarios. The last column
+/// takes the room that is left.
 fn print_table(chosen: &[&Topic]) -> anyhow::Result<()> {
-    const HEADER: [&str; 4] = ["TOPIC", "SINCE", "SCENARIOS", "FIELDS"];
-    let widest = |texts: &mut dyn Iterator<Item = String>, header: &str| {
+    const HEADER: [&str; 3] = [
+        "TOPIC",
+        "SINCE",
+        "FIELDS, and the scenarios that trigger it",
+    ];
+    let widest = |header: &str, texts: &mut dyn Iterator<Item = String>| {
         let widths = texts.map(|text| measure_text_width(&text));
         widths.max().unwrap_or(0).max(header.len())
     };
-    let name = widest(&mut chosen.iter().map(|t| t.name.to_owned()), HEADER[0]);
-    let since = widest(&mut chosen.iter().map(|t| t.since.to_string()), HEADER[1]);
-    let mut names = chosen.iter().flat_map(|t| scenario_names(t));
-    let scenario = widest(&mut names.by_ref().map(str::to_owned), HEADER[2]);
-    let before = name + since + scenario + 6;
-    let room = match Term::stdout().size_checked() {
-        Some((_, columns)) => (columns as usize).saturating_sub(before).max(30),
-        None => 60,
+    let name = widest(HEADER[0], &mut chosen.iter().map(|t| t.name.to_owned()));
+    let since = widest(HEADER[1], &mut chosen.iter().map(|t| t.since.to_string()));
+    let columns = Term::stdout()
+        .size_checked()
+        .map_or(100, |(_, columns)| columns);
+    let room = usize::from(columns)
+        .saturating_sub(name + since + 4)
+        .max(30);
+    let row = |a: &str, b: &str, c: &str| {
+        format!("{a:<name$}  {b:<since$}  {c}")
+            .trim_end()
+            .to_owned()
     };
-    let row = |a: &str, b: &str, c: &str, d: &str| {
-        let line = format!("{a:<name$}  {b:<since$}  {c:<scenario$}  {d}");
-        line.trim_end().to_owned()
-    };
-    out::line(style(row(HEADER[0], HEADER[1], HEADER[2], HEADER[3])).bold())?;
+    out::line(style(row(HEADER[0], HEADER[1], HEADER[2])).bold())?;
     for topic in chosen {
         let fields: Vec<String> = topic.fields.iter().map(ToString::to_string).collect();
-        let fields = wrapped(&fields, room);
-        let scenarios = scenario_names(topic);
+        let scenarios: Vec<String> = scenario_names(topic).map(str::to_owned).collect();
+        let mut lines = wrapped(&fields, room);
+        let scenarios = wrapped(&scenarios, room - 2);
+        lines.extend(scenarios.iter().enumerate().map(|(n, line)| {
+            let mark = if n == 0 { '>' } else { ' ' };
+            format!("{mark} {line}")
+        }));
         let since = topic.since.to_string();
-        for n in 0..fields.len().max(scenarios.len()).max(1) {
-            let (name, since) = if n == 0 {
-                (topic.name, &since[..])
-            } else {
-                ("", "")
-            };
-            let scenario = scenarios.get(n).copied().unwrap_or_default();
-            let fields = fields.get(n).map(String::as_str).unwrap_or_default();
-            out::line(row(name, since, scenario, fields))?;
+        let mut first = (topic.name, &since[..]);
+        for line in &lines {
+            out::line(row(first.0, first.1, line))?;
+            first = ("", "");
         }
     }
-    out::line("\nname? is not in every payload, (name) only while allow-deprecated-apis is true")
+    out::line(
+        "\nname? is not in every payload, (name) only while allow-deprecated-apis is true;\n\
+         > scenarios, which `lab topics --run NAME` plays",
+    )
 }
 
 /// Words separated by commas, in lines of at most `width` characters.
