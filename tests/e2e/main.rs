@@ -14,6 +14,7 @@ mod harness;
 mod leaks;
 mod lifecycle;
 mod mistakes;
+mod new;
 mod other_languages;
 mod plugin_host;
 mod readme;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         .module("leaks", leaks::tests)
         .module("lifecycle", lifecycle::tests)
         .module("mistakes", mistakes::tests)
+        .module("new", new::tests)
         .module("other_languages", other_languages::tests)
         .module("plugin_host", plugin_host::tests)
         .module("readme", readme::tests)

@@ -9,6 +9,7 @@
 //! `connect_is_recorded::lightningd`. Where the kind is missing, the runner
 //! reports the test as skipped, with the reason in its name, and never as passed.
 
+pub mod author;
 pub mod bench;
 pub mod pattern;
 pub mod python;

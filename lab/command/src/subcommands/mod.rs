@@ -18,6 +18,7 @@ mod held;
 mod json_text;
 mod logs;
 mod mine;
+mod new;
 mod out;
 mod pay;
 mod progress;
@@ -111,6 +112,8 @@ enum Command {
     Tee(tee::Args),
     /// Show what passed between lightningd and a plugin that was started with a tee
     Wire(tee::WireArgs),
+    /// Make a plugin of your own, with its tests
+    New(new::Args),
     /// Show which programs are found, their versions, and what to do about missing ones
     Doctor(doctor::Args),
     /// Print a script that completes `lab` in a shell
@@ -170,6 +173,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Topics(args) => return topics::run(args).await,
         Command::Tee(args) => tee::run(args).await?,
         Command::Wire(args) => tee::show(args).await?,
+        Command::New(args) => new::run(&args)?,
         Command::Doctor(args) => return doctor::run(args).await,
         Command::Completions(args) => completions::run(&args)?,
     }
