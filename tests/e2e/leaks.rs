@@ -1,5 +1,5 @@
 //! Whoever is killed, at whatever moment: nothing of a lab is left. `make soak` plays
-//! many more rounds (`LAB_SOAK_ROUNDS`).
+//! many more rounds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
@@ -15,6 +15,8 @@ use lab_tests::sandbox::{Sandbox, said};
 use lab_tests::{Kinds, Outcome, Suite, is_alive, program, without, write_script};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+
+use super::soak;
 
 pub fn tests(suite: Suite) -> Suite {
     let proc = Path::new("/proc/self/environ").exists();
@@ -62,8 +64,8 @@ const VICTIMS: [(Victim, Signal); 9] = [
 const SUBJECTS: [&str; 6] = ["up", "detach", "exec", "workshop", "test", "harness"];
 
 async fn rounds(kinds: Kinds) -> Outcome {
-    let rounds = std::env::var("LAB_SOAK_ROUNDS").ok();
-    let rounds: usize = rounds.as_deref().unwrap_or("20").parse()?;
+    let started = Instant::now();
+    let rounds = soak::rounds(20, 500);
     let next = AtomicUsize::new(0);
     let played = Mutex::new((BTreeMap::new(), Vec::new()));
     let play = || {
@@ -104,9 +106,8 @@ async fn rounds(kinds: Kinds) -> Outcome {
         };
         println!("{count:>4} × {what}, {}{note}", kinds.name());
     }
-    let (failed, left) = (left.len(), left.join("\n"));
-    ensure!(failed == 0, "{failed} of {rounds} rounds:\n{left}");
-    Ok(())
+    let name = format!("a lab or its reaper killed, {}", kinds.name());
+    soak::row(&name, rounds, &left, started)
 }
 
 /// True if a process was left to the next command.

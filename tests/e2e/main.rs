@@ -19,6 +19,7 @@ mod plugin_host;
 mod readme;
 mod rpc_answers;
 mod shell;
+mod soak;
 mod surroundings;
 mod taps;
 mod topics;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         .module("readme", readme::tests)
         .module("rpc_answers", rpc_answers::tests)
         .module("shell", shell::tests)
+        .module("soak", soak::tests)
         .module("surroundings", surroundings::tests)
         .module("taps", taps::tests)
         .module("topics", topics::tests)
