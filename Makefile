@@ -11,7 +11,7 @@ CARGO ?= cargo
 # Tests wait for nodes more than they compute.
 export NEXTEST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help lab test soak bench fuzz lint topics doctor clean build bitcoind nextest
+.PHONY: help lab test soak again bench fuzz lint topics doctor clean build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -26,9 +26,22 @@ test: build bitcoind nextest ## run every test, on real nodes where lightningd i
 	$(CARGO) nextest run --workspace
 	$(CARGO) test --doc --workspace --quiet
 
-soak: build bitcoind nextest ## kill labs at random moments, LAB_SOAK_ROUNDS (500) times for each kind of node
-	LAB_SOAK_ROUNDS=$${LAB_SOAK_ROUNDS:-500} $(CARGO) nextest run --workspace --profile soak \
-	    --success-output final -E 'test(/^leaks::nothing_is_left_whoever/)'
+soak: build bitcoind nextest ## many rounds of what `make test` tries a few times; a table at the end
+	@rm -f target/tmp/soak
+	@$(CARGO) nextest run --workspace --profile soak; status=$$?; \
+	    printf '\n%-60s %8s %8s %9s\n' row rounds failures time; cat target/tmp/soak; exit $$status
+
+again: build bitcoind nextest ## run every test TIMES (20) times, with BUSY=1 while all cores are; ends at a failure
+	@if [ -n "$(BUSY)" ]; then \
+	    trap 'kill $$busy' EXIT; \
+	    for core in $$(seq $$(getconf _NPROCESSORS_ONLN)); do \
+	        while :; do :; done & busy="$$busy $$!"; \
+	    done; \
+	fi; \
+	for n in $$(seq $(or $(TIMES),20)); do \
+	    $(CARGO) nextest run --workspace --status-level fail --final-status-level fail || exit; \
+	    echo "$$n of $(or $(TIMES),20)"; \
+	done
 
 bench: bitcoind ## measure, side by side; nothing is asserted
 	@$(CARGO) build --profile bench --workspace --bins --examples
@@ -38,10 +51,15 @@ fuzz: ## give each property test RUNS cases, a million by default
 	PROPTEST_CASES=$(or $(RUNS),1000000) $(CARGO) test --release --workspace --lib --bins \
 	    --test fuzz --test from_scratch_framing
 
-lint: ## formatting, clippy, documentation
+lint: ## formatting, clippy, documentation, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    $(CARGO) deny --config .config/deny.toml check licenses bans sources; \
+	else \
+	    echo 'licences and sources are not checked: there is no cargo-deny'; \
+	fi
 
 topics: build ## write plugin/TOPICS.md: the notifications that lightningd sends
 	@target/debug/lab topics --markdown >plugin/TOPICS.md.new

@@ -178,7 +178,61 @@ pub(crate) fn payload_of(topic: &str, mut params: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Texts of which messages consist, and others.
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: [&str; 19] = [
+            r#"{"jsonrpc":"2.0","id":1,"method":"a","params":"#,
+            r#"["a"]}"#,
+            "{}}",
+            "[",
+            "]",
+            "{",
+            "}",
+            "\"a\"",
+            "\"",
+            "\\",
+            ":",
+            ",",
+            "007",
+            "1e400",
+            "\\ud800",
+            "\t",
+            "\n\n",
+            "\n",
+            "null",
+        ];
+        let piece = prop_oneof![
+            8 => prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..4),
+        ];
+        prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        /// However a stream is cut, its messages and errors are the same.
+        #[test]
+        fn any_stream_is_framed(bytes in stream(), cut in 1_usize..40) {
+            let framed = |cut| {
+                let (mut messages, mut seen) = (Messages::default(), Vec::new());
+                for piece in bytes.chunks(cut) {
+                    messages.push(piece);
+                    loop {
+                        seen.push(match messages.next::<Box<serde_json::value::RawValue>>() {
+                            Ok(Some(message)) => message.get().to_owned(),
+                            Ok(None) => break,
+                            Err(_) => "!".to_owned(),
+                        });
+                    }
+                }
+                seen
+            };
+            prop_assert_eq!(framed(cut), framed(bytes.len().max(1)));
+        }
+    }
 
     #[test]
     fn messages_end_where_their_json_ends() {

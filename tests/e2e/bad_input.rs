@@ -12,6 +12,8 @@ use cln_lab::{Node, Plugin, Probe, eventually};
 use lab_tests::sandbox::Sandbox;
 use lab_tests::socket::Socket;
 use lab_tests::{Kinds, Outcome, Suite, program, write_script};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// How long something may take that is said to happen at once.
@@ -325,32 +327,26 @@ async fn flood(kinds: Kinds) -> Outcome {
     let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     let path = lab.dir().join("flood");
-    // Its own end is a second away, whatever the node does.
+    // It ends after some seconds of work, whatever the node does.
     let scripted = program("scripted")?;
     write_script(
         &path,
-        &format!("exec timeout 1 '{}' flood", scripted.display()),
+        &format!("ulimit -t 5; exec '{}' flood", scripted.display()),
     )?;
     let plugin = Plugin::path(&path);
     let start = l1.plugin_start(&plugin);
     let meanwhile = async {
         l1.log().wait_for("plugin-flood: and on").await?;
-        let mut answers = 0;
-        while l1
-            .plugin_list()
-            .await?
-            .iter()
-            .any(|p| Path::new(&p.name).ends_with("flood"))
-        {
-            answers += 1;
+        for n in 0..10 {
+            let listed = l1.plugin_list().await?;
+            let floods = listed.iter().any(|p| Path::new(&p.name).ends_with("flood"));
+            ensure!(floods, "it ended before answer {n}");
         }
-        anyhow::Ok(answers)
+        let plugin = l1.process_with("scripted flood").await?;
+        Ok(kill(Pid::from_raw(plugin.pid as i32), Signal::SIGKILL)?)
     };
-    let (started, answers) = tokio::join!(start, meanwhile);
-    ensure!(
-        answers? > 10,
-        "the node did not answer while the plugin flooded it"
-    );
+    let (started, answered) = tokio::join!(start, meanwhile);
+    answered.context("the node did not answer while the plugin flooded it")?;
     match started {
         Err(cln_lab::Error::Rpc {
             code: Some(-3),

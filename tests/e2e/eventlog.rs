@@ -2,7 +2,7 @@
 //! and to its file.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cln_lab::{Event, Events, Lab, LabBuilder, Node, NodeSpec, Plugin, Probe, eventually};
@@ -11,9 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use super::soak;
+
 pub fn tests(suite: Suite) -> Suite {
     suite
-        .scenario_alone("twenty_thousand_notifications_in_order", in_order)
+        .scenario_alone("notifications_are_recorded_in_order", in_order)
         .scenario_alone("stop_with_a_backlog_loses_nothing", stop_with_backlog)
         .scenario_alone(
             "plugin_stop_with_a_backlog_loses_nothing",
@@ -53,29 +55,29 @@ async fn flooded(kinds: Kinds, options: &[(&str, &str)]) -> anyhow::Result<Lab> 
 
 /// Before v23.08 lightningd has no `*`: eventlog must know another plugin's
 /// topics before its manifest.
-fn custom_topics(lab: LabBuilder) -> LabBuilder {
+pub fn custom_topics(lab: LabBuilder) -> LabBuilder {
     lab.env("EVENTLOG_TOPICS", "flood")
 }
 
-fn eventlog(options: &[(&str, &str)]) -> anyhow::Result<Plugin> {
+pub fn eventlog(options: &[(&str, &str)]) -> anyhow::Result<Plugin> {
     let plugin = Plugin::path(program("eventlog")?);
     Ok(options
         .iter()
         .fold(plugin, |plugin, (name, value)| plugin.option(*name, value)))
 }
 
-async fn flood(node: &Node, count: u64) -> Outcome {
+pub async fn flood(node: &Node, count: u64) -> Outcome {
     let answer: Value = node.call("flood", json!({"count": count})).await?;
     ensure!(answer["sent"] == count, "{answer}");
     Ok(())
 }
 
-fn file(node: &Node) -> PathBuf {
+pub fn file(node: &Node) -> PathBuf {
     node.network_dir().join("eventlog.jsonl")
 }
 
 /// Every event in the file, in order.
-fn recorded(path: &Path) -> anyhow::Result<Vec<Event>> {
+pub fn recorded(path: &Path) -> anyhow::Result<Vec<Event>> {
     let text = std::fs::read_to_string(path)?;
     ensure!(
         text.is_empty() || text.ends_with('\n'),
@@ -88,7 +90,7 @@ fn recorded(path: &Path) -> anyhow::Result<Vec<Event>> {
 /// Waits until the file has this many lines beside those of starts.
 async fn lines(path: &Path, count: usize) -> Outcome {
     let what = format!("{count} lines in {}", path.display());
-    eventually(what, Duration::from_secs(20), async || {
+    eventually(what, Duration::from_secs(60), async || {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let of_start = |line: &&str| line.contains("\"topic\":\"eventlog_started\"");
@@ -130,11 +132,16 @@ fn check_floods(events: &[Event], floods: &[u64]) -> Outcome {
 }
 
 async fn in_order(kinds: Kinds) -> Outcome {
+    let started = Instant::now();
+    let count = soak::rounds(20_000, 1_000_000);
     let lab = flooded(kinds, &[("eventlog-topics", "flood,connect")]).await?;
-    flood(lab.l1(), 20_000).await?;
-    lines(&file(lab.l1()), 20_000).await?;
+    flood(lab.l1(), count as u64).await?;
+    lines(&file(lab.l1()), count).await?;
     let events = recorded(&file(lab.l1()))?;
-    check_floods(&events, &[20_000])?;
+    let wrong = check_floods(&events, &[count as u64]).err();
+    let wrong: Vec<String> = wrong.iter().map(|error| format!("{error:#}")).collect();
+    let name = format!("custom notifications, {}", kinds.name());
+    soak::row(&name, count, &wrong, started)?;
     let first = events.iter().find(|event| event.topic == "flood");
     let first: Value = serde_json::from_str(&first.context("a flood")?.line)?;
     let keys: Vec<&String> = first.as_object().context("an object")?.keys().collect();

@@ -1,5 +1,5 @@
 //! Whoever is killed, at whatever moment: nothing of a lab is left. `make soak` plays
-//! many more rounds (`LAB_SOAK_ROUNDS`).
+//! many more rounds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::CommandExt;
@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cln_lab::{Keep, Probe, eventually};
+use cln_lab::{Keep, Probe, binaries, eventually};
 use lab_tests::sandbox::{Sandbox, said};
 use lab_tests::{Kinds, Outcome, Suite, is_alive, program, without, write_script};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+
+use super::soak;
 
 pub fn tests(suite: Suite) -> Suite {
     let proc = Path::new("/proc/self/environ").exists();
@@ -24,6 +26,7 @@ pub fn tests(suite: Suite) -> Suite {
         .test("nothing_is_left_of_a_lab_killed_at_once", at_once)
         .scenario_alone("a_child_in_a_session_of_its_own_ends_with_its_lab", setsid)
         .scenario_alone("what_ignores_its_end_goes_with_the_next_lab", ignored)
+        .test("an_unfinished_chain_goes_with_the_next", chain)
         .test("a_command_ends_with_its_lab", exec)
         .scenario_alone("a_reaper_that_was_killed_is_reported", reaper_killed)
         .scenario_alone("a_dead_nodes_pid_is_no_other_process", pid_kept)
@@ -61,8 +64,8 @@ const VICTIMS: [(Victim, Signal); 9] = [
 const SUBJECTS: [&str; 6] = ["up", "detach", "exec", "workshop", "test", "harness"];
 
 async fn rounds(kinds: Kinds) -> Outcome {
-    let rounds = std::env::var("LAB_SOAK_ROUNDS").ok();
-    let rounds: usize = rounds.as_deref().unwrap_or("20").parse()?;
+    let started = Instant::now();
+    let rounds = soak::rounds(20, 500);
     let next = AtomicUsize::new(0);
     let played = Mutex::new((BTreeMap::new(), Vec::new()));
     let play = || {
@@ -103,9 +106,8 @@ async fn rounds(kinds: Kinds) -> Outcome {
         };
         println!("{count:>4} × {what}, {}{note}", kinds.name());
     }
-    let (failed, left) = (left.len(), left.join("\n"));
-    ensure!(failed == 0, "{failed} of {rounds} rounds:\n{left}");
-    Ok(())
+    let name = format!("a lab or its reaper killed, {}", kinds.name());
+    soak::row(&name, rounds, &left, started)
 }
 
 /// True if a process was left to the next command.
@@ -332,6 +334,42 @@ async fn ignored(kinds: Kinds) -> Outcome {
     let left = running(&sandbox)?;
     ensure!(left.0.is_empty(), "{left:#?}");
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
+
+/// Both are killed while they prepare the chain that other labs are to copy.
+async fn chain() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let nodes = sandbox.path("nodes");
+    std::fs::create_dir(&nodes)?;
+    let bitcoind = binaries::bitcoind()?;
+    let mut lab = sandbox.command(sandbox.program());
+    lab.args(["exec", "--nodes", "1", "--node", "embedded", "--", "true"]);
+    lab.env("LAB_NODES_DIR", &nodes).env("BITCOIND", bitcoind);
+    let mut killed = lab.spawn()?;
+    processes(&sandbox, &format!("-datadir={}", nodes.display()), 1).await?;
+    for pid in running(&sandbox)?.having("cln-lab-reaper") {
+        kill(pid_of(pid), Signal::SIGKILL)?;
+    }
+    killed.kill()?;
+    killed.wait()?;
+    processes(&sandbox, "", 0).await?;
+    let folders = || -> anyhow::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(&nodes)?;
+        let paths = entries.map(|entry| Ok(entry?.path()));
+        let mut paths = paths.collect::<anyhow::Result<Vec<_>>>()?;
+        paths.retain(|path| path.is_dir());
+        Ok(paths)
+    };
+    let unfinished = folders()?;
+    let said = said(&mut lab)?;
+    ensure!(said.code == Some(0), "{said:?}");
+    let left = folders()?;
+    let gone = unfinished.iter().all(|folder| !left.contains(folder));
+    ensure!(
+        unfinished.len() == 1 && gone && left.len() == 1,
+        "first {unfinished:?}, then {left:?}"
+    );
     Ok(())
 }
 

@@ -21,6 +21,9 @@ pub fn tests(suite: Suite) -> Suite {
         .scenario_alone("ctrl_c_leaves_nothing", ctrl_c)
         .scenario_alone("a_node_keeps_its_id_and_port_across_a_restart", restart)
         .scenario_alone("a_node_without_its_log_starts_again", lost_log)
+        .unless((!Path::new(IO).exists()).then(|| format!("no {IO}")))
+        .scenario_alone("a_long_log_is_not_read_at_a_start", long_log)
+        .unless(None)
         .scenario_alone("many_nodes_start_at_once", many_nodes)
         .scenario_alone("labs_side_by_side_do_not_meet", side_by_side)
         .scenario_alone(
@@ -181,6 +184,29 @@ async fn restart(kinds: Kinds) -> Outcome {
 }
 
 /// A log that was emptied or removed meanwhile is no reason to wait.
+/// What this process has read and written, as proc_pid_io(5) says.
+const IO: &str = "/proc/self/io";
+
+async fn long_log(kinds: Kinds) -> Outcome {
+    const LENGTH: u64 = 100 << 20;
+    let lab = kinds.lab(1).start().await?;
+    let l1 = lab.l1();
+    l1.stop().await?;
+    let log = std::fs::File::options().write(true).open(l1.log_path())?;
+    log.set_len(LENGTH)?;
+    let read = || -> anyhow::Result<u64> {
+        let io = std::fs::read_to_string(IO)?;
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        Ok(read.context("rchar")?.parse()?)
+    };
+    let before = read()?;
+    l1.start().await?;
+    let read = read()? - before;
+    ensure!(read < LENGTH / 10, "{read} bytes were read");
+    log.set_len(0)?;
+    Ok(lab.stop().await?)
+}
+
 async fn lost_log(kinds: Kinds) -> Outcome {
     let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();

@@ -20,6 +20,7 @@ mod plugin_host;
 mod readme;
 mod rpc_answers;
 mod shell;
+mod soak;
 mod surroundings;
 mod taps;
 mod topics;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         .module("readme", readme::tests)
         .module("rpc_answers", rpc_answers::tests)
         .module("shell", shell::tests)
+        .module("soak", soak::tests)
         .module("surroundings", surroundings::tests)
         .module("taps", taps::tests)
         .module("topics", topics::tests)

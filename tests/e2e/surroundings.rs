@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
@@ -29,7 +30,9 @@ pub fn tests(suite: Suite) -> Suite {
         .test("doctor_says_whether_a_lab_can_run", doctor)
         .scenario_alone("a_node_that_does_not_answer_is_not_down", frozen)
         .scenario_alone("events_of_a_node_that_is_down_are_shown", events_when_down)
+        .test("a_folder_that_lightningd_refuses_is_refused_first", quote)
         .scenario_alone("files_are_private_whatever_the_umask", umask)
+        .test("a_harness_is_private_whatever_the_umask", harness_umask)
         .unless((!Path::new("/proc/net/tcp").exists()).then(|| "no /proc/net/tcp".to_owned()))
         .test(
             "a_holder_out_of_descriptors_keeps_its_lab",
@@ -312,9 +315,12 @@ async fn frozen(kinds: Kinds) -> Outcome {
     let traces = sandbox.traces("default")?;
     let node = Pid::from_raw(traces.daemons[1] as i32);
     kill(node, Signal::SIGSTOP)?;
+    // As in a container, which often has none.
+    let path = path_without("ps", &sandbox.path("links"))?;
     let quickly = |args: &[&str]| {
         let mut lab = sandbox.command(sandbox.program());
-        said(lab.args(args).env("LAB_TIMEOUT_FACTOR", "0.2"))
+        lab.env("LAB_TIMEOUT_FACTOR", "0.2").env("PATH", &path);
+        said(lab.args(args))
     };
     let (shown, connect) = (quickly(&["status"]), quickly(&["connect", "1", "2"]));
     kill(node, Signal::SIGCONT)?;
@@ -330,6 +336,19 @@ async fn frozen(kinds: Kinds) -> Outcome {
     let shown = sandbox.done(&["status"])?;
     let l1 = shown.lines().find(|line| line.contains(" l1 "));
     ensure!(l1.is_some_and(|l1| l1.ends_with("down")), "{shown}");
+    Ok(())
+}
+
+async fn quote() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let tmp = sandbox.path("a\"b");
+    fs::create_dir(&tmp)?;
+    let up = lab_with(&sandbox, &[("TMPDIR", &tmp)], &["up", "-d"])?;
+    ensure!(
+        up.code == Some(1) && up.err.contains("set TMPDIR") && !up.err.contains("lightningd.log"),
+        "{up:?}"
+    );
+    ensure!(fs::read_dir(&tmp)?.next().is_none() && sandbox.left()?.is_empty());
     Ok(())
 }
 
@@ -403,14 +422,40 @@ async fn events_when_down(kinds: Kinds) -> Outcome {
     Ok(())
 }
 
+/// A program that lets others do anything with the files it makes.
+fn without_umask(sandbox: &Sandbox, program: &Path) -> Command {
+    let mut command = sandbox.command("sh");
+    command.args(["-c", "umask 000 && exec \"$@\"", "sh"]);
+    command.arg(program);
+    command
+}
+
+async fn harness_umask() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let mut holder = without_umask(&sandbox, &std::env::current_exe()?);
+    let mut holder = holder.env(super::harness::HOLD, "").spawn()?;
+    let folder = eventually("the harness's folder", PATIENCE, async || {
+        let mut found = sandbox.left().unwrap_or_default();
+        found.retain(|path| path.join("regtest").exists());
+        Ok(match found.pop() {
+            Some(folder) => Probe::Ready(folder),
+            None => Probe::NotYet("none".to_owned()),
+        })
+    })
+    .await?;
+    let open = open_to_others(&folder)?;
+    holder.kill()?;
+    holder.wait()?;
+    ensure!(open.is_empty(), "open to others:\n{}", open.join("\n"));
+    Ok(())
+}
+
 async fn umask(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
     let (nodes, bitcoind) = (sandbox.path("nodes"), binaries::bitcoind()?);
     fs::create_dir(&nodes)?;
-    let mut up = sandbox.command("sh");
-    up.args(["-c", "umask 000 && exec \"$@\"", "sh"])
-        .arg(sandbox.program())
-        .args(["up", "-d", "--node", kinds.name(), "--plugin", "eventlog"])
+    let mut up = without_umask(&sandbox, sandbox.program());
+    up.args(["up", "-d", "--node", kinds.name(), "--plugin", "eventlog"])
         .env("LAB_NODES_DIR", &nodes)
         .env("BITCOIND", bitcoind);
     let up = said(&mut up)?;

@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::binaries;
 use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
-use crate::lab::folder::create_watched;
+use crate::lab::folder::{Folder, Keep};
 use crate::process::reaper::Reaper;
 use crate::{Error, Probe, Result, eventually};
 
@@ -76,9 +76,9 @@ async fn make(program: &Path, cache: &Path, prepared: &Path) -> Result<()> {
     if prepared.is_dir() {
         return Ok(());
     }
-    let (temporary, reaper) = create_watched(cache, "chain-")?;
-    mine(program, &temporary, &reaper).await?;
-    std::fs::rename(&temporary, prepared).doing("name the prepared chain", prepared)
+    let (temporary, reaper) = Folder::create_in(cache, Keep::Never)?;
+    mine(program, temporary.path(), &reaper).await?;
+    std::fs::rename(temporary.path(), prepared).doing("name the prepared chain", prepared)
 }
 
 /// Makes the chain in `dir`.

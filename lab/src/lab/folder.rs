@@ -61,18 +61,14 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes one in the folder for temporary files, and removes those of labs that were
-    /// killed together with their reapers.
+    /// Makes one in `parent`, and removes those in it of labs that were killed together
+    /// with their reapers.
     ///
     /// # Errors
     /// If it cannot be made, or its reaper cannot be started.
-    pub fn create(keep: Keep) -> Result<(Folder, Arc<Reaper>)> {
-        let parent = std::env::temp_dir();
-        let parent = parent
-            .canonicalize()
-            .doing("find the temporary folder", &parent)?;
-        sweep(&parent);
-        let (path, reaper) = create_watched(&parent, PREFIX)?;
+    pub fn create_in(parent: &Path, keep: Keep) -> Result<(Folder, Arc<Reaper>)> {
+        sweep(parent);
+        let (path, reaper) = create_watched(parent)?;
         let mut folder = Folder {
             _lock: lock(&path),
             path,
@@ -84,6 +80,25 @@ impl Folder {
             folder.keep();
         }
         Ok((folder, reaper))
+    }
+
+    /// Makes one in the folder for temporary files.
+    ///
+    /// # Errors
+    /// As [`Folder::create_in`]; if lightningd cannot run in it.
+    pub fn create(keep: Keep) -> Result<(Folder, Arc<Reaper>)> {
+        let parent = std::env::temp_dir();
+        let parent = parent
+            .canonicalize()
+            .doing("find the temporary folder", &parent)?;
+        if parent.as_os_str().as_encoded_bytes().contains(&b'"') {
+            return Err(Error::usage(format!(
+                "lightningd does not start in a folder with a `\"` in its path: set TMPDIR to \
+                 another than {}",
+                parent.display()
+            )));
+        }
+        Folder::create_in(&parent, keep)
     }
 
     /// The folder of a lab that another process holds, which also removes it.
@@ -138,7 +153,7 @@ impl Drop for Folder {
 ///
 /// # Errors
 /// If it cannot be made, or its reaper cannot be started.
-pub(crate) fn create_watched(parent: &Path, prefix: &str) -> Result<(PathBuf, Arc<Reaper>)> {
+fn create_watched(parent: &Path) -> Result<(PathBuf, Arc<Reaper>)> {
     let make = |path: &Path| {
         if path.exists() {
             return Err(ErrorKind::AlreadyExists.into());
@@ -150,7 +165,7 @@ pub(crate) fn create_watched(parent: &Path, prefix: &str) -> Result<(PathBuf, Ar
         Ok(reaper)
     };
     let (reaper, path) = tempfile::Builder::new()
-        .prefix(prefix)
+        .prefix(PREFIX)
         .make_in(parent, make)
         .and_then(|made| made.keep().map_err(|error| error.error))
         .doing("create a folder in", parent)?;

@@ -9,7 +9,7 @@ impl Node {
     /// Empty if it is down.
     ///
     /// # Errors
-    /// If ps(1) cannot be run.
+    /// If there is neither `/proc` nor ps(1).
     pub async fn processes(&self) -> Result<Vec<Process>> {
         match self.pid().await {
             Some(group) => in_group(group),

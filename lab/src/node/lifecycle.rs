@@ -20,7 +20,7 @@ use crate::process::daemon::Daemon;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
 use crate::remote::description::DescribedNode;
-use crate::{Error, Implementation, Probe, Result, eventually, scaled};
+use crate::{Error, Follower, Implementation, Probe, Result, eventually, scaled};
 
 /// How long a node may take until it is ready.
 const START: Duration = Duration::from_secs(60);
@@ -121,7 +121,7 @@ impl Node {
         {
             return Err(Error::usage(format!("{} is running already", self.name)));
         }
-        *lock(&self.log_since_start) = Some(self.log().from_now()?);
+        *lock(&self.log_since_start) = Some(Follower::from_now(self.log_path()));
         let daemon = Daemon::spawn(
             &self.name,
             self.start_command(),
@@ -219,14 +219,17 @@ impl Node {
         }
         // Both answer a moment before lightningd has finished its start, and a `plugin
         // start` in between can hang. The log has this line at the end of it.
-        let log = lock(&self.log_since_start).clone();
+        let mut log = lock(&self.log_since_start);
         if self.log_path().exists()
-            && let Some(log) = log
-            && !log.contains("Server started with public key")?
+            && let Some(follower) = log.as_mut()
         {
-            return Ok(Some(
-                "its log does not say that the server started".to_owned(),
-            ));
+            let started = |line: &String| line.contains("Server started with public key");
+            if !follower.lines()?.iter().any(started) {
+                return Ok(Some(
+                    "its log does not say that the server started".to_owned(),
+                ));
+            }
+            *log = None;
         }
         let known = self.id.get_or_init(|| id.to_owned());
         if known != id {

@@ -35,7 +35,7 @@ use crate::process::daemon::Daemon;
 use crate::process::listing::stopped_in_group;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
-use crate::{Error, Implementation, PATIENCE, Result, scaled};
+use crate::{Error, Follower, Implementation, PATIENCE, Result, scaled};
 
 pub use advice::StartWatch;
 pub(crate) use attached::{Attached, pid_file};
@@ -68,8 +68,8 @@ pub struct Node {
     port: Port,
     /// Set when it first answers; a node keeps its id for life.
     id: OnceLock<String>,
-    /// What its process has logged; `None` for a node that another process holds.
-    log_since_start: std::sync::Mutex<Option<Log>>,
+    /// Follows what its process logs; `None` for a node that another process holds.
+    log_since_start: std::sync::Mutex<Option<Follower>>,
     /// Empty for a node that another process holds.
     spec: NodeSpec,
     /// Always `None` for a node that another process holds.

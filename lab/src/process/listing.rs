@@ -1,6 +1,6 @@
-//! The processes of this machine, as `/proc` and ps(1) show them.
+//! The processes of this machine, as `/proc` shows them, or ps(1) where there is none.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
@@ -22,7 +22,7 @@ pub struct Process {
 /// The processes of a process group.
 ///
 /// # Errors
-/// If ps(1) cannot be run.
+/// If there is neither `/proc` nor ps(1).
 pub(crate) fn in_group(group: u32) -> Result<Vec<Process>> {
     list(group, |_| true)
 }
@@ -30,12 +30,22 @@ pub(crate) fn in_group(group: u32) -> Result<Vec<Process>> {
 /// Those processes of a process group that a signal has stopped.
 ///
 /// # Errors
-/// If ps(1) cannot be run.
+/// If there is neither `/proc` nor ps(1).
 pub(crate) fn stopped_in_group(group: u32) -> Result<Vec<Process>> {
     list(group, |state| state.starts_with(['T', 't']))
 }
 
 fn list(group: u32, wanted: impl Fn(&str) -> bool) -> Result<Vec<Process>> {
+    if stat("/proc/self").is_some() {
+        let members = stats().filter(|(_, stat)| stat.group == group && wanted(&stat.state));
+        let process = |(folder, _): (PathBuf, Stat)| {
+            Some(Process {
+                pid: folder.file_name()?.to_str()?.parse().ok()?,
+                command: command_line(&folder),
+            })
+        };
+        return Ok(members.filter_map(process).collect());
+    }
     let columns = ["-o", "pgid=", "-o", "pid=", "-o", "stat=", "-o", "args="];
     let listing = ps(&[&["-A"], &columns[..]].concat())?;
     let word = |text| str::split_once(str::trim_start(text), char::is_whitespace);
@@ -55,10 +65,20 @@ fn list(group: u32, wanted: impl Fn(&str) -> bool) -> Result<Vec<Process>> {
 /// True if the process has `dir` on its command line, as every daemon of a lab
 /// has: a process id alone may belong to another program by now.
 pub(crate) fn runs_in(pid: u32, dir: &Path) -> bool {
-    let command = std::fs::read(format!("/proc/{pid}/cmdline"))
-        .map(|words| String::from_utf8_lossy(&words).into_owned())
-        .or_else(|_| ps(&["-o", "args=", "-p", &pid.to_string()]));
-    command.is_ok_and(|command| command.contains(&*dir.to_string_lossy()))
+    let command = if stat("/proc/self").is_some() {
+        command_line(Path::new(&format!("/proc/{pid}")))
+    } else {
+        ps(&["-o", "args=", "-p", &pid.to_string()]).unwrap_or_default()
+    };
+    command.contains(&*dir.to_string_lossy())
+}
+
+/// The words of a process's command line, by its folder of `/proc`; empty if it has
+/// ended.
+fn command_line(folder: &Path) -> String {
+    let words = std::fs::read(folder.join("cmdline")).unwrap_or_default();
+    let words = words.strip_suffix(b"\0").unwrap_or(&words);
+    String::from_utf8_lossy(words).replace('\0', " ")
 }
 
 fn ps(arguments: &[&str]) -> Result<String> {
@@ -80,18 +100,22 @@ pub fn is_alive(pid: u32) -> bool {
 /// reaped, as happens in containers whose first process reaps nobody. Needs
 /// `/proc`; false without it.
 pub(crate) fn only_zombies(pgid: u32) -> bool {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut members = entries
-        .filter_map(|entry| stat(entry.path()))
-        .filter(|stat| stat.group == pgid)
-        .peekable();
-    members.peek().is_some() && members.all(|stat| stat.ended)
+    let mut members = stats().filter(|(_, stat)| stat.group == pgid).peekable();
+    members.peek().is_some() && members.all(|(_, stat)| stat.ended)
 }
 
 /// What a process's folder of `/proc` says.
 struct Stat {
+    /// A letter, as proc_pid_stat(5) has them.
+    state: String,
     group: u32,
     ended: bool,
+}
+
+/// Those of all processes, with their folders.
+fn stats() -> impl Iterator<Item = (PathBuf, Stat)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), stat(entry.path())?)))
 }
 
 fn stat(folder: impl AsRef<Path>) -> Option<Stat> {
@@ -100,9 +124,11 @@ fn stat(folder: impl AsRef<Path>) -> Option<Stat> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split(' ').collect();
     let threads: u32 = fields.get(17)?.parse().ok()?;
+    let state = *fields.first()?;
     Some(Stat {
+        state: state.to_owned(),
         group: fields.get(2)?.parse().ok()?,
         // While other threads still end, so do its files and locks.
-        ended: fields.first() == Some(&"Z") && threads <= 1,
+        ended: state == "Z" && threads <= 1,
     })
 }

@@ -5,10 +5,14 @@
 //! here speak TCP only, the kernel grants it to one process on the machine, and
 //! takes it back however that process ends. So two labs never get the same port, in
 //! one process or in many, and no lock file goes stale. Ports are taken from below
-//! the kernel's ephemeral range.
+//! the kernel's ephemeral range. Where it leaves no room below, the kernel could give
+//! the port to another program's connection: on Linux a TCP socket that is bound to
+//! it, but does not listen, keeps it for those that bind it by number.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::net::TcpSocket;
 
 use crate::{Error, Result};
 
@@ -20,7 +24,7 @@ const LOWEST: u16 = 20_000;
 pub struct Port {
     number: u16,
     // Only held; `None` if another process holds it.
-    _lease: Option<UdpSocket>,
+    _lease: Option<(UdpSocket, Option<TcpSocket>)>,
 }
 
 impl Port {
@@ -65,9 +69,19 @@ fn try_lease(number: u16) -> Option<Port> {
     let address = (Ipv4Addr::LOCALHOST, number);
     let lease = UdpSocket::bind(address).ok()?;
     TcpListener::bind(address).ok()?;
+    // Elsewhere nobody else could listen on it then.
+    let kept = if cfg!(target_os = "linux") {
+        let socket = TcpSocket::new_v4().ok()?;
+        // As all that listen here do.
+        socket.set_reuseaddr(true).ok()?;
+        socket.bind(address.into()).ok()?;
+        Some(socket)
+    } else {
+        None
+    };
     Some(Port {
         number,
-        _lease: Some(lease),
+        _lease: Some((lease, kept)),
     })
 }
 
@@ -100,6 +114,20 @@ mod tests {
         assert!(try_lease(number).is_none(), "leased twice");
         drop(ports);
         assert!(try_lease(number).is_some(), "not given back");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_leased_port_can_be_listened_on_and_is_no_connections_own() {
+        let port = Port::lease().expect("a port");
+        let address = (Ipv4Addr::LOCALHOST, port.number()).into();
+        let connection = TcpSocket::new_v4().expect("a socket");
+        connection
+            .bind(address)
+            .expect_err("taken for a connection");
+        for _ in 0..2 {
+            TcpListener::bind(address).expect("free for a daemon, and again");
+        }
     }
 
     #[test]

@@ -71,12 +71,17 @@ impl Control {
     /// Serves requests until one asks for the lab's end. A connection that cannot be
     /// accepted is tried again.
     pub async fn serve(&self, lab: &Lab) -> Down {
+        self.serve_with(async |request| perform(lab, &request).await)
+            .await
+    }
+
+    async fn serve_with(&self, perform: impl Perform) -> Down {
         let mut served = FuturesUnordered::new();
         loop {
             tokio::select! {
                 accepted = self.listener.accept() => {
                     match accepted {
-                        Ok((stream, _)) => served.push(serve_one(lab, stream)),
+                        Ok((stream, _)) => served.push(serve_one(&perform, stream)),
                         // Out of descriptors, say, which those served give back. The
                         // connection still waits: without a pause this would spin.
                         Err(error) => {
@@ -117,8 +122,12 @@ impl Down {
     }
 }
 
+/// Acts on a request for anything but the lab's end; an exit status, if there is one.
+trait Perform: AsyncFn(Request) -> Result<Option<i32>> {}
+impl<F: AsyncFn(Request) -> Result<Option<i32>>> Perform for F {}
+
 /// Serves one connection; the request, if it is for the lab's end.
-async fn serve_one(lab: &Lab, mut stream: UnixStream) -> Option<Down> {
+async fn serve_one(perform: &impl Perform, mut stream: UnixStream) -> Option<Down> {
     let mut line = String::new();
     let limited = (&mut stream).take(LONGEST);
     let mut reader = BufReader::new(limited);
@@ -128,7 +137,7 @@ async fn serve_one(lab: &Lab, mut stream: UnixStream) -> Option<Down> {
     }
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Down) => return Some(Down { stream }),
-        Ok(request) => match perform(lab, &request).await {
+        Ok(request) => match perform(request).await {
             Ok(status) => Answer::Done(status),
             Err(error) => Answer::Refused(error.to_string()),
         },
@@ -162,5 +171,88 @@ async fn write(mut stream: UnixStream, answer: &Answer) {
     };
     if let Err(error) = sent.await {
         tracing::debug!(%error, "the answer could not be sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+
+    use super::*;
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            3 => prop::sample::select(vec![
+                "{\"do\":\"stop\",\"node\":\"l1\"}", "{\"do\":\"down\"}", "{\"do\":", "\"kill9\"", ",",
+                "\"node\":", "\"l1\"", "}", "{", "[", "null", "\n", " ", "\\u0000", "\0",
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..20),
+            // Longer than a request may be.
+            1 => prop::sample::select(vec![b' ', b'x', b'[', b'\n']).prop_map(|byte| vec![byte; 5000]),
+        ];
+        prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+    }
+
+    /// Sends these bytes, and perhaps says that these were all; what comes back.
+    async fn hostile(path: &Path, bytes: &[u8], ends: bool) -> (UnixStream, Vec<u8>) {
+        let mut stream = UnixStream::connect(path).await.unwrap();
+        // It may be closed already.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        if ends {
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut answer).await;
+        }
+        (stream, answer)
+    }
+
+    /// Whatever a client sends, it is answered or its connection closed, and the next
+    /// client is served, also while the first one stays.
+    #[test]
+    fn any_bytes_are_refused_and_the_next_client_is_served() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SOCKET);
+        let listener = runtime.block_on(async { UnixListener::bind(&path).unwrap() });
+        let control = Control {
+            listener,
+            path: path.clone(),
+        };
+        let serve = async || {
+            loop {
+                let refuse = async |request| Err(Error::usage(format!("no {request}")));
+                // Its connection is closed.
+                drop(control.serve_with(refuse).await);
+            }
+        };
+        let config = Config {
+            failure_persistence: None,
+            ..Config::default()
+        };
+        let outcome = TestRunner::new(config).run(&(bytes(), any::<bool>()), |(bytes, ends)| {
+            let clients = async {
+                let (_stays, answer) = hostile(&path, &bytes, ends).await;
+                let request = b"{\"do\":\"stop\",\"node\":\"l9\"}\n";
+                (answer, hostile(&path, request, true).await.1)
+            };
+            let (first, next) = runtime.block_on(async {
+                tokio::select! {
+                    never = serve() => never,
+                    answers = clients => answers,
+                }
+            });
+            let refused = |answer| matches!(serde_json::from_slice(answer), Ok(Answer::Refused(_)));
+            prop_assert!(first.is_empty() || refused(&first), "{:?}", first);
+            prop_assert_eq!(
+                String::from_utf8(next).unwrap(),
+                "{\"refused\":\"no stop l9\"}\n"
+            );
+            Ok(())
+        });
+        outcome.unwrap();
     }
 }
