@@ -12,7 +12,7 @@ use crate::lock::lock;
 /// that one, what the line says.
 const OF_LIGHTNINGD: &[(Release, Release, &str)] = &[
     // gossipd marks the gossip about a closed channel twice.
-    (Release(24, 2), Release(24, 8), "gossip_store flag-2048 @"),
+    (Release(24, 2), Release(24, 11), "gossip_store flag-2048 @"),
 ];
 
 /// What a test allows to go wrong on a node.
