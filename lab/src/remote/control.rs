@@ -71,11 +71,18 @@ impl Control {
     /// Serves requests until one asks for the lab's end. A connection that cannot be
     /// accepted is tried again.
     pub async fn serve(&self, lab: &Lab) -> Down {
-        self.serve_with(async |request| perform(lab, &request).await)
-            .await
+        let perform = async |request| perform(lab, &request).await;
+        self.serve_with(perform, None).await
     }
 
-    async fn serve_with(&self, perform: impl Perform) -> Down {
+    /// Serves requests as long as it is awaited; one for the lab's end is refused, and
+    /// answered with why.
+    pub async fn serve_and_stay(&self, lab: &Lab, why: &str) {
+        let perform = async |request| perform(lab, &request).await;
+        self.serve_with(perform, Some(why)).await;
+    }
+
+    async fn serve_with(&self, perform: impl Perform, stays: Option<&str>) -> Down {
         let mut served = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -91,8 +98,11 @@ impl Control {
                     }
                 }
                 Some(down) = served.next() => {
-                    if let Some(down) = down {
-                        return down;
+                    match (down, stays) {
+                        (None, _) => {}
+                        // What is being done for others is not cancelled.
+                        (Some(down), Some(why)) => down.refuse(why).await,
+                        (Some(down), None) => return down,
                     }
                 }
             }
@@ -108,7 +118,7 @@ impl Drop for Control {
 
 impl Down {
     /// Answers that the lab stays up, and why.
-    pub async fn refuse(self, why: &str) {
+    async fn refuse(self, why: &str) {
         write(self.stream, &Answer::Refused(why.to_owned())).await;
     }
 
@@ -222,13 +232,7 @@ mod tests {
             listener,
             path: path.clone(),
         };
-        let serve = async || {
-            loop {
-                let refuse = async |request| Err(Error::usage(format!("no {request}")));
-                // Its connection is closed.
-                drop(control.serve_with(refuse).await);
-            }
-        };
+        let refuse = async |request| Err(Error::usage(format!("no {request}")));
         let config = Config {
             failure_persistence: None,
             ..Config::default()
@@ -241,7 +245,7 @@ mod tests {
             };
             let (first, next) = runtime.block_on(async {
                 tokio::select! {
-                    never = serve() => never,
+                    _ = control.serve_with(refuse, Some("it stays")) => unreachable!("it stays"),
                     answers = clients => answers,
                 }
             });

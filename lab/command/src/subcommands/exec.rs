@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::pin::pin;
 use std::process::{ExitCode, ExitStatus};
 
 use cln_lab::control::Control;
@@ -108,6 +109,9 @@ async fn play(held: &mut Held, command: &[OsString]) -> anyhow::Result<ExitStatu
     if let Some(Interrupted(number)) = signals.next().now_or_never() {
         send(&child, number);
     }
+    let why = "this lab ends with the command that `lab exec` runs";
+    // One for all: what it does for a client must not end half-way.
+    let mut served = pin!(control.serve_and_stay(lab, why));
     loop {
         tokio::select! {
             status = child.wait() => return Ok(status?),
@@ -118,9 +122,7 @@ async fn play(held: &mut Held, command: &[OsString]) -> anyhow::Result<ExitStatu
                     send(&child, number);
                 }
             }
-            down = control.serve(lab) => {
-                down.refuse("this lab ends with the command that `lab exec` runs").await;
-            }
+            () = &mut served => {}
         }
     }
 }
