@@ -197,8 +197,41 @@ pub fn splice(whole: &str, part: &str, with: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use cln_wire::Members;
     use proptest::prelude::*;
+
+    use super::*;
+
+    /// Texts of which messages consist, and others.
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: [&str; 20] = [
+            "{\"id\":",
+            "\"id\"",
+            "\"a\"",
+            "\"params\":",
+            "\"result\":",
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "1",
+            "127.0.0.1",
+            "1e400",
+            "\\",
+            "\\ud800",
+            "\t",
+            "\n\n",
+            "null",
+            "\u{e9}",
+        ];
+        let piece = prop_oneof![
+            8 => prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 0..4),
+        ];
+        prop::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
+    }
 
     proptest! {
         #[test]
@@ -206,15 +239,28 @@ mod tests {
             let _ = lenient(&text);
         }
 
-        /// No message is empty, either.
+        /// Whatever a plugin or client writes: no message is empty, and the id of one that
+        /// is JSON can be replaced.
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, cut in 1usize..16) {
+        fn any_stream_is_read(bytes in stream(), cut in 1_usize..16) {
             let mut stream = JsonStream::with_limit(64);
             'outer: for piece in bytes.chunks(cut) {
                 stream.push(piece);
                 loop {
                     match stream.next_message() {
-                        Ok(Some(message)) => prop_assert!(message.len() >= 2),
+                        Ok(Some(message)) => {
+                            prop_assert!(message.len() >= 2);
+                            let Ok(text) = std::str::from_utf8(&message) else { continue };
+                            let Some(members) = Members::read(text) else { continue };
+                            for name in ["params", "result"] {
+                                value(members.get(name).unwrap_or_default());
+                            }
+                            let json = serde_json::from_str::<&RawValue>(text);
+                            let (Ok(_), Some(id)) = (json, members.get("id")) else { continue };
+                            let replaced = splice(text, id, "42");
+                            let replaced = Members::read(&replaced);
+                            prop_assert_eq!(replaced.and_then(|all| all.get("id")), Some("42"));
+                        }
                         Ok(None) => break,
                         Err(_) => break 'outer,
                     }
@@ -226,7 +272,7 @@ mod tests {
     #[test]
     fn splice_replaces_only_the_id() {
         let text = r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : "cln:x#1" }"#;
-        let id = cln_wire::Members::read(text).unwrap().get("id").unwrap();
+        let id = Members::read(text).unwrap().get("id").unwrap();
         assert_eq!(
             splice(text, id, "42"),
             r#"{"jsonrpc": "2.0", "result": {"id": "x"},  "id" : 42 }"#
