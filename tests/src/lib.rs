@@ -278,6 +278,14 @@ pub fn older_than(release: (u16, u16)) -> Option<String> {
         .map(|version| format!("lightningd {version} is older than {since}"))
 }
 
+/// Why a test that meets a fault of one release of lightningd itself is skipped there.
+pub fn faulty(release: (u16, u16), fault: &str) -> Option<String> {
+    let faulty = Release(release.0, release.1);
+    lightningd_version()
+        .filter(|version| version.release() == faulty)
+        .map(|version| format!("lightningd {version} {fault}"))
+}
+
 /// The version of the lightningd that tests run, asked once; `None` without one.
 fn lightningd_version() -> Option<Version> {
     static ASKED: OnceLock<Option<Version>> = OnceLock::new();

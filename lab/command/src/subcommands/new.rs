@@ -16,7 +16,7 @@ Examples:
   cd greeter && make test
 
 The plugin has an option, an RPC method and a subscription; beside it are its tests, which run on
-nodes of their own, a README, a CI workflow for GitHub, and what reckless needs to install it.")]
+nodes of their own, a README, and a CI workflow for GitHub. reckless installs it, but for sh.")]
 pub struct Args {
     /// The plugin's name, and the folder's: lower-case letters, digits and `-`
     #[arg(value_parser = name)]
