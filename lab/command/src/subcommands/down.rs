@@ -37,13 +37,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     for target in targets {
         let found = target.find().await?;
         let progress = Progress::start(format!("stopping {}", found.label()));
+        let ended = Lab::attach(&found.dir).err();
         let outcome = control::down(&found.dir).await;
         drop(progress);
         match outcome {
             Ok(()) => out::line(format_args!("{} is down", found.label()))?,
             Err(error) => {
-                // If the lab has ended by itself, that is the reason.
-                let error = Lab::attach(&found.dir).err().unwrap_or(error);
+                // If the lab had ended by itself, that is the reason.
+                let error = ended.unwrap_or(error);
                 failed.get_or_insert(
                     anyhow::Error::new(error).context(format!("ending {}", found.label())),
                 );
