@@ -1,9 +1,10 @@
-//! Core Lightning's notification topics: one table, for the plugin that records
-//! them, the embedded node and the command that plays them.
+//! Core Lightning's notification topics and hooks: one table of each, for the plugin that
+//! records them, the embedded node and the command that plays them.
 //!
 //! [`TOPICS`] names each topic with the releases that send it, its sender, a
 //! sentence, and the members of its payload. Source: the release tags'
 //! `lightningd/notification.c` and the manifests of the plugins shipped with them.
+//! [`HOOKS`] names each hook with the first release that has it.
 //!
 //! ```
 //! use cln_topics::{Release, Topic, sent_by};
@@ -12,6 +13,10 @@
 //! assert!(!sent_by(Some(release)).any(|topic| topic.name == "custommsg"));
 //! assert_eq!(Topic::find("custommsg").unwrap().since.to_string(), "v24.02");
 //! ```
+
+mod hooks;
+
+pub use hooks::{HOOKS, Hook, hooks_of};
 
 use std::fmt;
 use std::str::FromStr;
