@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
+use crate::corpus::{Corpus, Kind, Message};
 use crate::error::IoContext;
 use crate::lab::folder::Folder;
 use crate::lock::lock;
@@ -58,6 +59,7 @@ pub struct PluginHarness {
     next_id: u64,
     manifest: Option<Value>,
     patience: Duration,
+    release: Option<&'static Corpus>,
 }
 
 /// What the plugin has sent.
@@ -85,9 +87,25 @@ pub struct PluginLog {
 pub struct HarnessBuilder {
     command: std::process::Command,
     patience: Duration,
+    release: Option<&'static Corpus>,
 }
 
 impl HarnessBuilder {
+    /// Speaks as this release did: [`PluginHarness::manifest`] and [`PluginHarness::init`]
+    /// send what it sent, and the environment is the one it sets.
+    #[must_use]
+    pub fn release(mut self, release: &'static Corpus) -> HarnessBuilder {
+        let environment = release.find(Kind::Environment, "").next();
+        let variables = environment
+            .map(|variables| variables.json())
+            .unwrap_or_default();
+        for (name, value) in variables.as_object().into_iter().flatten() {
+            self.command.env(name, value.as_str().unwrap_or_default());
+        }
+        self.release = Some(release);
+        self
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<std::ffi::OsStr>) -> HarnessBuilder {
@@ -156,6 +174,7 @@ impl HarnessBuilder {
             next_id: 0,
             manifest: None,
             patience: self.patience,
+            release: self.release,
         })
     }
 }
@@ -216,6 +235,7 @@ impl PluginHarness {
         HarnessBuilder {
             command,
             patience: PATIENCE,
+            release: None,
         }
     }
 
@@ -224,8 +244,13 @@ impl PluginHarness {
     /// # Errors
     /// If it answers with an error, with anything but JSON, or not at all.
     pub async fn manifest(&mut self) -> Result<Value> {
-        let params = json!({"allow-deprecated-apis": true});
-        let manifest = self.call("getmanifest", params).await?;
+        let manifest = match self.recorded(Kind::Manifest) {
+            Some(request) => self.ask(request.json()).await?,
+            None => {
+                let params = json!({"allow-deprecated-apis": true});
+                self.call("getmanifest", params).await?
+            }
+        };
         self.manifest = Some(manifest.clone());
         Ok(manifest)
     }
@@ -243,6 +268,12 @@ impl PluginHarness {
             None => self.manifest().await?,
         };
         let options = settings(&manifest, &options)?;
+        if let Some(request) = self.recorded(Kind::Init) {
+            let mut request = request.json();
+            request["params"]["options"] = options;
+            request["params"]["configuration"]["lightning-dir"] = json!(self.dir());
+            return self.ask(request).await;
+        }
         let params = json!({
             "options": options,
             "configuration": {
@@ -271,6 +302,40 @@ impl PluginHarness {
             .await
     }
 
+    /// The first recorded message of this kind, if the harness speaks as a release.
+    fn recorded(&self, kind: Kind) -> Option<Message> {
+        self.release?
+            .messages()
+            .find(|message| message.kind == kind)
+    }
+
+    /// Sends a recorded message byte for byte; waits for the answer if it is a request.
+    ///
+    /// # Errors
+    /// As [`PluginHarness::call`]; [`Error::Usage`] for what lightningd does not send to a
+    /// plugin: the answers of its methods, the environment, the help text.
+    pub async fn replay(&mut self, message: &Message) -> Result<Option<Value>> {
+        if matches!(message.kind, Kind::Answer | Kind::Environment | Kind::Help) {
+            return Err(Error::usage(format!(
+                "replay of `{}`: {} is nothing that a plugin is sent",
+                message.name, message.kind
+            )));
+        }
+        self.raw(format!("{}\n\n", message.message)).await?;
+        let json = message.json();
+        match json.get("id") {
+            Some(id) => self.answer_to(&message.name, id).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Sends this request and waits for the answer.
+    async fn ask(&mut self, request: Value) -> Result<Value> {
+        self.send(&request).await?;
+        let method = request["method"].as_str().unwrap_or_default();
+        self.answer_to(method, &request["id"]).await
+    }
+
     /// Calls a method of the plugin and waits for the answer.
     ///
     /// # Errors
@@ -280,14 +345,17 @@ impl PluginHarness {
         self.next_id += 1;
         // As lightningd's ids, a string.
         let id = json!(format!("cln-lab:{method}#{}", self.next_id));
-        let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        self.send(&request).await?;
+        self.ask(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
+            .await
+    }
+
+    async fn answer_to(&mut self, method: &str, id: &Value) -> Result<Value> {
         let received = Arc::clone(&self.received);
         let what = format!("an answer to `{method}`");
         let mut answer = self
             .wait(&what, || {
                 let mut received = lock(&received);
-                let at = received.answers.iter().position(|a| a["id"] == id)?;
+                let at = received.answers.iter().position(|a| a["id"] == *id)?;
                 Some(received.answers.remove(at))
             })
             .await?;

@@ -31,6 +31,7 @@
 //! | `process/` | child processes, also their end if the lab is killed; the list of processes, ports, files |
 //! | `remote/` | labs that another process holds: found by name, described, asked |
 //! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: the test in place of lightningd |
+//! | [`corpus`] | what each release of lightningd sends to a plugin, as sent |
 //! | [`Messages`] (`wire.rs`) | the JSON-RPC messages that lightningd, its clients and its plugins exchange |
 //! | [`eventually`] (`wait.rs`) | the one way to wait |
 //! | [`binaries`] | where bitcoind, lightningd and this workspace's programs are |
@@ -40,6 +41,7 @@
 
 pub mod binaries;
 mod bitcoin;
+pub mod corpus;
 mod error;
 mod harness;
 mod lab;
