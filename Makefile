@@ -61,9 +61,11 @@ lint: ## formatting, clippy, documentation, licences
 	    echo 'licences and sources are not checked: there is no cargo-deny'; \
 	fi
 
-topics: build ## write plugin/TOPICS.md: the notifications that lightningd sends
+topics: build ## write plugin/TOPICS.md and lab/corpus/CHANGES.md: what lightningd sends
 	@target/debug/lab topics --markdown >plugin/TOPICS.md.new
 	@mv plugin/TOPICS.md.new plugin/TOPICS.md
+	@target/debug/lab topics --changes >lab/corpus/CHANGES.md.new
+	@mv lab/corpus/CHANGES.md.new lab/corpus/CHANGES.md
 
 doctor: build ## report what was found, its version, and what to do about the rest
 	@target/debug/lab doctor

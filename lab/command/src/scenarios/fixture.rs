@@ -1,17 +1,21 @@
 //! A running lab whose every node has a recorder: where a scenario is played.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::checks::{difference, unexpected};
 use super::oracle::{self, RECORDER};
+use super::scenario::Scenario;
+use super::witness::Witness;
+use cln_lab::corpus::{Kind, Message};
 use cln_lab::{
     Event, Events, Lab, Node, NodeKind, NodeSpec, Plugin, Probe, Result, Version, binaries,
     eventually,
 };
-use cln_topics::Topic;
+use cln_topics::{Hook, Topic};
 
 /// Plugins shipped with lightningd that no scenario needs. Each is a process, and
 /// starts with the node.
@@ -46,21 +50,23 @@ const MARK: &str = "mark-";
 pub(super) struct Fixture {
     lab: Lab,
     version: Option<Version>,
+    /// On each node, if they are lightningd.
+    witness: Option<Witness>,
+    /// What nodes have answered, as they wrote it.
+    answers: Mutex<Vec<(Kind, String, String)>>,
+    /// Whether deprecated APIs are on.
+    deprecated: bool,
     marks: AtomicU32,
 }
 
 impl Fixture {
-    /// Starts as many nodes of this kind, with these options; `log` is recorded only
-    /// if it is among `topics`.
-    pub(super) async fn start(
-        kind: NodeKind,
-        nodes: usize,
-        topics: &[&str],
-        options: &[(&str, Option<&str>)],
-    ) -> Result<Fixture> {
+    /// Starts as many nodes of this kind as the scenario needs, with its options; `log`
+    /// is recorded only if it is among its topics.
+    pub(super) async fn start(kind: NodeKind, scenario: &Scenario) -> Result<Fixture> {
         let version = version_of(kind).await?;
+        let with_log = scenario.topics.contains(&"log");
         let recorder = binaries::built(&RECORDER.to_uppercase(), RECORDER)?;
-        let log = if topics.contains(&"log") { ",log" } else { "" };
+        let log = if with_log { ",log" } else { "" };
         let recorder = Plugin::path(recorder)
             .option("eventlog-topics", format!("*{log}"))
             .option("eventlog-redact", false);
@@ -73,7 +79,19 @@ impl Fixture {
                 node = node.option(oracle::OPTION, oracle::FOLDER);
             }
         }
-        for (name, value) in options {
+        let witness = match &version {
+            Some(version) => Some(Witness::create(version, with_log, scenario.hooks)?),
+            None => None,
+        };
+        if let Some(witness) = &witness {
+            node = node.plugin(witness.plugin());
+        }
+        let (before, older) = scenario.older;
+        let is_older = |version: &Version| version.release() < before;
+        let older = older
+            .iter()
+            .filter(|_| version.as_ref().is_some_and(is_older));
+        for (name, value) in scenario.options.iter().chain(older) {
             node = match value {
                 Some(value) => node.option(*name, value),
                 None => node.flag(*name),
@@ -85,17 +103,119 @@ impl Fixture {
             // One scenario kills it.
             .allow_plugin_death("weather.sh");
         Ok(Fixture {
-            lab: (0..nodes)
+            lab: (0..scenario.nodes)
                 .fold(lab, |lab, _| lab.node(node.clone()))
                 .start()
                 .await?,
             version,
+            witness,
+            answers: Mutex::default(),
+            deprecated: !scenario
+                .options
+                .contains(&("allow-deprecated-apis", Some("false"))),
             marks: AtomicU32::new(0),
         })
     }
 
-    pub(super) async fn stop(self) -> Result<()> {
-        self.lab.stop().await
+    /// Stops it; everything that was sent to the witness or answered.
+    pub(super) async fn stop(self, scenario: &str) -> Result<Vec<Message>> {
+        self.lab.stop().await?;
+        let message = |kind, name: String, message| Message {
+            kind,
+            name,
+            form: String::new(),
+            deprecated: self.deprecated,
+            scenario: scenario.to_owned(),
+            message,
+        };
+        let mut messages = Vec::new();
+        for heard in self
+            .witness
+            .iter()
+            .map(Witness::heard)
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+        {
+            messages.push(message(
+                Kind::Environment,
+                String::new(),
+                heard.environment.to_string(),
+            ));
+            for text in heard.messages {
+                let (kind, name) = kind_of(&text)?;
+                messages.push(message(kind, name, text));
+            }
+        }
+        let answers = self
+            .answers
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        messages.extend(
+            answers
+                .into_iter()
+                .map(|(kind, name, text)| message(kind, name, text)),
+        );
+        Ok(messages)
+    }
+
+    /// Waits until this hook was called on a node with parameters for which `test` holds;
+    /// `what` describes them in the error.
+    pub(super) async fn hook_where(
+        &self,
+        node: &Node,
+        hook: &str,
+        what: &str,
+        test: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let awaited = format!("the hook `{hook}` {what} on {}", node.name());
+        eventually(awaited, ARRIVES, async || {
+            let calls = self.calls(node, hook)?;
+            Ok(match calls.iter().find(|params| test(params)) {
+                Some(params) => Probe::Ready(params.clone()),
+                None => Probe::NotYet(format!("called {} times: {calls:?}", calls.len())),
+            })
+        })
+        .await
+    }
+
+    /// The parameters of every call of this hook, or other request, on a node so far.
+    pub(super) fn calls(&self, node: &Node, method: &str) -> Result<Vec<Value>> {
+        let mut calls = Vec::new();
+        let heard = self
+            .witness
+            .iter()
+            .map(Witness::heard)
+            .collect::<Result<Vec<_>>>()?;
+        for heard in heard
+            .into_iter()
+            .flatten()
+            .filter(|heard| heard.node == node.name())
+        {
+            for message in heard.messages {
+                let mut message: Value = serde_json::from_str(&message).unwrap_or_default();
+                if message["method"] == method {
+                    calls.push(message["params"].take());
+                }
+            }
+        }
+        Ok(calls)
+    }
+
+    /// The plugin on each node that keeps what it is sent.
+    ///
+    /// # Errors
+    /// If the nodes are embedded, which have none.
+    pub(super) fn witness(&self) -> Result<&Witness> {
+        self.witness
+            .as_ref()
+            .ok_or_else(|| unexpected("a node", "it has no witness"))
+    }
+
+    /// Keeps what a node answered or printed.
+    pub(super) fn keep(&self, kind: Kind, name: &str, text: String) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push((kind, name.to_owned(), text));
     }
 
     /// The lab.
@@ -233,6 +353,21 @@ impl Fixture {
         .await
         .map(drop)
     }
+}
+
+/// What a message to a plugin is, and its name.
+fn kind_of(message: &str) -> Result<(Kind, String)> {
+    let json: Value = serde_json::from_str(message)
+        .map_err(|error| unexpected(format!("message `{message}`"), error.to_string()))?;
+    let method = json["method"].as_str().unwrap_or_default();
+    let kind = match method {
+        _ if json.get("id").is_none() => Kind::Notification,
+        "getmanifest" => Kind::Manifest,
+        "init" => Kind::Init,
+        hook if Hook::find(hook).is_some() => Kind::Hook,
+        _ => Kind::Request,
+    };
+    Ok((kind, method.to_owned()))
 }
 
 /// Which lightningd nodes of this kind are; `None` if they are embedded.

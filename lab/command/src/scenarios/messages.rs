@@ -52,7 +52,7 @@ async fn forward_fail(fixture: &Fixture) -> Result<()> {
 }
 
 /// Waits until a node has the announcement of another (BOLT 7).
-async fn announced(node: &Node, other: &Node) -> Result<()> {
+pub(super) async fn announced(node: &Node, other: &Node) -> Result<()> {
     const GOSSIP: Duration = Duration::from_secs(60);
     let what = format!("{} to know the features of {}", node.name(), other.name());
     eventually(what, GOSSIP, async || {

@@ -12,6 +12,7 @@ use super::checks::{holds, in_order, same, unexpected};
 use super::fixture::Fixture;
 use super::oracle::RECORDER;
 use super::scenario::Scenario;
+use super::witness;
 use cln_lab::{Event, IoContext, Node, Plugin, Probe, Result, eventually, write_executable};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -60,7 +61,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The topic of our plugin, and its name but for `.sh`.
-const WEATHER: &str = "weather";
+pub(super) const WEATHER: &str = "weather";
 
 /// Puts our plugin into the lab's folder and starts it on a node.
 pub(super) async fn start_weather(fixture: &Fixture, node: &Node) -> Result<PathBuf> {
@@ -212,6 +213,12 @@ async fn deprecated_oneshot(fixture: &Fixture) -> Result<()> {
         .map_err(refused)?;
     let event = fixture.only(l1, "deprecated_oneshot").await?;
     same(&event, "deprecated_ok", false)?;
+    // Each plugin is notified of calls of its own methods.
+    rpc.call_raw::<Value, _>(witness::NAME, &json!({"first": 1}))
+        .await
+        .map_err(refused)?;
+    let heard = fixture.calls(l1, "deprecated_oneshot")?;
+    holds(heard.len() == 1, || format!("{heard:?}"))?;
     // The node's default: nothing is sent.
     rpc.call_raw::<Value, _>("deprecations", &json!({"enable": true}))
         .await

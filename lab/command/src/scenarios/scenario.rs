@@ -3,8 +3,9 @@
 use futures_util::future::LocalBoxFuture;
 
 use super::fixture::{Fixture, version_of};
+use cln_lab::corpus::Message;
 use cln_lab::{Event, NodeKind, Result};
-use cln_topics::{Release, Topic};
+use cln_topics::{Hook, Release, Topic};
 
 /// Something to do with nodes, and the notifications they must receive.
 #[derive(Debug, Clone, Copy)]
@@ -13,12 +14,16 @@ pub struct Scenario {
     pub name: &'static str,
     /// The topics that it triggers and checks.
     pub topics: &'static [&'static str],
+    /// The hooks that it triggers and checks.
+    pub hooks: &'static [&'static str],
     /// What is done.
     pub does: &'static str,
     /// How many nodes it needs.
     pub nodes: usize,
     /// Options of every node, without their dashes.
     pub options: &'static [(&'static str, Option<&'static str>)],
+    /// Options that only a lightningd before this release needs.
+    pub older: (Release, &'static [(&'static str, Option<&'static str>)]),
     /// Whether the embedded node can play it.
     pub embedded: bool,
     /// The first release that can play it, if later than that of its topics.
@@ -39,9 +44,11 @@ impl Scenario {
         Scenario {
             name,
             topics,
+            hooks: &[],
             does,
             nodes,
             options: &[],
+            older: (Release(0, 0), &[]),
             embedded: false,
             since: Release(0, 0),
             run,
@@ -55,6 +62,21 @@ impl Scenario {
 
     pub(super) const fn since(mut self, major: u16, minor: u16) -> Scenario {
         self.since = Release(major, minor);
+        self
+    }
+
+    /// One for hooks.
+    pub(super) const fn hooks(mut self, hooks: &'static [&'static str]) -> Scenario {
+        self.hooks = hooks;
+        self
+    }
+
+    pub(super) const fn options_before(
+        mut self,
+        (major, minor): (u16, u16),
+        options: &'static [(&'static str, Option<&'static str>)],
+    ) -> Scenario {
+        self.older = (Release(major, minor), options);
         self
     }
 
@@ -85,7 +107,12 @@ impl Scenario {
                 "needs lightningd before {until}, this is {version}"
             )));
         }
-        let since = topics.map(|topic| topic.since).chain([self.since]).max();
+        let hooks = self.hooks.iter().filter_map(|name| Hook::find(name));
+        let since = topics.map(|topic| topic.since);
+        let since = since
+            .chain(hooks.map(|hook| hook.since))
+            .chain([self.since]);
+        let since = since.max();
         let since = since.unwrap_or(self.since);
         let old = version.release() < since;
         Ok(old.then(|| format!("needs lightningd {since} or later, this is {version}")))
@@ -97,7 +124,7 @@ impl Scenario {
     /// # Errors
     /// The first check that fails.
     pub async fn play(&self, kind: NodeKind) -> Result<Recording> {
-        let fixture = Fixture::start(kind, self.nodes, self.topics, self.options).await?;
+        let fixture = Fixture::start(kind, self).await?;
         let lab = fixture.lab();
         lab.while_alive((self.run)(&fixture)).await?;
         let mut recording = Recording::default();
@@ -114,7 +141,7 @@ impl Scenario {
         recording
             .events
             .sort_by(|(_, a), (_, b)| a.received_at.cmp(&b.received_at));
-        fixture.stop().await?;
+        recording.messages = fixture.stop(self.name).await?;
         Ok(recording)
     }
 }
@@ -128,4 +155,7 @@ pub struct Recording {
     /// How many messages, of any topic, were compared with what lightningd saved as
     /// sent (`--dev-save-plugin-io`); 0 where it has no such option.
     pub compared: usize,
+    /// Everything that lightningd sent to a plugin or answered, of any topic; nothing if
+    /// the nodes are embedded.
+    pub messages: Vec<Message>,
 }

@@ -32,6 +32,7 @@ mod target;
 mod tee;
 mod topics;
 mod up;
+mod witness;
 mod workshop;
 
 use std::process::ExitCode;
@@ -114,6 +115,9 @@ enum Command {
     Wire(tee::WireArgs),
     /// Make a plugin of your own, with its tests
     New(new::Args),
+    /// The plugin that `lab topics --run` records with
+    #[command(hide = true)]
+    Witness(witness::Args),
     /// Show which programs are found, their versions, and what to do about missing ones
     Doctor(doctor::Args),
     /// Print a script that completes `lab` in a shell
@@ -174,6 +178,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tee(args) => tee::run(args).await?,
         Command::Wire(args) => tee::show(args).await?,
         Command::New(args) => new::run(&args)?,
+        Command::Witness(args) => witness::run(args).await?,
         Command::Doctor(args) => return doctor::run(args).await,
         Command::Completions(args) => completions::run(&args)?,
     }

@@ -1,10 +1,15 @@
 //! `lab topics`
 
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cln_lab_command::scenarios::{Recording, Scenario, markdown, scenarios, scenarios_of};
+use cln_lab_command::scenarios::{
+    Recording, Scenario, changes, markdown, scenarios, scenarios_of, write,
+};
 use cln_topics::{TOPICS, Topic};
 use console::{Term, measure_text_width, style};
+use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
 use super::spec::Kind;
@@ -26,20 +31,33 @@ pub struct Args {
     /// Play the scenarios on nodes, check what they record, and show the messages
     #[arg(long)]
     run: bool,
+    /// How many scenarios are played at once
+    #[arg(short, long, value_name = "N", default_value = "1", requires = "run")]
+    jobs: NonZeroUsize,
     #[command(flatten)]
     kind: Kind,
     /// Print one JSON object; with --run, one object a message
     #[arg(long)]
     json: bool,
+    /// With --run: write what lightningd sent into the corpus of its release in this folder
+    #[arg(long, value_name = "DIR", requires = "run")]
+    capture: Option<PathBuf>,
     /// Print the table as a page in Markdown
     #[arg(long, conflicts_with_all = ["run", "json", "topics"])]
     markdown: bool,
+    /// Print what changed from release to release as a page in Markdown
+    #[arg(long, conflicts_with_all = ["run", "json", "topics", "markdown"])]
+    changes: bool,
 }
 
 /// Exit status 0 if no scenario failed.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.markdown {
         out::bytes(markdown().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.changes {
+        out::bytes(changes().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.run {
@@ -187,21 +205,44 @@ fn wrapped(words: &[String], width: usize) -> Vec<String> {
 async fn play(args: &Args) -> anyhow::Result<ExitCode> {
     let node = args.kind.node()?;
     let mut failed = false;
-    for scenario in chosen_scenarios(&args.topics)? {
-        if !args.json {
-            let name = style(scenario.name).bold();
-            out::line(format_args!("{name}  {}", scenario.does))?;
+    let version = node.find().await?.1.lightningd().cloned();
+    if args.capture.is_some() && version.is_none() {
+        return Err(usage(
+            "--capture: the corpus is what lightningd sends, not the embedded node",
+        ));
+    }
+    let played = chosen_scenarios(&args.topics)?.into_iter();
+    // People see what is played, unless it is several at once.
+    let one_by_one = args.json || args.jobs.get() == 1;
+    let played = played.map(|scenario| async move {
+        if one_by_one && !args.json {
+            // If nobody reads any more, the messages will say so.
+            let _ = title(scenario);
         }
-        if let Some(reason) = scenario.skipped_because(node).await? {
-            if !args.json {
+        match scenario.skipped_because(node).await {
+            Ok(None) => (scenario, Ok(scenario.play(node).await)),
+            Ok(Some(reason)) => (scenario, Err(reason)),
+            Err(error) => (scenario, Ok(Err(error))),
+        }
+    });
+    let mut played = std::pin::pin!(stream::iter(played).buffered(args.jobs.get()));
+    while let Some((scenario, played)) = played.next().await {
+        if !one_by_one {
+            title(scenario)?;
+        }
+        match played {
+            Err(reason) if args.json => drop(reason),
+            Err(reason) => {
                 let mark = style("-").yellow();
                 out::line(format_args!("{mark} skipped: {reason}\n"))?;
             }
-            continue;
-        }
-        match scenario.play(node).await {
-            Ok(recording) => show(scenario, &recording, args.json)?,
-            Err(error) => {
+            Ok(Ok(recording)) => {
+                if let (Some(folder), Some(version)) = (&args.capture, &version) {
+                    write(folder, version, scenario, &recording.messages)?;
+                }
+                show(scenario, &recording, args.json)?;
+            }
+            Ok(Err(error)) => {
                 failed = true;
                 let mark = style("✗").red().bold().for_stderr();
                 out::note(format_args!("{mark} {}: {error}\n", scenario.name));
@@ -209,6 +250,12 @@ async fn play(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// Prints what a scenario does.
+fn title(scenario: &Scenario) -> anyhow::Result<()> {
+    let name = style(scenario.name).bold();
+    out::line(format_args!("{name}  {}", scenario.does))
 }
 
 /// Prints the messages, each with its node. People are shown only the last ones: a
