@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cln_lab::{Error, Events, PluginHarness, scaled};
+use cln_lab::corpus::{self, Kind};
+use cln_lab::{Error, Events, PluginHarness, msat, scaled};
 use lab_tests::{Outcome, Suite, is_alive, program, write_script};
 use serde_json::json;
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ pub fn tests(suite: Suite) -> Suite {
         .test("a_failing_handler_is_logged_and_survived", failing_handler)
         .test("a_method_answers_with_its_own_error", refusal)
         .test("both_shapes_of_a_notification_can_be_sent", shapes)
+        .test("every_release_is_replayed_without_a_node", releases)
         .test("messages_may_come_in_pieces_or_two_at_once", pieces)
         .test("a_plugin_in_any_language_answers_hooks", shell)
         .test("an_unknown_option_is_reported", unknown_option)
@@ -79,6 +81,66 @@ async fn whole_life() -> Outcome {
         "{:?}",
         started.elapsed()
     );
+    Ok(())
+}
+
+/// What an author's own test looks like.
+async fn releases() -> Outcome {
+    for release in corpus::ALL {
+        let mut plugin = PluginHarness::builder(program("eventlog")?)
+            .release(release)
+            .spawn()
+            .await?;
+        plugin
+            .init(json!({"eventlog-topics": "connect,invoice_payment"}))
+            .await?;
+        let mut events = Events::open(plugin.dir().join("eventlog.jsonl"));
+        let version = release.version();
+        for message in release.notifications("connect") {
+            ensure!(plugin.replay(&message).await?.is_none(), "a notification");
+            let event = events.expect("connect").await?;
+            let expected = message.form.split(' ').next().unwrap_or_default();
+            ensure!(
+                event.payload["direction"] == expected,
+                "{version}: {}",
+                event.line
+            );
+        }
+        for message in release.notifications("invoice_payment") {
+            plugin.replay(&message).await?;
+            let event = events.expect("invoice_payment").await?;
+            ensure!(
+                msat(&event.payload["msat"]).is_some(),
+                "{version}: {}",
+                event.line
+            );
+        }
+        let answer = release
+            .find(Kind::Answer, "getinfo")
+            .next()
+            .context("getinfo")?;
+        let refused = plugin.replay(&answer).await;
+        ensure!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");
+        let status = plugin.close().await?;
+        ensure!(status.success(), "{version}: {status}");
+    }
+    // A request is answered under the id that it came with.
+    let (path, _dir) = script(
+        "#!/bin/sh\nwhile read -r line; do\n\
+         id=$(printf '%s' \"$line\" | sed -n 's/.*\"id\" *: *\\(\"[^\"]*\"\\|[0-9]*\\).*/\\1/p')\n\
+         [ -n \"$id\" ] && printf '{\"id\":%s,\"result\":{\"result\":\"continue\"}}\\n\\n' \"$id\"\n\
+         done\n",
+    )?;
+    for release in corpus::ALL {
+        let mut plugin = PluginHarness::builder(&path)
+            .release(release)
+            .spawn()
+            .await?;
+        for message in release.hooks("custommsg") {
+            let answer = plugin.replay(&message).await?;
+            ensure!(answer == Some(json!({"result": "continue"})), "{answer:?}");
+        }
+    }
     Ok(())
 }
 

@@ -117,7 +117,7 @@ impl Message {
 macro_rules! recorded {
     ($($version:literal)*) => {
         /// Every release that was recorded, oldest first.
-        pub const ALL: &[Corpus] = &[$(Corpus {
+        pub static ALL: &[Corpus] = &[$(Corpus {
             version: $version,
             text: include_str!(concat!("../../corpus/", $version, ".jsonl")),
         }),*];
@@ -125,6 +125,19 @@ macro_rules! recorded {
 }
 
 recorded! {
+    "v23.02.2"
+    "v23.05.2"
+    "v23.08.1"
+    "v23.11.2"
+    "v24.02.2"
+    "v24.05"
+    "v24.08.2"
+    "v24.11.2"
+    "v25.02.2"
+    "v25.05"
+    "v25.09.3"
+    "v25.12.1"
+    "v26.04.2"
     "v26.06.6"
 }
 

@@ -91,6 +91,13 @@ impl Shape {
         self
     }
 
+    /// What of this shape another has, too, whatever its type there.
+    #[must_use]
+    pub fn common(mut self, other: &Shape) -> Shape {
+        self.0.retain(|path, _| other.0.contains_key(path));
+        self
+    }
+
     /// Every member with its types, by path.
     pub fn members(&self) -> impl Iterator<Item = (&str, &BTreeSet<Type>)> {
         self.0.iter().map(|(path, types)| (path.as_str(), types))
@@ -150,6 +157,7 @@ mod tests {
             Shape::of(&json!({"x": 1, "y": {"z": 1}})),
             Shape::of(&json!({"x": "1"})),
         );
+        assert_eq!(a.clone().common(&b).members().count(), 1);
         let both = a.with(&b);
         assert_eq!(both.types("x").map(BTreeSet::len), Some(2));
         let cut = both.without("y");

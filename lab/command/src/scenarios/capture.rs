@@ -50,7 +50,7 @@ pub fn write(
 /// What distinguishes a message before its shape does. With deprecated APIs first.
 type Key = (Kind, String, String, bool);
 
-/// One message of each form and shape, in the order of [`Key`].
+/// One message of each form and shape, sorted by kind, name and form.
 fn distilled(mut messages: Vec<Message>) -> Vec<Message> {
     // Of two that are alike, the one of the earlier scenario is kept.
     let place = |name: &str| scenarios().position(|scenario| scenario.name == name);
@@ -90,6 +90,10 @@ fn distilled(mut messages: Vec<Message>) -> Vec<Message> {
             });
         }
     }
+    kept.sort_by_cached_key(|message| {
+        let (name, form) = (message.name.clone(), message.form.clone());
+        (message.kind, name, form, !message.deprecated)
+    });
     kept
 }
 
@@ -187,8 +191,10 @@ fn difference(shape: &Shape, known: &[&Shape]) -> Option<String> {
             return Some(format!("`{path}` is {kind}, which the corpus has not seen"));
         }
     }
-    let always = first.members().map(|(path, _)| path);
-    let mut always = always.filter(|path| rest.iter().all(|known| known.types(path).is_some()));
+    let always = rest
+        .iter()
+        .fold((*first).clone(), |all, known| all.common(known));
+    let mut always = always.members().map(|(path, _)| path);
     let missing = always.find(|path| {
         // An empty array has no elements to look at.
         let array = path.rfind("[]").map(|end| &path[..end + 2]);
@@ -239,6 +245,31 @@ mod tests {
             ("invoice_creation", "+msat", true),
         ];
         assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn a_scenario_replaces_only_what_it_recorded_before() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let version: Version = "v26.06.6".parse().expect("a version");
+        let scenario = |name| scenarios().find(|s| s.name == name).expect("a scenario");
+        let capture = |name: &'static str, form: &str| {
+            let mut message = message("connect", true, &json!({"direction": form}));
+            message.scenario = name.to_owned();
+            write(folder.path(), &version, scenario(name), &[message]).expect("written");
+            let path = folder.path().join("v26.06.6.jsonl");
+            let text = fs::read_to_string(path).expect("the file");
+            let lines = text.lines().map(serde_json::from_str::<Message>);
+            let messages = lines.map(|line| line.expect("a message"));
+            messages.map(|message| message.form).collect::<Vec<_>>()
+        };
+        assert_eq!(capture("connect", "in"), ["in"]);
+        assert_eq!(capture("disconnect", "out"), ["in", "out"]);
+        assert_eq!(capture("connect", "both"), ["both", "out"]);
+        // A file with anything else in it is left as it is.
+        let path = folder.path().join("v26.06.6.jsonl");
+        fs::write(&path, "oops\n").expect("write");
+        write(folder.path(), &version, scenario("connect"), &[]).expect_err("no message");
+        assert_eq!(fs::read_to_string(&path).expect("the file"), "oops\n");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) fn form(name: &str, message: &Value) -> String {
         .filter_map(|member| {
             let value = payload.pointer(&format!("/{member}"))?;
             Some(match value {
+                // Before v26.03 the first state has this in place of one before.
+                Value::String(text) if text == "unknown" => return None,
                 Value::String(text) => text.clone(),
                 Value::Bool(_) => format!("{}={value}", member.rsplit('/').next()?),
                 _ => value.to_string(),

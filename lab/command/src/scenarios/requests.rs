@@ -8,6 +8,7 @@ use tokio::net::UnixStream;
 
 use super::checks::{holds, text, unexpected};
 use super::fixture::Fixture;
+use super::plugins::{WEATHER, start_weather};
 use super::scenario::Scenario;
 use super::witness;
 use cln_lab::corpus::Kind;
@@ -20,6 +21,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         1,
         "a client of l1 calls a method of a plugin, which then is stopped and started again",
         |fixture| Box::pin(calls(fixture)),
+    ),
+    Scenario::new(
+        "plugin_custom",
+        &[],
+        1,
+        "a plugin on l1 sends its own topic, to which another has subscribed by name",
+        |fixture| Box::pin(custom(fixture)),
     ),
     Scenario::new(
         "plugin_setconfig",
@@ -76,6 +84,18 @@ async fn calls(fixture: &Fixture) -> Result<()> {
     })
 }
 
+async fn custom(fixture: &Fixture) -> Result<()> {
+    let l1 = fixture.lab().l1();
+    start_weather(fixture, l1).await?;
+    l1.call::<Value>(WEATHER, json!({})).await?;
+    let sent = json!({"sky": "blue", "degrees": 21.5});
+    let is_sent = |params: &Value| params.get("payload").unwrap_or(params) == &sent;
+    fixture
+        .hook_where(l1, WEATHER, "with what was sent", is_sent)
+        .await
+        .map(drop)
+}
+
 async fn setconfig(fixture: &Fixture) -> Result<()> {
     let l1 = fixture.lab().l1();
     let params = json!({"config": format!("{}-dynamic", witness::NAME), "val": "after"});
@@ -110,6 +130,7 @@ async fn deprecated_off(fixture: &Fixture) -> Result<()> {
         "route": [hop((l2, 0, 1_010_000, 60)), hop((l3, 1, 1_000_000, 9))],
         "payment_hash": invoice.payment_hash,
         "payment_secret": invoice.payment_secret,
+        "bolt11": invoice.bolt11,
     });
     l1.wait_block().await?;
     l1.call::<Value>("sendpay", params).await?;
