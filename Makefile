@@ -11,7 +11,7 @@ CARGO ?= cargo
 # Tests wait for nodes more than they compute.
 export NEXTEST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help lab test soak again bench fuzz lint topics doctor clean build bitcoind nextest
+.PHONY: help lab test soak again bench fuzz lint topics course doctor clean build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -66,6 +66,9 @@ topics: build ## write plugin/TOPICS.md and lab/corpus/CHANGES.md: what lightnin
 	@mv plugin/TOPICS.md.new plugin/TOPICS.md
 	@target/debug/lab topics --changes >lab/corpus/CHANGES.md.new
 	@mv lab/corpus/CHANGES.md.new lab/corpus/CHANGES.md
+
+course: build ## write contrib/course: the course of `lab learn`, to be read
+	@rm -rf contrib/course && target/debug/lab learn --markdown contrib/course
 
 doctor: build ## report what was found, its version, and what to do about the rest
 	@target/debug/lab doctor

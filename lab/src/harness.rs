@@ -27,6 +27,9 @@ use crate::{Error, Keep, PATIENCE, Probe, Result, eventually};
 /// The plugin's `LIGHTNINGD_VERSION`, unless the test sets another.
 const VERSION: &str = "v26.06.6";
 
+/// How long what follows from an end may take.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// A running plugin with the test in place of lightningd, on its standard input and
 /// output, with no node and no bitcoind. A test takes milliseconds, and can send what
 /// lightningd never would.
@@ -65,12 +68,17 @@ pub struct PluginHarness {
 /// What the plugin has sent.
 #[derive(Debug, Default)]
 struct Received {
+    /// All of it, in order, and how much of that was taken.
+    all: Vec<Value>,
+    taken: usize,
     answers: Vec<Value>,
     logs: VecDeque<PluginLog>,
     notifications: VecDeque<(String, Value)>,
     stderr: Vec<u8>,
     /// Why nothing more comes on its standard output.
     ended: Option<String>,
+    /// It wrote what is no message, and may well be running.
+    garbage: bool,
 }
 
 /// A line that a plugin asks lightningd to log.
@@ -192,9 +200,11 @@ async fn listen(mut messages: MessageReader<ChildStdout>, received: Arc<Mutex<Re
             }
             Err(error) => {
                 received.ended = Some(format!("it wrote to its standard output: {error}"));
+                received.garbage = true;
                 return;
             }
         };
+        received.all.push(message.clone());
         match message["method"].as_str() {
             None => received.answers.push(message),
             Some("log") => {
@@ -429,6 +439,36 @@ impl PluginHarness {
         }
     }
 
+    /// Waits for the next message of any kind: an answer, whatever its id, a log line, a
+    /// notification. Each is taken once.
+    ///
+    /// # Errors
+    /// As [`PluginHarness::call`], if none comes.
+    pub async fn next_message(&mut self) -> Result<Value> {
+        let received = Arc::clone(&self.received);
+        self.wait("a message", || {
+            let mut received = lock(&received);
+            let message = received.all.get(received.taken).cloned()?;
+            received.taken += 1;
+            Some(message)
+        })
+        .await
+    }
+
+    /// The messages that came and that [`PluginHarness::next_message`] has not taken.
+    pub fn pending_messages(&mut self) -> Vec<Value> {
+        let mut received = lock(&self.received);
+        let from = received.taken;
+        received.taken = received.all.len();
+        received.all[from..].to_vec()
+    }
+
+    /// Closes its standard input, as lightningd does when it ends; the plugin should then
+    /// end, too: [`PluginHarness::wait_exit`].
+    pub fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
     /// Closes its standard input, as lightningd does when it ends, and waits for the
     /// plugin to end; its exit status. What is left of its process group is killed.
     ///
@@ -455,6 +495,7 @@ impl PluginHarness {
         .await;
         if ended.is_ok() {
             self.child.signal_group(Signal::SIGKILL);
+            self.read_to_end().await;
         }
         ended
     }
@@ -506,8 +547,13 @@ impl PluginHarness {
 
     /// The error for a plugin from which nothing more comes.
     async fn ended(&mut self, why: &str) -> Error {
-        const MOMENT: Duration = Duration::from_secs(1);
         // It may be about to end, and its standard error to say why.
+        if lock(&self.received).garbage {
+            return Error::Answer {
+                from: self.command.clone(),
+                why: format!("{why}{}", self.recent_output()),
+            };
+        }
         let status = poll("its end", MOMENT, async || {
             Ok(match self.child.status() {
                 Some(status) => Probe::Ready(status),
@@ -515,9 +561,7 @@ impl PluginHarness {
             })
         })
         .await;
-        for reader in &mut self.readers {
-            let _ = tokio::time::timeout(MOMENT, reader).await;
-        }
+        self.read_to_end().await;
         match status {
             Ok(status) => Error::Died {
                 name: "the plugin".to_owned(),
@@ -529,6 +573,15 @@ impl PluginHarness {
                 from: self.command.clone(),
                 why: format!("{why}{}", self.recent_output()),
             },
+        }
+    }
+
+    /// Reads what it still wrote before it ended.
+    async fn read_to_end(&mut self) {
+        for reader in &mut self.readers {
+            if !reader.is_finished() {
+                let _ = tokio::time::timeout(MOMENT, reader).await;
+            }
         }
     }
 

@@ -63,6 +63,7 @@ pub use lab::folder::Keep;
 pub use node::{
     CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, NodeKind, NodeSpec,
     OpenChannel, Payment, Plugin, PluginStatus, ShimReader, ShimWriter, StartWatch, msat,
+    plugin_hint,
 };
 pub use process::daemon::{command_line, quoted};
 pub use process::files::write_executable;

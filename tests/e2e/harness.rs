@@ -19,6 +19,7 @@ pub fn tests(suite: Suite) -> Suite {
         .test("both_shapes_of_a_notification_can_be_sent", shapes)
         .test("every_release_is_replayed_without_a_node", releases)
         .test("messages_may_come_in_pieces_or_two_at_once", pieces)
+        .test("every_message_can_be_taken_in_order", in_order)
         .test("a_plugin_in_any_language_answers_hooks", shell)
         .test("an_unknown_option_is_reported", unknown_option)
         .test(
@@ -160,6 +161,30 @@ async fn failing_handler() -> Outcome {
         .expect_log("handled invoice_creation: label after")
         .await?;
     ensure!(plugin.close().await?.success());
+    Ok(())
+}
+
+/// Also an answer to nothing, which no call waits for.
+async fn in_order() -> Outcome {
+    let (path, _dir) = script(
+        r#"read -r message
+printf '%s\n\n' '{"method":"log","params":{}}' '{"id":7,"result":1}' '{"method":"mine"}'
+read -r message; echo '{"id":null}'"#,
+    )?;
+    let mut plugin = PluginHarness::spawn(path).await?;
+    plugin.raw("\n").await?;
+    ensure!(plugin.next_message().await?["method"] == "log");
+    ensure!(plugin.next_message().await? == json!({"id": 7, "result": 1}));
+    plugin.close_input();
+    ensure!(plugin.wait_exit().await?.success());
+    let rest = plugin.pending_messages();
+    ensure!(
+        rest == [json!({"method": "mine"}), json!({"id": null})],
+        "{rest:?}"
+    );
+    ensure!(plugin.pending_messages().is_empty());
+    let error = plugin.next_message().await.expect_err("it has ended");
+    ensure!(matches!(error, Error::Died { .. }), "{error}");
     Ok(())
 }
 

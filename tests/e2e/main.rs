@@ -5,6 +5,7 @@ mod bad_input;
 mod channels;
 mod command;
 mod command_nodes;
+mod course;
 mod eventlog;
 mod events;
 mod examples;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         .module("channels", channels::tests)
         .module("command", command::tests)
         .module("command_nodes", command_nodes::tests)
+        .module("course", course::tests)
         .module("eventlog", eventlog::tests)
         .module("events", events::tests)
         .module("examples", examples::tests)

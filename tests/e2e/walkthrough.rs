@@ -1,7 +1,6 @@
 //! The workshop, part by part, each test in a lab of its own.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use cln_lab::{Error, Event, Events, Plugin, Probe, eventually, msat};
 use lab_tests::sandbox::{Sandbox, said};
+use lab_tests::terminal::Terminal;
 use lab_tests::{Kinds, Outcome, Suite, program, write_script};
 use serde_json::{Value, json};
 
@@ -461,44 +461,22 @@ async fn screen(kinds: Kinds) -> Outcome {
 /// Enter goes on, s opens a shell with the words, q ends it all.
 async fn pause(kinds: Kinds) -> Outcome {
     let sandbox = Sandbox::new()?;
-    let terminal = nix::pty::openpty(None, None)?;
     let mut command = sandbox.command(sandbox.program());
-    let slave = File::from(terminal.slave);
-    command
-        .args(["workshop", "--pause", "--node", kinds.name()])
-        .env("TERM", "dumb")
-        .stdin(slave.try_clone()?)
-        .stdout(slave.try_clone()?)
-        .stderr(slave);
-    let mut child = command.spawn()?;
-    drop(command);
-    let mut master = File::from(terminal.master);
-    let mut said = String::new();
-    let mut wait_for = |master: &mut File, text: &str| -> anyhow::Result<()> {
-        let mut buffer = [0; 4096];
-        while !said.contains(text) {
-            let count = master
-                .read(&mut buffer)
-                .with_context(|| format!("no `{text}`: {said}"))?;
-            ensure!(count > 0, "no `{text}`: {said}");
-            said.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-        said = said.split_off(said.find(text).unwrap_or(0) + text.len());
-        Ok(())
-    };
+    command.args(["workshop", "--pause", "--node", kinds.name()]);
+    let mut terminal = Terminal::spawn(command)?;
     for (awaited, typed) in [
         ("q: quit", "\n"),
         ("q: quit", "s\n"),
         ("workshop$ ", "l1-cli -F getinfo | grep -c '^id='; exit\n"),
     ] {
-        wait_for(&mut master, awaited)?;
-        master.write_all(typed.as_bytes())?;
+        terminal.wait_for(awaited)?;
+        terminal.write(typed)?;
     }
-    wait_for(&mut master, "\n1\r\n")?;
-    wait_for(&mut master, "q: quit")?;
-    master.write_all(b"q\n")?;
-    wait_for(&mut master, "all held")?;
-    ensure!(child.wait()?.success());
+    terminal.wait_for("\n1\r\n")?;
+    terminal.wait_for("q: quit")?;
+    terminal.write("q\n")?;
+    terminal.wait_for("all held")?;
+    terminal.end()?;
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
 
     let piped = sandbox.lab(&["workshop", "--pause"])?;

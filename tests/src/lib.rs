@@ -3,6 +3,7 @@
 //! # Layout
 //! [`Suite`] and [`Kinds`] here; [`sandbox`] runs the command `lab` on its own,
 //! [`socket`] sends raw bytes to a node, [`pattern`] compares JSON with patterns,
+//! [`terminal`] runs a program in a pseudo terminal,
 //! [`python`] installs packages to compare with, [`mod@bench`] times pairs.
 //!
 //! A scenario is written once and becomes one test for each kind of node:
@@ -15,6 +16,7 @@ pub mod pattern;
 pub mod python;
 pub mod sandbox;
 pub mod socket;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::os::unix::fs::symlink;

@@ -8,10 +8,14 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`workshop`] | the scripted walkthrough: steps, checks, and what is shown |
+//! | [`course`] | the course of `lab learn`: steps, what they check, solutions |
+//! | [`pyln`] | a Python with pyln-client |
 //! | [`scenarios`] | for each topic what triggers it, and what must be recorded then |
 //! | [`wire`] | a tee between lightningd and a plugin, and what passed |
 //! | `subcommands/` | the command, one file a subcommand |
 
+pub mod course;
+pub mod pyln;
 pub mod scenarios;
 pub mod wire;
 pub mod workshop;

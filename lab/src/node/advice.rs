@@ -73,7 +73,7 @@ impl StartWatch {
                 text.push_str(line);
             }
         }
-        if let Some(hint) = hint(&self.plugin, message, &stderr.join("\n")) {
+        if let Some(hint) = plugin_hint(&self.plugin, message, &stderr.join("\n")) {
             if !text.is_empty() {
                 text.push('\n');
             }
@@ -127,8 +127,9 @@ fn nearest(topic: &str) -> Option<&'static str> {
     (best.0 > 0.8).then_some(best.1)
 }
 
-/// What the author of the plugin can do about this message of lightningd's.
-fn hint(plugin: &Path, message: &str, stderr: &str) -> Option<String> {
+/// What the author of a plugin can do about this message of lightningd, given the
+/// plugin's path and what it wrote to its standard error; `None` if nothing is known.
+pub fn plugin_hint(plugin: &Path, message: &str, stderr: &str) -> Option<String> {
     let path = plugin.display();
     let file = plugin.file_name().unwrap_or_default().to_string_lossy();
     if message.contains("is not executable: No such file") {
@@ -276,13 +277,13 @@ mod tests {
             ("", "Not a dynamic plugin", "", "dynamic"),
         ] {
             std::fs::write(&path, text).expect("write");
-            let hint = hint(&path, message, stderr).unwrap_or_default();
+            let hint = plugin_hint(&path, message, stderr).unwrap_or_default();
             assert!(hint.contains(expected), "{message}, {stderr}: {hint}");
         }
         let missing = "/lab/l1/plugins/x.py is not executable: No such file or directory";
-        let relative = hint(Path::new("x.py"), missing, "").expect("a hint");
+        let relative = plugin_hint(Path::new("x.py"), missing, "").expect("a hint");
         assert!(relative.contains("$PWD/x.py"), "{relative}");
-        assert_eq!(hint(&path, "anything else", ""), None);
+        assert_eq!(plugin_hint(&path, "anything else", ""), None);
     }
 
     #[test]

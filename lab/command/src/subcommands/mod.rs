@@ -16,6 +16,7 @@ mod exec;
 mod fund;
 mod held;
 mod json_text;
+mod learn;
 mod logs;
 mod mine;
 mod new;
@@ -69,6 +70,8 @@ struct Cli {
 enum Command {
     /// Play the workshop: two nodes, a plugin by hand, a plugin with a library, each step checked
     Workshop(workshop::Args),
+    /// Learn to write a plugin: step by step, each save checked over the wire
+    Learn(learn::Args),
     /// Start a lab, and hold it until Ctrl-C or `lab down`
     Up(up::Args),
     /// End a lab that is up
@@ -155,6 +158,7 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Workshop(args) => return workshop::run(args).await,
+        Command::Learn(args) => return learn::run(args).await,
         Command::Up(args) => return up::run(args).await,
         Command::Down(args) => down::run(args).await?,
         Command::Status(args) => return status::run(args).await,

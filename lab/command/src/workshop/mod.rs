@@ -25,7 +25,9 @@ pub use report::{Check, Report, StepReport};
 pub use screen::Screen;
 pub use walkthrough::{Next, Observer, Quiet};
 
+pub(crate) use screen::{filled, rows, shortened};
 use shell::Shell;
+pub(crate) use shell::interactive;
 use walkthrough::Walkthrough;
 
 /// The name of the lab, if it stays up.

@@ -1,64 +1,35 @@
 //! Part two once more, in Python on pyln-client, where there is Python.
 
-use std::fs::File;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-
-use nix::fcntl::{Flock, FlockArg};
+use std::path::Path;
 
 use super::folder;
 use super::part_one::{connect, disconnect, is_up};
 use super::part_two::invoice;
 use super::walkthrough::Walkthrough;
-use cln_lab::{Events, IoContext, Lab, Result, binaries};
-
-/// Makes the environment if it is not there yet.
-const INSTALL: &str = "[ -x .venv/bin/python3 ] || python3 -m venv $(readlink .venv)
-.venv/bin/python3 -c 'import pyln.client' 2>/dev/null || \
-.venv/bin/python3 -m pip install --quiet --disable-pip-version-check pyln-client
-.venv/bin/python3 -c 'import pyln.client as c; print(\"pyln-client\", c.__version__)'";
+use crate::pyln;
+use cln_lab::{Events, Lab, Result};
 
 pub(super) async fn with_pyln_client(walkthrough: &mut Walkthrough<'_>, lab: &Lab) -> Result<()> {
     walkthrough.part("Part two, in Python");
     let folder = folder(lab);
-    let has = |module: &str| {
-        let import = format!("import {module}");
-        let python = std::process::Command::new("python3")
-            .args(["-c", &import])
-            .output();
-        python.is_ok_and(|output| output.status.success())
-    };
-    if !(has("venv") && has("ensurepip")) {
+    if !pyln::is_possible() {
         let why = "There is no python3 with venv here, so Rust alone has to do.";
         let command = "python3 -c 'import venv, ensurepip'";
         return walkthrough
             .failing_step("no Python", why, command, async |_| Ok(()))
             .await;
     }
-    // Kept, so that only the first workshop installs it; one at a time. Another user's
-    // folder cannot be written: then it is made anew.
-    let kept = binaries::nodes_dir().and_then(|dir| environment(&dir).ok());
-    let (kept, lock) = kept.map_or_else(|| environment(&folder), Ok)?;
-    symlink(&kept, folder.join(".venv")).doing("make a link to", &kept)?;
-    let lock = Flock::lock(lock, FlockArg::LockExclusive);
-    let lock = lock.map_err(|(_, errno)| errno).doing("lock", &kept)?;
+    let lock = pyln::link(&folder)?;
     let why = "pyln-client, from PyPI, in an environment of its own (kept for the next time). \
                If it cannot be had, Rust alone has to do.";
-    let installed = walkthrough.either_step("pyln-client", why, INSTALL).await?;
+    let installed = walkthrough
+        .either_step("pyln-client", why, pyln::INSTALL)
+        .await?;
     drop(lock);
     if !installed {
         return Ok(());
     }
     plugin(walkthrough, lab, &folder).await
-}
-
-/// The environment's folder in `dir`, and the file that locks it.
-fn environment(dir: &Path) -> Result<(PathBuf, File)> {
-    let kept = dir.join("venv-workshop");
-    std::fs::create_dir_all(&kept).doing("create folder", &kept)?;
-    let path = kept.with_extension("lock");
-    let lock = File::create(&path).doing("create", &path)?;
-    Ok((kept, lock))
 }
 
 async fn plugin(walkthrough: &mut Walkthrough<'_>, lab: &Lab, folder: &Path) -> Result<()> {

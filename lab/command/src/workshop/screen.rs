@@ -209,7 +209,7 @@ fn folded(value: &Value) -> Value {
 }
 
 /// The text with every long word cut to its start.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let mut short = String::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -230,7 +230,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// A line in rows of this width, at most [`ROWS`]: then `…` stands for the rest.
-fn rows(line: &str, width: usize) -> Vec<String> {
+pub(crate) fn rows(line: &str, width: usize) -> Vec<String> {
     let line = line.replace('\t', "    ");
     let mut rest: Vec<char> = line.chars().collect();
     let mut rows = Vec::new();
@@ -256,7 +256,7 @@ fn rows(line: &str, width: usize) -> Vec<String> {
 }
 
 /// Words in lines of this width.
-fn filled(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn filled(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

@@ -118,18 +118,8 @@ impl Shell {
     /// Hands the terminal to a shell with the same words, until it ends.
     pub async fn lend(&mut self) -> Result<()> {
         let (place, _) = self.run("pwd").await?;
-        let mut rc = tempfile::NamedTempFile::new().doing("create", "a file for bash")?;
-        let text = "eval \"$LAB_SH\" >/dev/null\neval \"$(\"$LAB\" env)\"\nPS1='workshop$ '\nunset HISTFILE\n\
-             echo 'exit (or Ctrl-D) goes on with the workshop'\n";
-        rc.write_all(text.as_bytes()).doing("write", rc.path())?;
-        let mut shell = tokio::process::Command::new("bash");
-        shell.arg("--rcfile").arg(rc.path()).arg("-i");
-        shell
-            .current_dir(place)
-            .env("LAB", &self.lab)
-            .env("LAB_SH", LAB_SH);
-        shell.env("LAB_NAME", &self.name).env_remove("LAB_DIR");
-        shell.status().await.doing("run", "bash").map(drop)
+        let lab = ("LAB_NAME", self.name.as_str());
+        interactive(&self.lab, lab, Path::new(&place), "workshop").await
     }
 
     /// Leaves the lab up when the shell ends.
@@ -149,6 +139,33 @@ impl Shell {
             None => Err(Error::usage("the shell has ended")),
         }
     }
+}
+
+/// Hands the terminal to a shell in this folder, with the words of `contrib/lab.sh` for
+/// the lab that this variable names, until it ends. `prompt` is what it goes back to.
+pub(crate) async fn interactive(
+    program: &Path,
+    (variable, lab): (&str, &str),
+    folder: &Path,
+    prompt: &str,
+) -> Result<()> {
+    let mut rc = tempfile::NamedTempFile::new().doing("create", "a file for bash")?;
+    let text = format!(
+        "eval \"$LAB_SH\" >/dev/null\neval \"$(\"$LAB\" env)\"\nPS1='{prompt}$ '\nunset HISTFILE\n\
+         echo 'exit (or Ctrl-D) goes on with `lab {prompt}`'\n"
+    );
+    rc.write_all(text.as_bytes()).doing("write", rc.path())?;
+    let mut shell = tokio::process::Command::new("bash");
+    shell.arg("--rcfile").arg(rc.path()).arg("-i");
+    shell
+        .current_dir(folder)
+        .env("LAB", program)
+        .env("LAB_SH", LAB_SH);
+    shell
+        .env_remove("LAB_DIR")
+        .env_remove("LAB_NAME")
+        .env(variable, lab);
+    shell.status().await.doing("run", "bash").map(drop)
 }
 
 impl Drop for Shell {

@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""A plugin for Core Lightning: it writes down connections, however their messages come."""
+
+import json
+import sys
+
+MANIFEST = {
+    "dynamic": True,
+    "options": [],
+    "rpcmethods": [],
+    "subscriptions": ["connect", "disconnect"],
+}
+
+
+def answer(request, result):
+    response = {"jsonrpc": "2.0", "id": request["id"], "result": result}
+    sys.stdout.write(json.dumps(response) + "\n\n")
+    sys.stdout.flush()
+
+
+def record(message):
+    with open("myplugin.txt", "a") as file:
+        file.write(f"{message['method']} notification: {json.dumps(message)}\n")
+
+
+def messages():
+    """Each message on stdin: an empty line ends it."""
+    text = ""
+    for line in sys.stdin:
+        text += line
+        if line == "\n":
+            if text.strip():
+                yield json.loads(text)
+            text = ""
+
+
+for message in messages():
+    if message["method"] == "getmanifest":
+        answer(message, MANIFEST)
+    elif message["method"] == "init":
+        answer(message, {})
+    elif message["method"] in MANIFEST["subscriptions"]:
+        record(message)

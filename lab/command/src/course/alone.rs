@@ -1,0 +1,262 @@
+//! A check without a node: the plugin's stdin and stdout are ours.
+
+use std::time::Duration;
+
+use cln_lab::{Error, PluginHarness, plugin_hint, scaled};
+use serde_json::{Map, Value, json};
+
+use super::exam::{Exam, LINES, Outcome, Stop, missed};
+use super::verdict::Miss;
+use crate::wire::Sender;
+
+/// How long a plugin may take for an answer, before the factor.
+const PATIENCE: Duration = Duration::from_secs(3);
+impl Exam {
+    /// Starts the program without a node.
+    pub async fn alone(&mut self) -> Outcome<PluginHarness> {
+        self.doing("started");
+        let harness = PluginHarness::builder(&self.program)
+            .env("PATH", self.bench.path())
+            // One that does not flush must be seen as such, whatever is set here.
+            .env("PYTHONUNBUFFERED", "")
+            .patience(PATIENCE);
+        harness.spawn().await.map_err(|error| {
+            let came = match &error {
+                Error::Io { error, .. } => error.to_string(),
+                other => other.to_string(),
+            };
+            let message = if came.contains("Permission denied") {
+                "is not executable: Permission denied"
+            } else if !self.program.exists() {
+                "is not executable: No such file"
+            } else {
+                "opening pipe"
+            };
+            let help = plugin_hint(&self.program, message, "");
+            Stop::Missed(Box::new(Miss {
+                done: format!("`{}` is run", self.program.display()),
+                expected: "a program that the system can run".to_owned(),
+                came,
+                help: help.map_or(String::new(), |hint| format!("hint: {hint}")),
+            }))
+        })
+    }
+
+    /// Writes exactly this.
+    pub async fn raw(&mut self, plugin: &mut PluginHarness, text: &[u8]) -> Outcome {
+        self.said(Sender::Lightningd, String::from_utf8_lossy(text), None);
+        let written = tokio::time::timeout(scaled(PATIENCE), plugin.raw(text)).await;
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => self.no_answer(plugin, "it to read on", &error).await,
+            Err(_) => missed(
+                self.done(),
+                "it to read on",
+                "it does not read its stdin any more",
+            ),
+        }
+    }
+
+    pub async fn send(&mut self, plugin: &mut PluginHarness, message: &Value) -> Outcome {
+        self.raw(plugin, format!("{message}\n\n").as_bytes()).await
+    }
+
+    /// An id that was not used yet, a text as lightningd's.
+    pub fn id(&mut self, method: &str) -> Value {
+        json!(format!("lab:{method}#{}", self.bench.number()))
+    }
+
+    /// Sends a request with this id; the answer, which must have the same.
+    pub async fn ask(
+        &mut self,
+        plugin: &mut PluginHarness,
+        id: Value,
+        method: &str,
+        params: Value,
+        expected: &Value,
+    ) -> Outcome<Value> {
+        self.doing(format!("{method} was asked with the id {id}"));
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        self.send(plugin, &request).await?;
+        let mut expected = expected.clone();
+        expected["id"] = id.clone();
+        loop {
+            let message = match plugin.next_message().await {
+                Ok(message) => message,
+                Err(error) => return self.no_answer(plugin, &expected.to_string(), &error).await,
+            };
+            self.said(Sender::Plugin, message.to_string(), None);
+            if message["method"].is_string() && message.get("id").is_none() {
+                continue;
+            }
+            if message.get("id") != Some(&id) {
+                return missed(self.done(), expected, message);
+            }
+            return Ok(message);
+        }
+    }
+
+    /// Asks for the manifest: the result.
+    pub async fn manifest(&mut self, plugin: &mut PluginHarness, id: Value) -> Outcome<Value> {
+        let expected =
+            json!({"jsonrpc": "2.0", "id": id, "result": {"options": [], "rpcmethods": []}});
+        let params = json!({"allow-deprecated-apis": false});
+        let mut answer = self
+            .ask(plugin, id, "getmanifest", params, &expected)
+            .await?;
+        let result = answer["result"].take();
+        if !(result["options"].is_array() && result["rpcmethods"].is_array()) {
+            answer["result"] = result;
+            return missed(self.done(), expected, answer);
+        }
+        Ok(result)
+    }
+
+    /// Sends `init`, as a node does: with the manifest's defaults.
+    pub async fn init(
+        &mut self,
+        plugin: &mut PluginHarness,
+        manifest: &Value,
+        options: &Value,
+        startup: bool,
+    ) -> Outcome {
+        let mut values = Map::new();
+        for option in manifest["options"].as_array().into_iter().flatten() {
+            let name = option["name"].as_str().unwrap_or_default();
+            let value = options.get(name).or(option.get("default"));
+            if let Some(value) = value.filter(|value| !value.is_null()) {
+                values.insert(name.to_owned(), value.clone());
+            }
+        }
+        let params = json!({
+            "options": values,
+            "configuration": {
+                "lightning-dir": plugin.dir(),
+                "rpc-file": "lightning-rpc",
+                "startup": startup,
+                "network": "regtest",
+                "feature_set": {"init": "", "node": "", "channel": "", "invoice": ""},
+            },
+        });
+        let id = self.id("init");
+        let expected = json!({"jsonrpc": "2.0", "id": id, "result": {}});
+        let answer = self.ask(plugin, id, "init", params, &expected).await?;
+        // Whatever it is: some libraries say null.
+        if answer.get("result").is_none() {
+            return missed(self.done(), expected, answer);
+        }
+        Ok(())
+    }
+
+    /// Started without a node, both requests answered; also the manifest.
+    pub async fn up(&mut self, options: Value) -> Outcome<(PluginHarness, Value)> {
+        let mut plugin = self.alone().await?;
+        let id = self.id("getmanifest");
+        let manifest = self.manifest(&mut plugin, id).await?;
+        self.init(&mut plugin, &manifest, &options, false).await?;
+        Ok((plugin, manifest))
+    }
+
+    /// Closes its stdin; everything that it still sends until its end, which must be a
+    /// good one.
+    pub async fn close(&mut self, plugin: &mut PluginHarness) -> Outcome<Vec<Value>> {
+        plugin.close_input();
+        self.ended(plugin, "stdin was closed").await
+    }
+
+    /// Waits for its end, for this reason; what it sent until then.
+    pub async fn ended(&mut self, plugin: &mut PluginHarness, why: &str) -> Outcome<Vec<Value>> {
+        const END: &str = "it to end, with exit status 0";
+        let ended = plugin.wait_exit().await;
+        let rest = plugin.pending_messages();
+        let end = plugin.next_message().await;
+        for message in &rest {
+            self.said(Sender::Plugin, message.to_string(), None);
+        }
+        let done = if self.done().is_empty() {
+            why.to_owned()
+        } else {
+            format!("{}; then {why}", self.done())
+        };
+        if let Err(error @ Error::Answer { .. }) = &end {
+            return self
+                .no_answer(plugin, "messages alone on stdout", error)
+                .await;
+        }
+        match ended {
+            Ok(status) if status.success() => Ok(rest),
+            Ok(status) => self.with_stderr(plugin, &done, END, &format!("it ended: {status}")),
+            Err(_) => self.with_stderr(plugin, &done, END, "it still runs"),
+        }
+    }
+
+    pub fn with_stderr<T>(
+        &mut self,
+        plugin: &PluginHarness,
+        done: &str,
+        expected: &str,
+        came: &str,
+    ) -> Outcome<T> {
+        let stderr = plugin.stderr();
+        let lines: Vec<&str> = stderr.lines().collect();
+        let mut help = String::new();
+        let tail = &lines[lines.len().saturating_sub(LINES)..];
+        if !tail.is_empty() {
+            help.push_str("its stderr:\n  ");
+            help.push_str(&tail.join("\n  "));
+        }
+        // Later it is not the start that went wrong.
+        let spoke = self.wire().iter().any(|said| said.from == Sender::Plugin);
+        let message = "exited before replying";
+        if !spoke
+            && came.starts_with("it ended")
+            && let Some(hint) = plugin_hint(&self.program, message, &stderr)
+        {
+            help.push_str(&format!("\nhint: {hint}"));
+        }
+        Err(Stop::Missed(Box::new(Miss {
+            done: done.to_owned(),
+            expected: expected.to_owned(),
+            came: came.to_owned(),
+            help: help.trim().to_owned(),
+        })))
+    }
+
+    /// No message came: why.
+    async fn no_answer<T>(
+        &mut self,
+        plugin: &mut PluginHarness,
+        expected: &str,
+        error: &Error,
+    ) -> Outcome<T> {
+        let done = self.done();
+        let came = match error {
+            Error::Died { status, .. } => format!("it ended: {status}"),
+            Error::Answer { why, .. } => {
+                let why = why.lines().next().unwrap_or_default();
+                if why.contains("not JSON") {
+                    self.said(Sender::Plugin, why, None);
+                    format!("{why}; only JSON-RPC goes to stdout")
+                } else {
+                    why.to_owned()
+                }
+            }
+            Error::TimedOut { .. } => {
+                // One whose answer is in a buffer writes it when it ends.
+                plugin.close_input();
+                let _ = plugin.wait_exit().await;
+                match plugin.pending_messages().first() {
+                    Some(late) => format!(
+                        "{late}, but only when stdin was closed: flush stdout after each message"
+                    ),
+                    None => format!(
+                        "nothing in {} s, nor at its end",
+                        scaled(PATIENCE).as_secs()
+                    ),
+                }
+            }
+            other => other.to_string(),
+        };
+        self.with_stderr(plugin, &done, expected, &came)
+    }
+}

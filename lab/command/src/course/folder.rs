@@ -1,0 +1,227 @@
+//! The learner's folder: his plugin, and how far he is.
+
+use std::path::{Path, PathBuf};
+
+use cln_lab::{Error, IoContext, Result};
+
+use super::progress::{self, Progress};
+use super::{Language, STEPS, Step, TEST};
+
+/// A learner's folder.
+#[derive(Debug)]
+pub struct Folder {
+    dir: PathBuf,
+    language: Option<&'static Language>,
+    /// The executable, if there is no language.
+    plugin: PathBuf,
+}
+
+impl Folder {
+    /// Opens the folder, and makes what is not there yet: the folder, the file one
+    /// starts with, the progress file. Of a course that was started before, language and
+    /// plugin are as they were.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if it was started otherwise; if something cannot be written.
+    pub fn open(
+        dir: &Path,
+        language: Option<&'static Language>,
+        plugin: Option<&Path>,
+    ) -> Result<(Folder, Progress)> {
+        std::fs::create_dir_all(dir).doing("create folder", dir)?;
+        let dir = dir.canonicalize().doing("find", dir)?;
+        let plugin = match plugin {
+            Some(plugin) => Some(plugin.canonicalize().doing("find", plugin)?),
+            None => None,
+        };
+        let progress = match Progress::read(&dir)? {
+            Some(progress) => progress,
+            None => {
+                let language = language.or(super::LANGUAGES.first());
+                Progress {
+                    language: language
+                        .filter(|_| plugin.is_none())
+                        .map(|language| language.name.to_owned()),
+                    plugin: plugin.clone(),
+                    step: STEPS[0].slug.to_owned(),
+                    passed: Vec::new(),
+                }
+            }
+        };
+        let asked = language.map(|language| language.name.to_owned());
+        if (asked.is_some() && asked != progress.language)
+            || (plugin.is_some() && plugin != progress.plugin)
+        {
+            return Err(Error::usage(format!(
+                "{} is a course in {}: choose another folder",
+                dir.display(),
+                progress.language.as_deref().unwrap_or("another executable")
+            )));
+        }
+        let language = match &progress.language {
+            None => None,
+            Some(name) => Some(Language::named(name).ok_or_else(|| {
+                Error::usage(format!(
+                    "{}: there is no language `{name}`",
+                    dir.join(progress::FILE).display()
+                ))
+            })?),
+        };
+        let plugin = progress.plugin.clone().unwrap_or_default();
+        let folder = Folder {
+            dir,
+            language,
+            plugin,
+        };
+        folder.make()?;
+        progress.write(&folder.dir)?;
+        Ok((folder, progress))
+    }
+
+    /// What one starts with, unless it is there.
+    fn make(&self) -> Result<()> {
+        let Some(language) = self.language else {
+            return Ok(());
+        };
+        let start = (language.source, language.start);
+        for (name, text) in language.files.iter().chain([&start]) {
+            let path = self.dir.join(name);
+            if path.exists() {
+                continue;
+            }
+            let parent = path.parent().unwrap_or(&self.dir);
+            std::fs::create_dir_all(parent).doing("create folder", parent)?;
+            std::fs::write(&path, text).doing("write", &path)?;
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The language; `None` for any executable.
+    pub fn language(&self) -> Option<&'static Language> {
+        self.language
+    }
+
+    /// What lightningd runs.
+    pub fn program(&self) -> PathBuf {
+        self.language.map_or(self.plugin.clone(), |language| {
+            self.dir.join(language.program)
+        })
+    }
+
+    /// The learner's own test.
+    pub fn test(&self) -> PathBuf {
+        self.dir
+            .join(self.language.map_or("test", |language| language.test))
+    }
+
+    /// The file that is edited in this step.
+    pub fn file(&self, step: &Step) -> PathBuf {
+        match self.language {
+            _ if step.slug == TEST => self.test(),
+            Some(language) => self.dir.join(language.source),
+            None => self.plugin.clone(),
+        }
+    }
+
+    /// Puts what a step starts with in place of its file, which is kept aside: where.
+    ///
+    /// # Errors
+    /// If there is no language, so nothing to start with; if a file cannot be written.
+    pub fn reset(&self, step: &Step) -> Result<Option<PathBuf>> {
+        let Some(language) = self.language else {
+            return Err(Error::usage("only you know what your plugin started with"));
+        };
+        let path = self.file(step);
+        let mut kept = None;
+        if path.exists() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let free = (1..)
+                .map(|n| path.with_file_name(format!("{name}.kept-{n}")))
+                .find(|path| !path.exists());
+            let aside = free.unwrap_or_else(|| path.with_extension("kept"));
+            std::fs::copy(&path, &aside).doing("keep aside", &path)?;
+            kept = Some(aside);
+        }
+        let text = language.before(step.slug);
+        if text.is_empty() {
+            if path.exists() {
+                std::fs::remove_file(&path).doing("remove", &path)?;
+            }
+        } else {
+            // The same file: it keeps its permissions.
+            std::fs::write(&path, text).doing("write", &path)?;
+        }
+        Ok(kept)
+    }
+
+    /// Makes the program of the source, where that has to be: what the compiler says, if
+    /// it refuses.
+    ///
+    /// # Errors
+    /// If the compiler cannot be run.
+    pub async fn build(&self) -> Result<std::result::Result<(), String>> {
+        let Some([program, args @ ..]) = self.language.map(|language| language.build) else {
+            return Ok(Ok(()));
+        };
+        let mut command = tokio::process::Command::new(program);
+        command.args(args).current_dir(&self.dir).kill_on_drop(true);
+        command.stdin(std::process::Stdio::null());
+        let output = command.output().await.doing("run", program)?;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        Ok(Err(String::from_utf8_lossy(&output.stderr)
+            .trim_end()
+            .to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(path: &Path) -> String {
+        std::fs::read_to_string(path).expect("read")
+    }
+
+    #[test]
+    fn a_reset_loses_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (folder, _) = Folder::open(dir.path(), None, None).expect("open");
+        let step = Step::named("init").expect("a step");
+        let file = folder.file(step);
+        for n in 1..=2 {
+            std::fs::write(&file, format!("mine {n}")).expect("write");
+            let kept = folder.reset(step).expect("reset").expect("kept");
+            assert_eq!(text(&kept), format!("mine {n}"));
+            assert!(text(&file).contains("getmanifest") || text(&file).contains("request"));
+        }
+        assert_eq!(text(&dir.path().join("plugin.py.kept-1")), "mine 1");
+    }
+
+    #[test]
+    fn it_continues_where_it_was() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (folder, mut progress) = Folder::open(dir.path(), None, None).expect("open");
+        std::fs::write(folder.program(), "mine").expect("write");
+        progress.pass(&STEPS[0]);
+        progress.step = "init".to_owned();
+        progress.write(dir.path()).expect("write");
+        let (folder, again) = Folder::open(dir.path(), None, None).expect("open");
+        assert_eq!(again, progress);
+        assert_eq!(text(&folder.program()), "mine");
+        let other = Folder::open(dir.path(), None, Some(Path::new("/bin/sh")));
+        let error = other.expect_err("a course in python").to_string();
+        assert!(error.contains("choose another folder"), "{error}");
+        std::fs::write(dir.path().join(progress::FILE), "{").expect("write");
+        let error = Folder::open(dir.path(), None, None)
+            .expect_err("no JSON")
+            .to_string();
+        assert!(error.contains("remove it"), "{error}");
+    }
+}

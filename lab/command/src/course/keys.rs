@@ -1,0 +1,103 @@
+//! Single keys from the terminal.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::os::fd::AsFd;
+
+use cln_lab::{Error, IoContext, Result};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The terminal, set to hand out keys at once and not to show them. Ctrl-C still is a
+/// signal, and what is printed looks as ever. Dropping it sets the terminal back.
+pub struct Keys {
+    stdin: AsyncFd<File>,
+    before: Termios,
+    unread: Vec<u8>,
+}
+
+impl Keys {
+    /// Takes the terminal on standard input.
+    ///
+    /// # Errors
+    /// If that is no terminal.
+    pub fn new() -> Result<Keys> {
+        const STDIN: &str = "the terminal";
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Err(Error::usage(
+                "`lab learn` needs a terminal; without one, `lab learn --check STEP`",
+            ));
+        }
+        let ours = stdin.as_fd().try_clone_to_owned().doing("take", STDIN)?;
+        // SAFETY: the file is ours alone, and stays open as long as this.
+        let stdin =
+            unsafe { AsyncFd::register_with_interest(File::from(ours), Interest::READABLE) };
+        let stdin = stdin.doing("read from", STDIN)?;
+        let keys = Keys {
+            before: tcgetattr(&stdin).doing("look at", STDIN)?,
+            stdin,
+            unread: Vec::new(),
+        };
+        keys.take()?;
+        Ok(keys)
+    }
+
+    /// Takes the terminal again, after [`Keys::give_back`].
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn take(&self) -> Result<()> {
+        let mut mode = self.before.clone();
+        mode.local_flags
+            .remove(LocalFlags::ICANON | LocalFlags::ECHO);
+        tcsetattr(self.stdin.get_ref(), SetArg::TCSADRAIN, &mode).doing("set", "the terminal")
+    }
+
+    /// Sets the terminal as it was, for another program.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn give_back(&self) -> Result<()> {
+        tcsetattr(self.stdin.get_ref(), SetArg::TCSADRAIN, &self.before)
+            .doing("set", "the terminal")
+    }
+
+    /// The next key; `q` once the terminal is gone. Safe to cancel.
+    ///
+    /// # Errors
+    /// If the terminal cannot be read.
+    pub async fn next(&mut self) -> Result<char> {
+        loop {
+            if !self.unread.is_empty() {
+                return Ok(char::from(self.unread.remove(0)));
+            }
+            let mut ready = self
+                .stdin
+                .readable_mut()
+                .await
+                .doing("read", "the terminal")?;
+            let mut bytes = [0; 256];
+            // What is there is returned at once.
+            let count = ready
+                .get_inner_mut()
+                .read(&mut bytes)
+                .doing("read", "the terminal")?;
+            ready.clear_ready();
+            if count == 0 {
+                return Ok('q');
+            }
+            // An arrow or the like is several bytes, and no key of ours.
+            if bytes[0] != 0x1b {
+                self.unread.extend(&bytes[..count]);
+            }
+        }
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        let _ = self.give_back();
+    }
+}

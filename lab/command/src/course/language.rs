@@ -1,0 +1,84 @@
+//! The languages in which one can take the course: for each the files of
+//! `course/LANGUAGE/`, which are the solutions of the steps whose code changes.
+
+/// A language, with its solutions.
+#[derive(Debug)]
+pub struct Language {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// How code blocks in it are marked in Markdown.
+    pub markdown: &'static str,
+    /// The learner's file, relative to his folder.
+    pub source: &'static str,
+    /// What lightningd runs, relative to the folder.
+    pub program: &'static str,
+    /// The file of the step `test`, relative to the folder.
+    pub test: &'static str,
+    /// Files that are written beside them, with their text.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What makes the program of the source, run in the folder; empty if nothing has to.
+    pub build: &'static [&'static str],
+    /// The text that one starts with.
+    pub start: &'static str,
+    /// By step. A step without one needs no other code than the step before it.
+    pub solutions: &'static [(&'static str, &'static str)],
+}
+
+/// The names and texts of these files of `course/FOLDER/`.
+macro_rules! files {
+    ($folder:literal, $ending:literal: $($step:literal)*) => {
+        &[$(($step, include_str!(concat!("../../course/", $folder, "/", $step, $ending)))),*]
+    };
+}
+
+/// All of them; the first is the default.
+pub static LANGUAGES: &[Language] = &[Language {
+    name: "python",
+    markdown: "python",
+    source: "plugin.py",
+    program: "plugin.py",
+    test: "test.py",
+    files: &[],
+    build: &[],
+    start: include_str!("../../course/python/start.py"),
+    solutions: files!("python", ".py":
+        "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
+        "library" "invoice" "error" "method" "restart"
+        "all" "order" "topic" "hook" "test"),
+}];
+
+impl Language {
+    /// The language of this name.
+    pub fn named(name: &str) -> Option<&'static Language> {
+        LANGUAGES.iter().find(|language| language.name == name)
+    }
+
+    /// The code that passes this step.
+    pub fn solution(&self, step: &str) -> &'static str {
+        self.until(step, true)
+    }
+
+    /// The code with which the step starts: what passes the step before it.
+    pub fn before(&self, step: &str) -> &'static str {
+        self.until(step, false)
+    }
+
+    /// The last text up to this step, which counts or not. The test's file is another.
+    fn until(&self, step: &str, included: bool) -> &'static str {
+        let of = |wanted: &str| {
+            let found = self.solutions.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, text)| *text)
+        };
+        if step == super::TEST {
+            return if included {
+                of(step).unwrap_or_default()
+            } else {
+                ""
+            };
+        }
+        let steps = super::STEPS.iter().map(|step| step.slug);
+        let before = steps.take_while(|slug| *slug != step);
+        let last = before.chain(included.then_some(step)).filter_map(of).last();
+        last.unwrap_or(self.start)
+    }
+}

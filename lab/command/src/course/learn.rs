@@ -1,0 +1,197 @@
+//! The course as one takes it, in a terminal.
+
+use std::path::Path;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Instant;
+
+use cln_lab::control::{Control, Down};
+use cln_lab::registry::Claim;
+use cln_lab::{Lab, Result};
+use console::style;
+
+use super::folder::Folder;
+use super::keys::Keys;
+use super::progress::Progress;
+use super::watch::Watch;
+use super::{Bench, STEPS, Step, Verdict, screen};
+use crate::workshop::interactive;
+
+/// The name under which the lab can be found from other terminals, unless it is taken.
+const NAME: &str = "learn";
+
+/// Hands out steps and checks saves, until the learner ends it; then the lab ends, and
+/// what was passed is in his folder.
+///
+/// # Errors
+/// If the lab or the terminal fails, or the folder cannot be written.
+pub async fn learn(
+    folder: Folder,
+    progress: Progress,
+    bench: Rc<Bench>,
+    program: &Path,
+) -> Result<()> {
+    let keys = Keys::new()?;
+    println!("starting two nodes …");
+    let claim = Claim::take(NAME).await.ok();
+    let install = folder.dir().to_owned();
+    let python = folder
+        .language()
+        .is_some_and(|language| language.name == "python");
+    let installed = tokio::task::spawn_blocking(move || {
+        if python {
+            crate::pyln::install(&install)
+        } else {
+            Ok(())
+        }
+    });
+    let down = {
+        let lab = bench.lab().await?;
+        let node = lab.l1().implementation();
+        println!(
+            "{} l1 and l2 are up, {node}; this ends with `q`",
+            style("✓").green().bold()
+        );
+        if let Ok(Err(error)) = installed.await {
+            println!("{} {error}: part two needs it", style("note:").yellow());
+        }
+        let control = Control::open(lab)?;
+        let mut name = None;
+        if let Some((mut claim, _)) = claim {
+            claim.publish(lab)?;
+            name = Some(claim);
+        }
+        let files = STEPS.iter().map(|step| folder.file(step));
+        let mut learner = Learner {
+            watch: Watch::new(files.collect())?,
+            step: progress.step(),
+            folder,
+            progress,
+            bench: Rc::clone(&bench),
+            lab,
+            program,
+            named: name.is_some(),
+            keys,
+            hint: 0,
+            verdict: None,
+        };
+        learner.until_end(&control).await?
+    };
+    println!("stopping the nodes; `lab learn` continues where you are");
+    let stopped = bench.stop().await;
+    if let Some(down) = down {
+        down.answer(&stopped).await;
+    }
+    stopped
+}
+
+struct Learner<'a> {
+    folder: Folder,
+    progress: Progress,
+    step: &'static Step,
+    bench: Rc<Bench>,
+    lab: &'a Lab,
+    /// The command `lab`.
+    program: &'a Path,
+    /// Whether the lab has its name.
+    named: bool,
+    keys: Keys,
+    watch: Watch,
+    /// How many hints of this step were shown.
+    hint: usize,
+    verdict: Option<Verdict>,
+}
+
+impl Learner<'_> {
+    /// Until `q`, or until another process asks for the lab's end.
+    async fn until_end(&mut self, control: &Control) -> Result<Option<Down>> {
+        let mut down = pin!(control.serve(self.lab));
+        println!("{}", screen::step(self.step, &self.folder));
+        loop {
+            let turn = async {
+                tokio::select! {
+                    saved = self.watch.saved() => self.check(saved).await.map(|()| true),
+                    key = self.keys.next() => self.press(key?).await,
+                }
+            };
+            tokio::select! {
+                more = turn => if !more? { return Ok(None) },
+                asked = &mut down => return Ok(Some(asked)),
+            }
+        }
+    }
+
+    /// Does what a key asks for; false for the end.
+    async fn press(&mut self, key: char) -> Result<bool> {
+        match key {
+            'q' => return Ok(false),
+            'h' => {
+                self.hint += 1;
+                println!("{}", screen::hint(self.step, &self.folder, self.hint));
+            }
+            'w' => println!("{}", screen::wire(self.verdict.as_ref())),
+            'l' => println!("{}", screen::list(&self.progress, self.step)),
+            'n' => self.go(1)?,
+            'p' => self.go(-1)?,
+            'r' => self.reset()?,
+            's' => self.shell().await?,
+            '\n' | '\r' => self.check(Instant::now()).await?,
+            _ => println!("{}", style(screen::KEYS).dim()),
+        }
+        Ok(true)
+    }
+
+    fn go(&mut self, by: isize) -> Result<()> {
+        let place = (self.step.number() - 1).saturating_add_signed(by);
+        self.step = &STEPS[place.min(STEPS.len() - 1)];
+        (self.hint, self.verdict) = (0, None);
+        self.step.slug.clone_into(&mut self.progress.step);
+        self.progress.write(self.folder.dir())?;
+        println!("{}", screen::step(self.step, &self.folder));
+        Ok(())
+    }
+
+    fn reset(&mut self) -> Result<()> {
+        match self.folder.reset(self.step) {
+            Ok(Some(kept)) => println!("reset; yours is kept as {}", kept.display()),
+            Ok(None) => println!("reset"),
+            Err(error) => println!("{} {error}", style("not reset:").red()),
+        }
+        self.watch.skip();
+        Ok(())
+    }
+
+    async fn shell(&mut self) -> Result<()> {
+        let dir = self.lab.dir().display().to_string();
+        let lab = if self.named {
+            ("LAB_NAME", NAME)
+        } else {
+            ("LAB_DIR", &*dir)
+        };
+        self.keys.give_back()?;
+        let ended = interactive(self.program, lab, self.folder.dir(), "learn").await;
+        self.keys.take()?;
+        ended
+    }
+
+    /// Checks what is saved, again if something was saved meanwhile.
+    async fn check(&mut self, mut since: Instant) -> Result<()> {
+        loop {
+            let (program, test) = (self.folder.program(), self.folder.test());
+            let verdict = match self.folder.build().await? {
+                Ok(()) => self.bench.check(self.step, &program, &test).await?,
+                Err(why) => Verdict::not_built(why),
+            };
+            println!("{}", screen::verdict(&verdict, self.step, since.elapsed()));
+            if verdict.passed() {
+                self.progress.pass(self.step);
+                self.progress.write(self.folder.dir())?;
+            }
+            self.verdict = Some(verdict);
+            match futures_util::FutureExt::now_or_never(self.watch.saved()) {
+                Some(saved) => since = saved,
+                None => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! How far a learner is: the file `.lab-learn.json` in his folder.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use cln_lab::{Error, IoContext, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{STEPS, Step};
+
+/// The file's name.
+pub const FILE: &str = ".lab-learn.json";
+
+/// How far a learner is. Steps go by name, so that new ones do not shift them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The language, by its name; `None` for any executable.
+    pub language: Option<String>,
+    /// The executable, if there is no language.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PathBuf>,
+    /// The step to continue with.
+    pub step: String,
+    /// Those that are passed.
+    pub passed: Vec<String>,
+}
+
+impl Progress {
+    /// That in this folder; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is of a course that this one does not know.
+    pub fn read(folder: &Path) -> Result<Option<Progress>> {
+        let path = folder.join(FILE);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).doing("read", &path),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(|error| {
+            Error::usage(format!(
+                "{}: {error}: remove it to start the course anew; the plugin stays",
+                path.display()
+            ))
+        })
+    }
+
+    /// Writes it, all or nothing.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(FILE);
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            serde_json::to_writer_pretty(&mut file, self)?;
+            file.write_all(b"\n")?;
+            file.persist(&path).map_err(|error| error.error)
+        };
+        write().map(drop).doing("write", &path)
+    }
+
+    /// The step to continue with: the first, if it is not known.
+    pub fn step(&self) -> &'static Step {
+        Step::named(&self.step).unwrap_or(&STEPS[0])
+    }
+
+    /// True if this step is passed.
+    pub fn has_passed(&self, step: &Step) -> bool {
+        self.passed.iter().any(|slug| slug == step.slug)
+    }
+
+    /// This step is passed.
+    pub fn pass(&mut self, step: &Step) {
+        if !self.has_passed(step) {
+            self.passed.push(step.slug.to_owned());
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The course as one takes it: keys, saves, hints, progress, a reset, and back again.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use cln_lab_command::course::{Language, STEPS, TEST};
+use lab_tests::sandbox::Sandbox;
+use lab_tests::terminal::Terminal;
+use lab_tests::{Kinds, Outcome};
+
+use super::{print_times, write};
+
+/// `lab learn` in this folder.
+fn learn(sandbox: &Sandbox, kinds: Kinds, folder: &Path) -> anyhow::Result<Terminal> {
+    let mut command = sandbox.command(sandbox.program());
+    command.args(["learn", "--node", kinds.name()]).arg(folder);
+    Terminal::spawn(command)
+}
+
+/// The whole course in a terminal.
+pub async fn walk(kinds: Kinds) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let folder = sandbox.path("mine");
+    let (plugin, test) = (folder.join("plugin.py"), folder.join("test.py"));
+    let python = Language::named("python").context("no Python")?;
+    let mut terminal = learn(&sandbox, kinds, &folder)?;
+    let shown = terminal.wait_for("1. Two nodes")?;
+    let node = if kinds == Kinds::Embedded {
+        "embedded-"
+    } else {
+        "lightningd v"
+    };
+    ensure!(
+        shown.contains(node),
+        "it does not say what the nodes are: {shown}"
+    );
+
+    let mut took = Vec::new();
+    let mut saved = |terminal: &mut Terminal, verdict: &str| -> anyhow::Result<()> {
+        let since = Instant::now();
+        terminal.wait_for(verdict)?;
+        took.push(since.elapsed());
+        Ok(())
+    };
+    terminal.wait_for("q quit")?;
+    let mut mode = plugin.metadata()?.permissions();
+    mode.set_mode(0o755);
+    std::fs::set_permissions(&plugin, mode)?;
+    saved(&mut terminal, "Step 1 of ")?;
+    terminal.write("n")?;
+    terminal.wait_for("2. Who are you?")?;
+
+    // A wrong one, all hints, the right one.
+    let solution = python.solution("getmanifest");
+    write(&plugin, &solution.replace("request[\"id\"]", "7"))?;
+    saved(&mut terminal, "Not yet")?;
+    terminal.write("hhh")?;
+    for hint in ["Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3", "+ def answer"] {
+        terminal.wait_for(hint)?;
+    }
+    write(&plugin, solution)?;
+    saved(&mut terminal, "Step 2 of ")?;
+    terminal.write("w")?;
+    terminal.wait_for("to the plugin")?;
+    terminal.wait_for(r#""method":"getmanifest""#)?;
+    terminal.write("l")?;
+    terminal.wait_for(&format!("2 of {} passed", STEPS.len()))?;
+
+    // A reset keeps what was written.
+    terminal.write("r")?;
+    terminal.wait_for("yours is kept as")?;
+    terminal.wait_for("plugin.py.kept-1")?;
+    ensure!(std::fs::read_to_string(folder.join("plugin.py.kept-1"))? == solution);
+    ensure!(std::fs::read_to_string(&plugin)? == python.before("getmanifest"));
+
+    // A shell with the words, and back.
+    terminal.write("s")?;
+    terminal.wait_for("learn$ ")?;
+    terminal.write("l1-cli -F getinfo | grep -c '^id='; exit\n")?;
+    terminal.wait_for("\n1\r\n")?;
+
+    // The end, and from where it was.
+    terminal.write("nq")?;
+    terminal.wait_for("3. Here is your node")?;
+    terminal.wait_for("continues where you are")?;
+    terminal.end()?;
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    let mut terminal = learn(&sandbox, kinds, &folder)?;
+    terminal.wait_for("3. Here is your node")?;
+    for step in &STEPS[2..] {
+        terminal.wait_for("q quit")?;
+        let text = python.solution(step.slug);
+        let file = if step.slug == TEST { &test } else { &plugin };
+        write(file, text)?;
+        saved(&mut terminal, &format!("Step {} of ", step.number()))?;
+        terminal.write("n")?;
+    }
+    terminal.write("l")?;
+    terminal.wait_for(&format!("{0} of {0} passed", STEPS.len()))?;
+    terminal.write("q")?;
+    terminal.end()?;
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    ensure!(took.iter().all(|took| *took < Duration::from_secs(60)));
+    print_times("from save to verdict in a terminal", kinds, took);
+    Ok(())
+}
+
+/// Without a terminal: exit status 0 or 1, and 2 for what makes no sense.
+pub async fn check(kinds: Kinds) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let folder = sandbox.path("mine");
+    let dir = folder.to_str().context("a path")?;
+    let check = |step: &str| sandbox.lab(&["learn", "--check", step, "--node", kinds.name(), dir]);
+    let said = check("getmanifest")?;
+    ensure!(
+        said.code == Some(1) && said.out.contains("chmod +x"),
+        "{said:?}"
+    );
+    let python = Language::named("python").context("no Python")?;
+    write(&folder.join("plugin.py"), python.solution("dynamic"))?;
+    for step in ["2", "init", "dynamic"] {
+        let said = check(step)?;
+        ensure!(
+            said.code == Some(0) && said.out.contains("is passed"),
+            "{said:?}"
+        );
+    }
+    let said = check("connect")?;
+    ensure!(
+        said.code == Some(1) && said.out.contains("expected: "),
+        "{said:?}"
+    );
+
+    // Any executable.
+    let other = sandbox.path("other");
+    let other = other.to_str().context("a path")?;
+    let plugin = folder.join("plugin.py");
+    let plugin = plugin.to_str().context("a path")?;
+    let args = [
+        "learn", "--lang", "other", "--plugin", plugin, "--check", "init", "--json", other,
+    ];
+    let verdict = sandbox.json(&args)?;
+    ensure!(
+        verdict["miss"].is_null() && verdict["wire"].is_array(),
+        "{verdict}"
+    );
+
+    for wrong in [
+        &["learn", "--check", "nothing", dir][..],
+        &["learn", "--lang", "other", dir],
+        &["learn", "--lang", "cobol", dir],
+    ] {
+        let said = sandbox.lab(wrong)?;
+        ensure!(said.code == Some(2), "{wrong:?}: {said:?}");
+    }
+    let said = sandbox.lab(&["learn", dir])?;
+    ensure!(
+        said.code == Some(1) && said.err.contains("--check STEP"),
+        "{said:?}"
+    );
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! A program in a pseudo terminal.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command};
+
+use anyhow::{Context, ensure};
+
+/// A program that runs in a terminal of its own.
+#[derive(Debug)]
+pub struct Terminal {
+    child: Child,
+    master: File,
+    said: String,
+}
+
+impl Terminal {
+    /// Runs it.
+    pub fn spawn(mut command: Command) -> anyhow::Result<Terminal> {
+        let terminal = nix::pty::openpty(None, None)?;
+        let slave = File::from(terminal.slave);
+        command
+            .env("TERM", "dumb")
+            .stdin(slave.try_clone()?)
+            .stdout(slave.try_clone()?)
+            .stderr(slave);
+        Ok(Terminal {
+            child: command.spawn()?,
+            master: File::from(terminal.master),
+            said: String::new(),
+        })
+    }
+
+    /// Waits until it prints this; what it printed before that, since the last wait.
+    pub fn wait_for(&mut self, text: &str) -> anyhow::Result<String> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(at) = self.said.find(text) {
+                let rest = self.said.split_off(at + text.len());
+                return Ok(std::mem::replace(&mut self.said, rest));
+            }
+            let read = self.master.read(&mut buffer);
+            let count = read.with_context(|| format!("no `{text}`: {}", self.said))?;
+            ensure!(count > 0, "no `{text}`: {}", self.said);
+            self.said
+                .push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    }
+
+    /// Types this.
+    pub fn write(&mut self, text: &str) -> anyhow::Result<()> {
+        Ok(self.master.write_all(text.as_bytes())?)
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let status = self.child.wait()?;
+        ensure!(status.success(), "{status}: {}", self.said);
+        Ok(())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
