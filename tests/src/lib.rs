@@ -280,11 +280,14 @@ pub fn older_than(release: (u16, u16)) -> Option<String> {
         .map(|version| format!("lightningd {version} is older than {since}"))
 }
 
-/// Why a test that meets a fault of one release of lightningd itself is skipped there.
-pub fn faulty(release: (u16, u16), fault: &str) -> Option<String> {
-    let faulty = Release(release.0, release.1);
+/// Why a test that meets a fault of some releases of lightningd itself is skipped there.
+pub fn faulty(releases: &[(u16, u16)], fault: &str) -> Option<String> {
     lightningd_version()
-        .filter(|version| version.release() == faulty)
+        .filter(|version| {
+            releases
+                .iter()
+                .any(|r| version.release() == Release(r.0, r.1))
+        })
         .map(|version| format!("lightningd {version} {fault}"))
 }
 
