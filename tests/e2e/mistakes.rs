@@ -24,7 +24,7 @@ pub fn tests(suite: Suite) -> Suite {
             transient,
         )
         .unless(faulty(
-            &[(24, 2), (24, 5)],
+            &[(23, 11), (24, 2), (24, 5)],
             "crashes when a plugin ends while it starts",
         ))
         .scenario_alone("lab_up_says_it_too", up)
