@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use cln_lab::{CHANNEL_SAT, Capability, Error, NodeSpec, OpenChannel, msat};
-use lab_tests::{Kinds, Outcome, Suite};
+use lab_tests::{Kinds, Outcome, Suite, faulty};
 use serde_json::{Value, json};
 
 pub fn tests(suite: Suite) -> Suite {
@@ -27,10 +27,14 @@ pub fn tests(suite: Suite) -> Suite {
             "channels_open_in_the_same_blocks",
             same_blocks,
         )
-        .on(
-            &[Kinds::Lightningd],
+        .case(
             "a_private_channel_is_not_announced",
-            private,
+            Kinds::Lightningd,
+            faulty(
+                &[(23, 11)],
+                "does not send a peer the terms of a private channel",
+            ),
+            || private(Kinds::Lightningd),
         )
         .on(
             &[Kinds::Lightningd],

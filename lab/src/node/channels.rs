@@ -225,9 +225,9 @@ impl Node {
                 )));
             }
             // A private channel is not in gossip; the peer sends its terms for
-            // forwarding directly (shown there from v24.02 on).
+            // forwarding directly (shown there from v23.11 on).
             let version = self.implementation().lightningd();
-            let shown = version.is_some_and(|version| version.at_least(24, 2));
+            let shown = version.is_some_and(|version| version.at_least(23, 11));
             if !public && shown && channel["updates"]["remote"].is_null() {
                 return Ok(Probe::NotYet("the peer's update is missing".to_owned()));
             }
