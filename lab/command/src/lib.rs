@@ -9,9 +9,11 @@
 //! |---|---|
 //! | [`workshop`] | the scripted walkthrough: steps, checks, and what is shown |
 //! | [`scenarios`] | for each topic what triggers it, and what must be recorded then |
+//! | [`check`] | what every release sends, played to a plugin |
 //! | [`wire`] | a tee between lightningd and a plugin, and what passed |
 //! | `subcommands/` | the command, one file a subcommand |
 
+pub mod check;
 pub mod scenarios;
 pub mod wire;
 pub mod workshop;
