@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::corpus::{Corpus, Kind, Message};
 use crate::error::IoContext;
@@ -19,10 +21,10 @@ use crate::lock::lock;
 use crate::node::NETWORK;
 use crate::process::child::Child;
 use crate::process::daemon::command_line;
-use crate::process::listing::is_alive;
-use crate::wait::poll;
+use crate::process::listing::{is_alive, is_asleep};
+use crate::wait::{poll, remember};
 use crate::wire::MessageReader;
-use crate::{Error, Keep, PATIENCE, Probe, Result, eventually};
+use crate::{Error, Keep, PATIENCE, Probe, Result, eventually, scaled};
 
 /// The plugin's `LIGHTNINGD_VERSION`, unless the test sets another.
 const VERSION: &str = "v26.06.6";
@@ -57,6 +59,8 @@ pub struct PluginHarness {
     command: String,
     stdin: Option<ChildStdin>,
     received: Arc<Mutex<Received>>,
+    /// Something was received since the last look.
+    news: Arc<Notify>,
     readers: [JoinHandle<()>; 2],
     folder: Folder,
     next_id: u64,
@@ -74,11 +78,12 @@ struct Received {
     answers: Vec<Value>,
     logs: VecDeque<PluginLog>,
     notifications: VecDeque<(String, Value)>,
+    malformed: Vec<Value>,
     stderr: Vec<u8>,
+    /// What it wrote to its standard output that is no message; it may well be running.
+    noise: Option<String>,
     /// Why nothing more comes on its standard output.
     ended: Option<String>,
-    /// It wrote what is no message, and may well be running.
-    garbage: bool,
 }
 
 /// A line that a plugin asks lightningd to log.
@@ -164,7 +169,9 @@ impl HarnessBuilder {
         let stdout = ChildStdout::from_std(stdout).doing("read from", &command)?;
         let mut stderr = ChildStderr::from_std(stderr).doing("read from", &command)?;
         let received = Arc::new(Mutex::new(Received::default()));
-        let listener = tokio::spawn(listen(MessageReader::new(stdout), Arc::clone(&received)));
+        let news = Arc::new(Notify::new());
+        let messages = MessageReader::new(stdout);
+        let listener = tokio::spawn(listen(messages, Arc::clone(&received), Arc::clone(&news)));
         let sink = Arc::clone(&received);
         let stderr = tokio::spawn(async move {
             let mut buffer = [0; 4096];
@@ -177,6 +184,7 @@ impl HarnessBuilder {
             command,
             stdin: Some(stdin),
             received,
+            news,
             readers: [listener, stderr],
             folder,
             next_id: 0,
@@ -188,38 +196,52 @@ impl HarnessBuilder {
 }
 
 /// Sorts what the plugin sends until it closes its standard output.
-async fn listen(mut messages: MessageReader<ChildStdout>, received: Arc<Mutex<Received>>) {
+async fn listen(
+    mut messages: MessageReader<ChildStdout>,
+    received: Arc<Mutex<Received>>,
+    news: Arc<Notify>,
+) {
     loop {
         let next = messages.next::<Value>().await;
         let mut received = lock(&received);
-        let message = match next {
-            Ok(Some(message)) => message,
-            Ok(None) => {
-                received.ended = Some("it closed its standard output".to_owned());
-                return;
+        match next {
+            Ok(Some(message)) => {
+                received.all.push(message.clone());
+                received.sort(message);
             }
+            Ok(None) => received.ended = Some("it closed its standard output".to_owned()),
             Err(error) => {
+                received.noise = Some(error.to_string());
                 received.ended = Some(format!("it wrote to its standard output: {error}"));
-                received.garbage = true;
-                return;
             }
-        };
-        received.all.push(message.clone());
-        match message["method"].as_str() {
-            None => received.answers.push(message),
-            Some("log") => {
-                let text = |name: &str| message["params"][name].as_str().unwrap_or_default();
-                let log = PluginLog {
-                    level: text("level").to_owned(),
-                    message: text("message").to_owned(),
-                };
-                received.logs.push_back(log);
+        }
+        news.notify_one();
+        if received.ended.is_some() {
+            return;
+        }
+    }
+}
+
+impl Received {
+    /// As lightningd: what has an id is an answer.
+    fn sort(&mut self, mut message: Value) {
+        let params = &message["params"];
+        if message.get("id").is_some() {
+            self.answers.push(message);
+            return;
+        }
+        match (message["method"].as_str(), params["message"].as_str()) {
+            (Some("log"), Some(text)) => {
+                let level = params["level"].as_str().unwrap_or("info").to_owned();
+                let message = text.to_owned();
+                self.logs.push_back(PluginLog { level, message });
             }
-            Some(topic) => {
+            (Some(topic), _) if topic != "log" && !params.is_null() => {
                 let topic = topic.to_owned();
-                let params = message["params"].clone();
-                received.notifications.push_back((topic, params));
+                let params = message["params"].take();
+                self.notifications.push_back((topic, params));
             }
+            _ => self.malformed.push(message),
         }
     }
 }
@@ -346,6 +368,22 @@ impl PluginHarness {
         self.answer_to(method, &request["id"]).await
     }
 
+    /// Waits for the answer to the request with this id, which was sent with
+    /// [`PluginHarness::raw`]: the whole message, with `result` or `error`.
+    ///
+    /// # Errors
+    /// [`Error::Died`] if it ends instead; [`Error::TimedOut`].
+    pub async fn response(&mut self, method: &str, id: &Value) -> Result<Value> {
+        let received = Arc::clone(&self.received);
+        let what = format!("an answer to `{method}`");
+        self.wait(&what, || {
+            let mut received = lock(&received);
+            let at = received.answers.iter().position(|a| a["id"] == *id)?;
+            Some(received.answers.remove(at))
+        })
+        .await
+    }
+
     /// Calls a method of the plugin and waits for the answer.
     ///
     /// # Errors
@@ -360,15 +398,7 @@ impl PluginHarness {
     }
 
     async fn answer_to(&mut self, method: &str, id: &Value) -> Result<Value> {
-        let received = Arc::clone(&self.received);
-        let what = format!("an answer to `{method}`");
-        let mut answer = self
-            .wait(&what, || {
-                let mut received = lock(&received);
-                let at = received.answers.iter().position(|a| a["id"] == *id)?;
-                Some(received.answers.remove(at))
-            })
-            .await?;
+        let mut answer = self.response(method, id).await?;
         match answer["error"].take() {
             Value::Null => Ok(answer["result"].take()),
             mut error => Err(Error::Rpc {
@@ -432,10 +462,17 @@ impl PluginHarness {
                 self.command
             )));
         };
-        match stdin.write_all(bytes.as_ref()).await {
-            Ok(()) => Ok(()),
+        let started = Instant::now();
+        match timeout_at(
+            started + scaled(self.patience),
+            stdin.write_all(bytes.as_ref()),
+        )
+        .await
+        {
+            Ok(Ok(())) => Ok(()),
             // It has closed its input: most likely it has ended.
-            Err(_) => Err(self.ended("it no longer reads its input").await),
+            Ok(Err(_)) => Err(self.ended("it no longer reads its input").await),
+            Err(_) => Err(self.timed_out("the plugin to read its input", started)),
         }
     }
 
@@ -463,10 +500,69 @@ impl PluginHarness {
         received.all[from..].to_vec()
     }
 
+    /// How many bytes of what was sent it has not read.
+    pub fn unread(&self) -> usize {
+        self.stdin.as_ref().map_or(0, unread)
+    }
+
     /// Closes its standard input, as lightningd does when it ends; the plugin should then
     /// end, too: [`PluginHarness::wait_exit`].
     pub fn close_input(&mut self) {
         self.stdin = None;
+    }
+
+    /// Waits until it has read all that was sent and sleeps, with the processes it
+    /// started: until it waits for more. False if that does not come `within` this time,
+    /// as with one that always computes, and where there is no `/proc`.
+    pub async fn idle(&mut self, within: Duration) -> bool {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let deadline = Instant::now() + scaled(within);
+        loop {
+            if self.unread() == 0 && is_asleep(self.child.id()) {
+                // What it wrote before it slept is read before this returns.
+                tokio::task::yield_now().await;
+                return true;
+            }
+            if Instant::now() >= deadline || self.child.status().is_some() {
+                return false;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Takes the answers that no request here was waiting for: to notifications, or with
+    /// an id that nobody sent.
+    pub fn take_strays(&mut self) -> Vec<Value> {
+        std::mem::take(&mut lock(&self.received).answers)
+    }
+
+    /// Takes its log lines that no `expect_log` has taken or skipped.
+    pub fn take_logs(&mut self) -> Vec<PluginLog> {
+        lock(&self.received).logs.drain(..).collect()
+    }
+
+    /// Takes the notifications that it sent, topic and `params`, but for `log`.
+    pub fn take_notifications(&mut self) -> Vec<(String, Value)> {
+        lock(&self.received).notifications.drain(..).collect()
+    }
+
+    /// Takes what was neither an answer nor a notification that lightningd accepts: without
+    /// an id, a method or `params`, or a `log` without a text.
+    pub fn take_malformed(&mut self) -> Vec<Value> {
+        std::mem::take(&mut lock(&self.received).malformed)
+    }
+
+    /// What it wrote to its standard output that is no JSON, and why: nothing is read
+    /// after that, as lightningd kills such a plugin.
+    pub fn noise(&self) -> Option<String> {
+        lock(&self.received).noise.clone()
+    }
+
+    /// Why nothing more can come from it: the error of a call that would be made now.
+    /// `None` while it runs and its output is open.
+    pub async fn gone(&mut self) -> Option<Error> {
+        let ended = lock(&self.received).ended.clone()?;
+        Some(self.ended(&ended).await)
     }
 
     /// Closes its standard input, as lightningd does when it ends, and waits for the
@@ -475,7 +571,7 @@ impl PluginHarness {
     /// # Errors
     /// [`Error::TimedOut`] if it does not end; it is killed then.
     pub async fn close(mut self) -> Result<ExitStatus> {
-        self.stdin = None;
+        self.close_input();
         self.wait_exit().await
     }
 
@@ -527,28 +623,37 @@ impl PluginHarness {
 
     /// Waits until `find` finds something, or nothing can come any more.
     async fn wait<T>(&mut self, what: &str, mut find: impl FnMut() -> Option<T>) -> Result<T> {
-        let awaited = format!("{what} from {}", self.command);
-        let patience = self.patience;
-        let found = eventually(awaited, patience, async || {
+        let started = Instant::now();
+        let deadline = started + scaled(self.patience);
+        loop {
             // In this order: what was sent before the end is found.
             let ended = lock(&self.received).ended.clone();
-            Ok(match (find(), ended) {
-                (Some(found), _) => Probe::Ready(Ok(found)),
-                (None, Some(why)) => Probe::Ready(Err(why)),
-                (None, None) => Probe::NotYet(format!("nothing{}", self.recent_output())),
-            })
-        })
-        .await?;
-        match found {
-            Ok(found) => Ok(found),
-            Err(why) => Err(self.ended(&why).await),
+            if let Some(found) = find() {
+                return Ok(found);
+            }
+            if let Some(why) = ended {
+                return Err(self.ended(&why).await);
+            }
+            if timeout_at(deadline, self.news.notified()).await.is_err() {
+                return Err(self.timed_out(what, started));
+            }
         }
+    }
+
+    fn timed_out(&self, what: &str, started: Instant) -> Error {
+        let error = Error::TimedOut {
+            what: format!("{what} from {}", self.command),
+            waited: Duration::from_millis(started.elapsed().as_millis() as u64),
+            last_seen: format!("nothing{}", self.recent_output()),
+        };
+        remember(&error);
+        error
     }
 
     /// The error for a plugin from which nothing more comes.
     async fn ended(&mut self, why: &str) -> Error {
         // It may be about to end, and its standard error to say why.
-        if lock(&self.received).garbage {
+        if lock(&self.received).noise.is_some() {
             return Error::Answer {
                 from: self.command.clone(),
                 why: format!("{why}{}", self.recent_output()),
@@ -610,6 +715,15 @@ impl PluginHarness {
         );
         text
     }
+}
+
+/// How many bytes of a plugin's input it has not read.
+fn unread(stdin: &ChildStdin) -> usize {
+    use std::os::fd::AsRawFd;
+    let mut bytes: nix::libc::c_int = 0;
+    // SAFETY: it writes one int; the descriptor is open. An error leaves 0.
+    unsafe { nix::libc::ioctl(stdin.as_raw_fd(), nix::libc::FIONREAD, &mut bytes) };
+    usize::try_from(bytes).unwrap_or(0)
 }
 
 /// The options of `init`: what was set, else the manifest's defaults.

@@ -3,6 +3,7 @@
 mod any_node;
 mod bad_input;
 mod channels;
+mod check;
 mod command;
 mod command_nodes;
 mod course;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         .module("any_node", any_node::tests)
         .module("bad_input", bad_input::tests)
         .module("channels", channels::tests)
+        .module("check", check::tests)
         .module("command", command::tests)
         .module("command_nodes", command_nodes::tests)
         .module("course", course::tests)

@@ -34,7 +34,7 @@ const PYTHON: &str = "events.py";
 /// What both record, in order.
 const TOPICS: [&str; 3] = ["connect", "disconnect", "invoice_creation"];
 
-fn plugin(name: &str) -> anyhow::Result<PathBuf> {
+pub fn plugin(name: &str) -> anyhow::Result<PathBuf> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = tests.parent().context("no parent")?;
     Ok(root.join("contrib/plugins").join(name))
@@ -47,7 +47,7 @@ fn pyln() -> anyhow::Result<PathBuf> {
 
 /// The PATH on which `python3` is the one with pyln-client, as after
 /// `. venv/bin/activate`: the plugin itself is left as it is.
-fn activated(name: &str) -> anyhow::Result<String> {
+pub fn activated(name: &str) -> anyhow::Result<String> {
     let path = std::env::var("PATH")?;
     if name != PYTHON {
         return Ok(path);

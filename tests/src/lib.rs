@@ -177,9 +177,10 @@ impl Suite {
 
     /// Adds a test that needs no Lightning node.
     #[must_use]
-    pub fn test<F>(self, name: &str, test: fn() -> F) -> Suite
+    pub fn test<F, T>(self, name: &str, test: T) -> Suite
     where
         F: Future<Output = Outcome> + 'static,
+        T: FnOnce() -> F + Send + 'static,
     {
         self.add(name, None, test)
     }

@@ -11,9 +11,11 @@
 //! | [`course`] | the course of `lab learn`: steps, what they check, solutions |
 //! | [`pyln`] | a Python with pyln-client |
 //! | [`scenarios`] | for each topic what triggers it, and what must be recorded then |
+//! | [`check`] | what every release sends, played to a plugin |
 //! | [`wire`] | a tee between lightningd and a plugin, and what passed |
 //! | `subcommands/` | the command, one file a subcommand |
 
+pub mod check;
 pub mod course;
 pub mod pyln;
 pub mod scenarios;

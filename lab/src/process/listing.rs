@@ -104,6 +104,23 @@ pub(crate) fn only_zombies(pgid: u32) -> bool {
     members.peek().is_some() && members.all(|(_, stat)| stat.ended)
 }
 
+/// True if every thread of a process, and of those it started, waits for something.
+/// Needs `/proc`; false without it.
+pub(crate) fn is_asleep(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.flatten().all(|thread| {
+        let read = |name| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        let stat = read("stat");
+        let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+        let children = read("children");
+        let mut children = children.split_whitespace();
+        state.is_none_or(|state| matches!(state, "S" | "I"))
+            && children.all(|child| child.parse().is_ok_and(is_asleep))
+    })
+}
+
 /// What a process's folder of `/proc` says.
 struct Stat {
     /// A letter, as proc_pid_stat(5) has them.

@@ -3,6 +3,7 @@
 mod advice;
 mod bitcoin_cli;
 mod channel;
+mod check;
 mod cli;
 mod close;
 mod completions;
@@ -112,6 +113,8 @@ enum Command {
     Restart(restart::Args),
     /// List lightningd's notifications, or trigger them on real nodes and show the messages
     Topics(topics::Args),
+    /// Play what every release of lightningd sends to a plugin, and show what breaks
+    Check(check::Args),
     /// Make an executable that starts a plugin with a tee between it and lightningd
     Tee(tee::Args),
     /// Show what passed between lightningd and a plugin that was started with a tee
@@ -179,6 +182,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Start(args) => start::run(args).await?,
         Command::Restart(args) => restart::run(args).await?,
         Command::Topics(args) => return topics::run(args).await,
+        Command::Check(args) => return check::run(args).await,
         Command::Tee(args) => tee::run(args).await?,
         Command::Wire(args) => tee::show(args).await?,
         Command::New(args) => new::run(&args)?,

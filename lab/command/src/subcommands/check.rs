@@ -1,0 +1,166 @@
+//! `lab check`
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use cln_lab::{Error, corpus};
+use cln_lab_command::check::{self, Level, Plan, codes};
+use serde_json::{Map, Value};
+
+use super::{out, usage};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lab check ./my-plugin                        every release, in a second, without a node
+  lab check ./my-plugin --release v24.11..     from a release on; ..v24.02, v24.02..v25.05
+  lab check ./my-plugin --option my-url=http://localhost --rpc answers.json
+  lab check --explain C0301
+
+It starts the plugin once a release, in a folder of its own, and plays what that release
+sends: manifest, init, methods, hooks, topics, a burst, the end. The node's socket answers what
+that release answered. Exit status 0 without ✗, 1 with, 2 if the arguments make no sense.")]
+pub struct Args {
+    /// The plugin: an executable
+    #[arg(required_unless_present_any = ["explain", "codes"])]
+    plugin: Option<PathBuf>,
+    /// Only these releases: v24.11, v24.11.., ..v24.02
+    #[arg(long, value_name = "RANGE", default_value = "..", value_parser = check::releases)]
+    release: std::vec::Vec<&'static corpus::Corpus>,
+    /// Only these topics, of those that it subscribed to
+    #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
+    topics: Vec<String>,
+    /// The value of an option of the plugin
+    #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]
+    options: Vec<(String, String)>,
+    /// More answers on the RPC socket: a JSON object, by method
+    #[arg(long, value_name = "FILE")]
+    rpc: Option<PathBuf>,
+    /// How many seconds the plugin may be silent when an answer is due
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    patience: f64,
+    /// How many notifications are sent as fast as the plugin reads them, within a second
+    #[arg(long, value_name = "N", default_value = "10000")]
+    burst: usize,
+    /// How many releases are played at once; the number of cores by default
+    #[arg(short, long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Write the result as JUnit does
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write a picture with the releases that the plugin works with, as SVG
+    #[arg(long, value_name = "FILE")]
+    badge: Option<PathBuf>,
+    /// Print what a code means, and what to do
+    #[arg(long, value_name = "CODE", conflicts_with = "plugin")]
+    explain: Option<String>,
+    /// List the codes
+    #[arg(long, conflicts_with_all = ["plugin", "explain"])]
+    codes: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Exit status 0 without an error found.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.codes {
+        for code in codes::ALL {
+            out::line(format_args!(
+                "{} {} {}",
+                code.code,
+                code.level.mark(),
+                code.title
+            ))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(name) = &args.explain {
+        let code = codes::find(name)
+            .ok_or_else(|| usage(format!("no code `{name}`: `lab check --codes` lists them")))?;
+        out::line(check::explain(code))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = plan(&args)?;
+    let name = plan
+        .plugin
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let summary = match check::check(&plan).await {
+        Ok(summary) => summary,
+        Err(Error::Usage(text)) => return Err(usage(text)),
+        Err(error) => return Err(error.into()),
+    };
+    for (path, text) in [
+        (&args.junit, check::junit(&summary, &name)),
+        (&args.badge, check::badge(&summary)),
+    ] {
+        if let Some(path) = path {
+            std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        }
+    }
+    if args.json {
+        out::line(format_args!("{:#}", check::json(&summary, &name)))?;
+    } else {
+        out::line(check::table(&summary, &name))?;
+    }
+    Ok(ExitCode::from(u8::from(summary.count(Level::Error) > 0)))
+}
+
+fn plan(args: &Args) -> anyhow::Result<Plan> {
+    let plugin = args.plugin.clone().unwrap_or_default();
+    let plugin = which::which(std::path::absolute(&plugin)?).map_err(|_| {
+        usage(format!(
+            "{}: no such executable; give its path",
+            plugin.display()
+        ))
+    })?;
+    let known = |topic: &String| {
+        corpus::ALL
+            .iter()
+            .any(|c| c.notifications(topic).next().is_some())
+    };
+    if let Some(unknown) = args.topics.iter().find(|topic| !known(topic)) {
+        return Err(usage(format!(
+            "no topic `{unknown}`: `lab topics` lists them"
+        )));
+    }
+    if !(0.01..=3600.0).contains(&args.patience) {
+        return Err(usage("--patience: seconds, from 0.01 to 3600"));
+    }
+    let answers = match &args.rpc {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("read {}", path.display()))?;
+            serde_json::from_str::<HashMap<String, Value>>(&text)
+                .map_err(|error| usage(format!("{}: {error}", path.display())))?
+        }
+        None => HashMap::new(),
+    };
+    let options = args
+        .options
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().into()));
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Ok(Plan {
+        plugin,
+        releases: args.release.clone(),
+        topics: args.topics.clone(),
+        options: options.collect::<Map<String, Value>>(),
+        answers,
+        patience: Duration::from_secs_f64(args.patience),
+        burst: args.burst,
+        jobs: args.jobs.unwrap_or(cores),
+    })
+}
