@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use cln_lab_command::course::{Language, STEPS, TEST};
@@ -38,30 +38,30 @@ pub async fn walk(kinds: Kinds) -> Outcome {
     );
 
     let mut took = Vec::new();
-    let mut saved = |terminal: &mut Terminal, verdict: &str| -> anyhow::Result<()> {
+    let mut saved = |terminal: &mut Terminal, step, verdict: &str| -> anyhow::Result<()> {
         let since = Instant::now();
         terminal.wait_for(verdict)?;
-        took.push(since.elapsed());
+        took.push((step, since.elapsed()));
         Ok(())
     };
     terminal.wait_for("q quit")?;
     let mut mode = plugin.metadata()?.permissions();
     mode.set_mode(0o755);
     std::fs::set_permissions(&plugin, mode)?;
-    saved(&mut terminal, "Step 1 of ")?;
+    saved(&mut terminal, "lab", "Step 1 of ")?;
     terminal.write("n")?;
     terminal.wait_for("2. Who are you?")?;
 
     // A wrong one, all hints, the right one.
     let solution = python.solution("getmanifest");
     write(&plugin, &solution.replace("request[\"id\"]", "7"))?;
-    saved(&mut terminal, "Not yet")?;
+    saved(&mut terminal, "getmanifest", "Not yet")?;
     terminal.write("hhh")?;
     for hint in ["Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3", "+ def answer"] {
         terminal.wait_for(hint)?;
     }
     write(&plugin, solution)?;
-    saved(&mut terminal, "Step 2 of ")?;
+    saved(&mut terminal, "getmanifest", "Step 2 of ")?;
     terminal.write("w")?;
     terminal.wait_for("to the plugin")?;
     terminal.wait_for(r#""method":"getmanifest""#)?;
@@ -94,7 +94,8 @@ pub async fn walk(kinds: Kinds) -> Outcome {
         let text = python.solution(step.slug);
         let file = if step.slug == TEST { &test } else { &plugin };
         write(file, text)?;
-        saved(&mut terminal, &format!("Step {} of ", step.number()))?;
+        let passed = format!("Step {} of ", step.number());
+        saved(&mut terminal, step.slug, &passed)?;
         terminal.write("n")?;
     }
     terminal.write("l")?;
@@ -102,7 +103,6 @@ pub async fn walk(kinds: Kinds) -> Outcome {
     terminal.write("q")?;
     terminal.end()?;
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
-    ensure!(took.iter().all(|took| *took < Duration::from_secs(60)));
     print_times("from save to verdict in a terminal", kinds, took);
     Ok(())
 }
