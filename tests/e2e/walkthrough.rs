@@ -479,6 +479,18 @@ async fn pause(kinds: Kinds) -> Outcome {
     terminal.end()?;
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
 
+    // Ctrl-C at the question, with a lab up.
+    let mut command = sandbox.command(sandbox.program());
+    command.args(["workshop", "--pause", "--node", kinds.name()]);
+    let mut terminal = Terminal::spawn(command)?;
+    for typed in ["\n", "\n", ""] {
+        terminal.wait_for("q: quit")?;
+        terminal.write(typed)?;
+    }
+    ensure!(!sandbox.left()?.is_empty(), "no lab");
+    ensure!(terminal.interrupt()?.code() == Some(130));
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+
     let piped = sandbox.lab(&["workshop", "--pause"])?;
     ensure!(
         piped.code == Some(2) && piped.err.contains("terminal"),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context, ensure};
 
@@ -50,6 +50,13 @@ impl Terminal {
     /// Types this.
     pub fn write(&mut self, text: &str) -> anyhow::Result<()> {
         Ok(self.master.write_all(text.as_bytes())?)
+    }
+
+    /// Sends it the signal of Ctrl-C, and waits for its end.
+    pub fn interrupt(mut self) -> anyhow::Result<ExitStatus> {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
+        Ok(self.child.wait()?)
     }
 
     /// Waits for its end, which must be a good one.

@@ -40,6 +40,8 @@ pub(super) struct Shell {
     output: Receiver,
     /// What ends a command's output: no command prints it.
     mark: String,
+    /// A command runs.
+    runs: bool,
 }
 
 impl Shell {
@@ -75,6 +77,7 @@ impl Shell {
             name: name.to_owned(),
             output: Receiver::from_owned_fd(OwnedFd::from(output)).doing("read from", "bash")?,
             mark: format!("lab-workshop-{:016x}", getrandom::u64().unwrap_or_default()),
+            runs: false,
         };
         shell.write(PRELUDE)?;
         Ok(shell)
@@ -86,6 +89,7 @@ impl Shell {
     /// If the shell has ended, or the command does not.
     pub async fn run(&mut self, command: &str) -> Result<(String, i32)> {
         let mark = self.mark.clone();
+        self.runs = true;
         self.write(&format!(
             "{{ {command}\n}} </dev/null\nprintf '%s %d\\n' {mark} $?\n"
         ))?;
@@ -106,7 +110,10 @@ impl Shell {
             }
         };
         match tokio::time::timeout(scaled(PATIENCE), end).await {
-            Ok(done) => done,
+            Ok(done) => {
+                self.runs = false;
+                done
+            }
             Err(_) => Err(Error::TimedOut {
                 what: format!("`{command}` to end"),
                 waited: scaled(PATIENCE),
@@ -170,14 +177,15 @@ pub(crate) async fn interactive(
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        self.stdin = None;
         let group = Pid::from_raw(self.child.id() as i32);
         let mut signal = Signal::SIGTERM;
         let mut since = Instant::now();
-        if let Ok(None) = self.child.try_wait() {
-            // Also the command that it runs.
+        // Also the command that it runs. If it runs none, the end of its input is enough,
+        // and a signal would end the `lab down` that follows.
+        if let (true, Ok(None)) = (self.runs, self.child.try_wait()) {
             let _ = killpg(group, signal);
         }
+        self.stdin = None;
         while let Ok(None) = self.child.try_wait() {
             if since.elapsed() > scaled(END) && signal == Signal::SIGTERM {
                 (signal, since) = (Signal::SIGKILL, Instant::now());
