@@ -13,7 +13,7 @@ use super::{out, usage};
 Examples:
   lab new greeter                     a plugin in Python, in ./greeter
   lab new greeter --lang rust         on cln-plugin, its tests with cln-lab
-  cd greeter && make test
+  cd greeter && make test             `lab` on the PATH, or with LAB=…
 
 The plugin has an option, an RPC method and a subscription; beside it are its tests, which run on
 nodes of their own, a README, and a CI workflow for GitHub. reckless installs it, but for sh.")]

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from pyln.client import LightningRpc
+from pyln.client import LightningRpc, RpcError
 
 
 class Node(LightningRpc):
@@ -41,6 +41,11 @@ def plugin(l1):
     """The plugin, started on l1 with an option, and stopped after the test."""
     path = str(Path(__file__).resolve().parent.parent / "PLUGIN_NAME.py")
     options = {"PLUGIN_NAME-greeting": "welcome"}
-    l1.call("plugin", {"subcommand": "start", "plugin": path, **options})
+    try:
+        l1.call("plugin", {"subcommand": "start", "plugin": path, **options})
+    except RpcError as error:
+        # The plugin's stderr is the node's, which the lab writes beside its log.
+        stderr = l1.log.with_name("output").read_text(errors="replace")
+        pytest.fail(f"{error.error['message']}\n{stderr[-2000:]}", pytrace=False)
     yield
     l1.plugin_stop(path)
