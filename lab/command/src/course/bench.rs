@@ -103,8 +103,14 @@ impl Bench {
     pub(super) async fn clear(&self, executable: &Path, process: Option<u32>) -> Result<()> {
         let lab = self.lab().await?;
         let (l1, l2) = (lab.l1(), lab.l2());
-        if let Some(process) = process.filter(|pid| cln_lab::is_alive(*pid)) {
-            kill(Pid::from_raw(process as i32), Signal::SIGKILL).doing("end", executable)?;
+        // With its tee, without which also those that it started read no more.
+        let path = executable.display().to_string();
+        let named = l1.processes().await?.into_iter();
+        let named = named.filter(|process| process.command.contains(&path));
+        for pid in named.map(|process| process.pid).chain(process) {
+            if cln_lab::is_alive(pid) {
+                kill(Pid::from_raw(pid as i32), Signal::SIGKILL).doing("end", executable)?;
+            }
         }
         let what = format!("{} to be gone", executable.display());
         eventually(what, cln_lab::PATIENCE, async || {

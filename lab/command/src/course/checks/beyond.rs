@@ -11,6 +11,7 @@ use tokio::process::Command;
 use super::super::exam::{Exam, Outcome, lines_of, missed};
 use super::super::on_node::FILE;
 use super::{connect_payload, must_subscribe, wrapped};
+use crate::wire::Sender;
 
 /// A plugin that counts nothing: a test must see it.
 const MUTE: &str = include_str!("../../../course/mute.sh");
@@ -181,8 +182,18 @@ pub async fn topic(exam: &mut Exam) -> Outcome {
     exam.doing("invoice_creation was sent");
     exam.send(&mut plugin, &wrapped("invoice_creation", &payload))
         .await?;
-    let sent = exam.close(&mut plugin).await?;
-    let ours = sent.iter().find(|message| message["method"] == "counted");
+    let is_ours = |message: &Value| message["method"] == "counted";
+    let mut sent = Vec::new();
+    // Before its stdin ends: a library may lose then what it has not sent yet.
+    while !sent.iter().any(is_ours) {
+        let Ok(message) = plugin.next_message().await else {
+            break;
+        };
+        exam.said(Sender::Plugin, message.to_string(), None);
+        sent.push(message);
+    }
+    sent.extend(exam.close(&mut plugin).await?);
+    let ours = sent.iter().find(|message| is_ours(message));
     let expected = json!({"jsonrpc": "2.0", "method": "counted", "params": {"count": 1}});
     let Some(ours) = ours else {
         return missed(exam.done(), expected, "no such message");
@@ -315,12 +326,11 @@ pub async fn test(exam: &mut Exam) -> Outcome {
     bench.clear(&mute, None).await?;
     let (ok, said) = bad?;
     exam.doing("your test, with a plugin that counts nothing");
-    let came = format!("exit status 0{said}");
     exam.must(
         !ok,
         "it fails with one that counts nothing",
         "a failure",
-        came,
+        said,
     )
 }
 
