@@ -13,6 +13,20 @@ pub struct Mistake {
     pub says: &'static str,
 }
 
+/// In this step, `from` becomes `to`, and the verdict says this.
+pub const fn m(
+    step: &'static str,
+    from: &'static str,
+    to: &'static str,
+    says: &'static str,
+) -> Mistake {
+    Mistake {
+        step,
+        edit: (from, to),
+        says,
+    }
+}
+
 impl Mistake {
     /// The solution with the mistake in it.
     pub fn made_in(&self, solution: &str) -> anyhow::Result<String> {

@@ -3,8 +3,11 @@
 
 mod mistakes;
 mod python;
+mod rust;
+mod sh;
 mod terminal;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -12,23 +15,40 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use cln_lab::write_executable;
 use cln_lab_command::course::{Bench, Folder, Language, STEPS, Step, Verdict};
-use lab_tests::{Kinds, Outcome, Suite, program};
+use lab_tests::author::Author;
+use lab_tests::{Kinds, Outcome, Suite, program, without};
 use mistakes::Mistake;
 
 pub fn tests(suite: Suite) -> Suite {
-    Kinds::PURE.into_iter().fold(suite, |suite, kinds| {
-        let skip = python::skipped();
+    let suite = Kinds::PURE.into_iter().fold(suite, |suite, kinds| {
+        let walked = |suite: Suite, name, mistakes: &'static [Mistake]| {
+            let test = move || walk(kinds, name, mistakes);
+            suite.case(name, kinds, skipped(name), test)
+        };
+        let suite = walked(suite, "python", python::MISTAKES);
+        let suite = walked(suite, "rust", rust::MISTAKES);
+        let suite = walked(suite, "sh", sh::MISTAKES);
+        let skip = skipped("python");
         suite
-            .case("python", kinds, skip.clone(), move || {
-                walk(kinds, "python", python::MISTAKES)
-            })
             .case("in_a_terminal", kinds, skip.clone(), move || {
                 terminal::walk(kinds)
             })
             .case("without_a_terminal", kinds, skip, move || {
                 terminal::check(kinds)
             })
-    })
+    });
+    suite
+        .unless(without("shellcheck"))
+        .test("shellcheck_finds_nothing", sh::shellcheck)
+        .unless(without("cargo-clippy"))
+        .test("clippy_finds_nothing", rust::clippy)
+}
+
+/// Why the course is not walked in this language here.
+fn skipped(language: &str) -> Option<String> {
+    let needs = Language::named(language).map_or(&[][..], |language| language.needs);
+    let missing = needs.iter().find_map(|program| without(program));
+    missing.or_else(|| (language == "python").then(python::skipped)?)
 }
 
 /// A learner, and how long verdicts took.
@@ -36,6 +56,8 @@ struct Learner {
     bench: Rc<Bench>,
     folder: Folder,
     took: Vec<(&'static str, Duration)>,
+    /// One at a time builds.
+    _author: Option<Author>,
     _dir: tempfile::TempDir,
 }
 
@@ -46,10 +68,19 @@ impl Learner {
             "python" => python::path()?,
             _ => std::env::var("PATH")?,
         };
+        let mut mine = dir.path().join("mine");
+        let mut author = None;
+        if language.name == "rust" {
+            author = Some(Author::new(dir.path(), kinds)?);
+            mine = rust::folder("learner")?;
+            rust::prepare(&mine)?;
+        }
+        let (folder, _) = Folder::open(&mine, Some(language), None)?;
         Ok(Learner {
             bench: Bench::new(kinds.kind_of(0), program("lab")?, path),
-            folder: Folder::open(dir.path(), Some(language), None)?.0,
+            folder,
             took: Vec::new(),
+            _author: author,
             _dir: dir,
         })
     }
@@ -58,12 +89,10 @@ impl Learner {
     async fn check(&mut self, step: &'static Step, text: &str) -> anyhow::Result<Verdict> {
         write(&self.folder.file(step), text)?;
         let started = Instant::now();
+        let (program, test) = (self.folder.program(), self.folder.test());
         let verdict = match self.folder.build().await? {
-            Ok(()) => {
-                let (program, test) = (self.folder.program(), self.folder.test());
-                self.bench.check(step, &program, &test).await?
-            }
-            Err(why) => Verdict::not_built(why),
+            Ok(()) => self.bench.check(step, &program, &test).await?,
+            Err(why) => Verdict::not_built(&why),
         };
         if verdict.passed() {
             self.took.push((step.slug, started.elapsed()));
@@ -72,10 +101,15 @@ impl Learner {
     }
 }
 
-/// With an editor's care: a file that is executable stays so. An empty one is not.
+/// With an editor's care: a file that is executable stays so, and one that has this text
+/// is left alone. An empty one is not.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if text.is_empty() {
         let _ = std::fs::remove_file(path);
+        return Ok(());
+    }
+    let is_this = std::fs::read_to_string(path).is_ok_and(|present| present == text);
+    if is_this && path.metadata()?.permissions().mode() & 0o111 != 0 {
         return Ok(());
     }
     Ok(write_executable(path, text)?)

@@ -2,14 +2,12 @@
 
 use anyhow::Context;
 
-use super::mistakes::Mistake;
+use super::mistakes::{Mistake, m};
 
 /// Why the course is not walked in Python here.
 pub fn skipped() -> Option<String> {
-    lab_tests::without("python3").or_else(|| {
-        let why = format!("{:#}", path().err()?);
-        Some(why.lines().next().unwrap_or_default().to_owned())
-    })
+    let why = format!("{:#}", path().err()?);
+    Some(why.lines().next().unwrap_or_default().to_owned())
 }
 
 /// The PATH on which `python3` has pyln-client.
@@ -17,19 +15,6 @@ pub fn path() -> anyhow::Result<String> {
     let python = lab_tests::python::with(&["pyln-client==26.6.6"])?;
     let folder = python.parent().context("no folder")?;
     Ok(format!("{}:{}", folder.display(), std::env::var("PATH")?))
-}
-
-const fn m(
-    step: &'static str,
-    from: &'static str,
-    to: &'static str,
-    says: &'static str,
-) -> Mistake {
-    Mistake {
-        step,
-        edit: (from, to),
-        says,
-    }
 }
 
 pub const MISTAKES: &[Mistake] = &[

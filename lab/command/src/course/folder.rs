@@ -86,14 +86,13 @@ impl Folder {
         let start = (language.source, language.start);
         for (name, text) in language.files.iter().chain([&start]) {
             let path = self.dir.join(name);
-            if path.exists() {
-                continue;
+            create_parent(&path)?;
+            if !path.exists() {
+                std::fs::write(&path, text).doing("write", &path)?;
             }
-            let parent = path.parent().unwrap_or(&self.dir);
-            std::fs::create_dir_all(parent).doing("create folder", parent)?;
-            std::fs::write(&path, text).doing("write", &path)?;
         }
-        Ok(())
+        // It is watched before its file is there.
+        create_parent(&self.dir.join(language.test))
     }
 
     /// Where it is.
@@ -113,17 +112,26 @@ impl Folder {
         })
     }
 
-    /// The learner's own test.
+    /// What runs the learner's own test; as long as there is none, where it should be.
     pub fn test(&self) -> PathBuf {
-        self.dir
-            .join(self.language.map_or("test", |language| language.test))
+        let Some(language) = self.language else {
+            return self.dir.join("test");
+        };
+        let source = self.dir.join(language.test);
+        // Of a source that was removed, the program may still be there.
+        if source.exists() {
+            self.dir.join(language.test_program)
+        } else {
+            source
+        }
     }
 
     /// The file that is edited in this step.
     pub fn file(&self, step: &Step) -> PathBuf {
         match self.language {
-            _ if step.slug == TEST => self.test(),
+            Some(language) if step.slug == TEST => self.dir.join(language.test),
             Some(language) => self.dir.join(language.source),
+            None if step.slug == TEST => self.test(),
             None => self.plugin.clone(),
         }
     }
@@ -159,6 +167,31 @@ impl Folder {
         Ok(kept)
     }
 
+    /// Makes ready what takes long: packages, a first build.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn prepare(&self) -> Result<()> {
+        let Some(language) = self.language else {
+            return Ok(());
+        };
+        for program in language.needs {
+            if which::which(program).is_err() {
+                return Err(Error::usage(format!("there is no `{program}` here")));
+            }
+        }
+        if language.name == "python" {
+            let dir = self.dir.clone();
+            let installed = tokio::task::spawn_blocking(move || crate::pyln::install(&dir));
+            return installed
+                .await
+                .map_err(std::io::Error::from)
+                .doing("install", "pyln-client")?;
+        }
+        // What the compiler refuses is said at the first check.
+        self.build().await.map(drop)
+    }
+
     /// Makes the program of the source, where that has to be: what the compiler says, if
     /// it refuses.
     ///
@@ -179,6 +212,11 @@ impl Folder {
             .trim_end()
             .to_owned()))
     }
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(parent).doing("create folder", parent)
 }
 
 #[cfg(test)]
@@ -202,6 +240,18 @@ mod tests {
             assert!(text(&file).contains("getmanifest") || text(&file).contains("request"));
         }
         assert_eq!(text(&dir.path().join("plugin.py.kept-1")), "mine 1");
+    }
+
+    #[test]
+    fn a_test_that_was_removed_does_not_run() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let rust = Language::named("rust").expect("a language");
+        let (folder, _) = Folder::open(dir.path(), Some(rust), None).expect("open");
+        let source = folder.file(Step::named(TEST).expect("a step"));
+        std::fs::write(&source, "fn main() {}").expect("write");
+        assert!(folder.test().ends_with(rust.test_program));
+        std::fs::remove_file(&source).expect("remove");
+        assert_eq!(folder.test(), source);
     }
 
     #[test]

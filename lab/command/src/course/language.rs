@@ -14,10 +14,14 @@ pub struct Language {
     pub program: &'static str,
     /// The file of the step `test`, relative to the folder.
     pub test: &'static str,
+    /// What runs the test, relative to the folder.
+    pub test_program: &'static str,
     /// Files that are written beside them, with their text.
     pub files: &'static [(&'static str, &'static str)],
     /// What makes the program of the source, run in the folder; empty if nothing has to.
     pub build: &'static [&'static str],
+    /// Programs that have to be on the PATH.
+    pub needs: &'static [&'static str],
     /// The text that one starts with.
     pub start: &'static str,
     /// By step. A step without one needs no other code than the step before it.
@@ -32,20 +36,67 @@ macro_rules! files {
 }
 
 /// All of them; the first is the default.
-pub static LANGUAGES: &[Language] = &[Language {
-    name: "python",
-    markdown: "python",
-    source: "plugin.py",
-    program: "plugin.py",
-    test: "test.py",
-    files: &[],
-    build: &[],
-    start: include_str!("../../course/python/start.py"),
-    solutions: files!("python", ".py":
-        "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
-        "library" "invoice" "error" "method" "restart"
-        "all" "order" "topic" "hook" "test"),
-}];
+pub static LANGUAGES: &[Language] = &[
+    Language {
+        name: "python",
+        markdown: "python",
+        source: "plugin.py",
+        program: "plugin.py",
+        test: "test.py",
+        test_program: "test.py",
+        files: &[],
+        build: &[],
+        needs: &["python3"],
+        start: include_str!("../../course/python/start.py"),
+        solutions: files!("python", ".py":
+            "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
+            "library" "invoice" "error" "method" "restart"
+            "all" "order" "topic" "hook" "test"),
+    },
+    Language {
+        name: "rust",
+        markdown: "rust",
+        source: "src/main.rs",
+        program: "target/debug/myplugin",
+        test: "src/bin/test.rs",
+        test_program: "target/debug/test",
+        files: &[(
+            "Cargo.toml",
+            include_str!("../../course/rust/Cargo.toml.in"),
+        )],
+        // Wherever cargo is configured to put what it builds.
+        build: &[
+            "cargo",
+            "build",
+            "--quiet",
+            "--message-format=short",
+            "--target-dir=target",
+        ],
+        needs: &["cargo"],
+        start: include_str!("../../course/rust/start.rs"),
+        solutions: files!("rust", ".rs":
+            "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
+            "library" "invoice" "error" "method" "restart"
+            "all" "order" "topic" "hook" "test"),
+    },
+    Language {
+        name: "sh",
+        markdown: "sh",
+        source: "plugin.sh",
+        program: "plugin.sh",
+        test: "test.sh",
+        test_program: "test.sh",
+        files: &[],
+        build: &[],
+        // From part two on.
+        needs: &["jq"],
+        start: include_str!("../../course/sh/start.sh"),
+        solutions: files!("sh", ".sh":
+            "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
+            "library" "invoice" "error" "method" "restart"
+            "all" "order" "topic" "hook" "test"),
+    },
+];
 
 impl Language {
     /// The language of this name.

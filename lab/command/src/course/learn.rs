@@ -33,27 +33,24 @@ pub async fn learn(
 ) -> Result<()> {
     let keys = Keys::new()?;
     println!("starting two nodes …");
-    let claim = Claim::take(NAME).await.ok();
-    let install = folder.dir().to_owned();
-    let python = folder
+    if folder
         .language()
-        .is_some_and(|language| language.name == "python");
-    let installed = tokio::task::spawn_blocking(move || {
-        if python {
-            crate::pyln::install(&install)
-        } else {
-            Ok(())
-        }
-    });
+        .is_some_and(|language| !language.build.is_empty())
+    {
+        println!("building your plugin, which takes a minute for the first time …");
+    }
+    let claim = Claim::take(NAME).await.ok();
     let down = {
-        let lab = bench.lab().await?;
+        let (lab, prepared) = tokio::join!(bench.lab(), folder.prepare());
+        let lab = lab?;
         let node = lab.l1().implementation();
         println!(
             "{} l1 and l2 are up, {node}; this ends with `q`",
             style("✓").green().bold()
         );
-        if let Ok(Err(error)) = installed.await {
-            println!("{} {error}: part two needs it", style("note:").yellow());
+        if let Err(error) = prepared {
+            let note = style("note:").yellow();
+            println!("{note} {error}; not all steps can be passed without it");
         }
         let control = Control::open(lab)?;
         let mut name = None;
@@ -180,7 +177,7 @@ impl Learner<'_> {
             let (program, test) = (self.folder.program(), self.folder.test());
             let verdict = match self.folder.build().await? {
                 Ok(()) => self.bench.check(self.step, &program, &test).await?,
-                Err(why) => Verdict::not_built(why),
+                Err(why) => Verdict::not_built(&why),
             };
             println!("{}", screen::verdict(&verdict, self.step, since.elapsed()));
             if verdict.passed() {

@@ -42,13 +42,23 @@ pub struct Said {
 
 impl Verdict {
     /// The compiler refuses the source, and says why.
-    pub fn not_built(why: String) -> Verdict {
+    pub fn not_built(why: &str) -> Verdict {
+        const SHOWN: usize = 2;
+        // The first error is often the cause of the others.
+        let errors: Vec<&str> = why
+            .lines()
+            .filter(|line| !line.contains(": warning"))
+            .collect();
+        let mut help = errors[..errors.len().min(SHOWN)].join("\n");
+        if errors.len() > SHOWN {
+            help.push_str(&format!("\n… {} more lines", errors.len() - SHOWN));
+        }
         Verdict {
             miss: Some(Miss {
                 done: "your source was compiled".to_owned(),
                 expected: "a program".to_owned(),
                 came: "the compiler's errors".to_owned(),
-                help: why,
+                help,
             }),
             ..Verdict::default()
         }

@@ -87,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let verdict = match folder.build().await? {
         Ok(()) => bench.check(step, &folder.program(), &folder.test()).await?,
-        Err(why) => Verdict::not_built(why),
+        Err(why) => Verdict::not_built(&why),
     };
     let took = started.elapsed();
     bench.stop().await?;
