@@ -654,6 +654,12 @@ impl PluginHarness {
     async fn ended(&mut self, why: &str) -> Error {
         // It may be about to end, and its standard error to say why.
         if lock(&self.received).noise.is_some() {
+            // It may well run on, so until it sleeps, and what it wrote is here.
+            self.idle(MOMENT).await;
+            let stderr = &mut self.readers[1];
+            if !stderr.is_finished() {
+                let _ = tokio::time::timeout(MOMENT / 20, stderr).await;
+            }
             return Error::Answer {
                 from: self.command.clone(),
                 why: format!("{why}{}", self.recent_output()),
