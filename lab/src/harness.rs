@@ -530,6 +530,14 @@ impl PluginHarness {
         }
     }
 
+    /// Drops the answers to requests with these ids: nobody waits for them any more.
+    pub fn forget(&mut self, ids: &[&Value]) {
+        let mut received = lock(&self.received);
+        received
+            .answers
+            .retain(|answer| !ids.contains(&&answer["id"]));
+    }
+
     /// Takes the answers that no request here was waiting for: to notifications, or with
     /// an id that nobody sent.
     pub fn take_strays(&mut self) -> Vec<Value> {

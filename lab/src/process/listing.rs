@@ -107,17 +107,30 @@ pub(crate) fn only_zombies(pgid: u32) -> bool {
 /// True if every thread of a process, and of those it started, waits for something.
 /// Needs `/proc`; false without it.
 pub(crate) fn is_asleep(pid: u32) -> bool {
+    // A thread may wake one that was looked at before, and sleep when its turn comes:
+    // neither has run between two looks if all are asleep.
+    let looks = [(); 2].map(|()| {
+        let mut runs = Vec::new();
+        sleeps(pid, &mut runs).then_some(runs)
+    });
+    looks[0].is_some() && looks[0] == looks[1]
+}
+
+/// Whether each of its threads sleeps when it is looked at, and how often each has run:
+/// see `/proc/PID/schedstat` in proc(5).
+fn sleeps(pid: u32, runs: &mut Vec<String>) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return false;
     };
     threads.flatten().all(|thread| {
         let read = |name| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        runs.push(read("schedstat"));
         let stat = read("stat");
         let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
         let children = read("children");
         let mut children = children.split_whitespace();
         state.is_none_or(|state| matches!(state, "S" | "I"))
-            && children.all(|child| child.parse().is_ok_and(is_asleep))
+            && children.all(|child| child.parse().is_ok_and(|child| sleeps(child, runs)))
     })
 }
 
