@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use cln_lab::{PATIENCE, Probe, corpus, eventually};
+use cln_lab::{NodeKind, PATIENCE, Probe, corpus, eventually};
 use lab_tests::sandbox::Sandbox;
-use lab_tests::{Outcome, Suite, is_alive, program, without, write_script};
+use lab_tests::{Kinds, Outcome, Suite, is_alive, program, without, write_script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -18,15 +18,23 @@ pub fn tests(mut suite: Suite) -> Suite {
         let name = format!("{}_is_found_where_it_breaks", case.code.to_lowercase());
         suite = suite.test(&name, move || async move { broken(case) });
     }
+    for kinds in Kinds::PURE {
+        suite = suite.case("on_running_nodes", kinds, None, move || on_nodes(kinds));
+    }
     suite
         .test("every_code_has_a_broken_plugin", every_code)
         .test("plugins_of_this_project_have_no_error", good)
+        .test(
+            "a_silent_method_takes_no_answers_of_others",
+            one_method_silent,
+        )
         .test("what_it_writes_is_json_xml_and_svg", outputs)
         .test("a_code_is_explained", explained)
         .test("arguments_that_make_no_sense_are_refused", refused)
         .test("ctrl_c_leaves_nothing_behind", interrupted)
         .unless(without("python3"))
         .test("an_answer_that_is_missing_makes_no_error", missing_answer)
+        .test("one_that_ends_of_an_answer_is_doubtful", ends_of_an_answer)
         .test("a_plugin_in_python_has_no_error", python)
 }
 
@@ -129,6 +137,13 @@ const CASES: &[Case] = &[
         "warning",
         r#"on() { [ $kind = init ] && answer '"error":{"code":-1,"message":"no key"}'; }"#,
     ),
+    case(
+        "C0205",
+        EVERY,
+        "warning",
+        r#"on() { [ $kind = init ] && answer '"result":{}' &&
+            echo 'Traceback (most recent call last):' >&2; }"#,
+    ),
     // Before v23.08 the payload is not wrapped.
     case(
         "C0301",
@@ -195,6 +210,14 @@ const CASES: &[Case] = &[
         EVERY,
         "error",
         r#"hooks='"openchannel"'; on() { [ $kind != request ] || exit 1; false; }"#,
+    ),
+    // Before v23.11 amounts are strings.
+    case(
+        "C0405",
+        ("v23.02", "v23.11"),
+        "error",
+        r#"hooks='"invoice_payment"'; on() { case $message in *'"msat":"'*)
+            echo 'Traceback (most recent call last):' >&2 ;; esac; false; }"#,
     ),
     case(
         "C0501",
@@ -348,7 +371,71 @@ async fn every_code() -> Outcome {
         .filter_map(|line| line.split(' ').next())
         .collect();
     let broken: Vec<&str> = CASES.iter().map(|case| case.code).collect();
+    let broken = [&broken[..], &ON_NODE.map(|(code, ..)| code)].concat();
     ensure!(codes == broken, "{codes:?}");
+    Ok(())
+}
+
+/// A broken plugin for each code of `--node`: what it is found to do, and the scenario.
+const ON_NODE: [(&str, &str, &str, &str); 2] = [
+    (
+        "C0701",
+        "error",
+        "connect",
+        "on() { [ $kind != connect ] || exit 1; false; }",
+    ),
+    (
+        "C0702",
+        "warning",
+        "hook_openchannel",
+        r#"topics= hooks='"openchannel"'
+            on() { [ $kind = request ] && answer '"result":{"result":"reject"}'; }"#,
+    ),
+];
+
+/// On running nodes: plugins that are broken, and one that is not.
+async fn on_nodes(kinds: Kinds) -> Outcome {
+    let kind = kinds.kind_of(0);
+    let sandbox = Sandbox::new()?;
+    let check = |script_text: &str| {
+        let plugin = script(&sandbox, script_text)?;
+        let plugin = plugin.to_str().context("not UTF-8")?;
+        let said = sandbox.lab(&[
+            "check",
+            plugin,
+            &format!("--node={}", kinds.name()),
+            "--json",
+        ])?;
+        let report: Value = serde_json::from_str(&said.out).context(said.err)?;
+        let release = report["releases"][0].clone();
+        Ok::<_, anyhow::Error>((said.code, release))
+    };
+    for (code, level, scenario, text) in ON_NODE {
+        if code == "C0702" && kind == NodeKind::Embedded {
+            continue; // it has no hooks
+        }
+        let (status, release) = check(text)?;
+        let found = release["findings"].as_array().context("findings")?;
+        let is_this = |f: &Value| f["code"] == code && f["level"] == level;
+        ensure!(
+            !found.is_empty() && found.iter().all(is_this),
+            "{code}: {release:#}"
+        );
+        ensure!(
+            found.iter().any(|f| f["subject"] == scenario),
+            "{code}: {release:#}"
+        );
+        ensure!(status == Some(i32::from(level == "error")), "{status:?}");
+    }
+    let good = "methods='{\"name\":\"mine\",\"usage\":\"\",\"description\":\"\"}'; on() { false; }";
+    let (status, release) = check(good)?;
+    let stages = &release["stages"];
+    ensure!(
+        status == Some(0) && release["findings"] == json!([]) && stages["node"] == "ok",
+        "{release:#}"
+    );
+    ensure!(stages["methods"] == "ok", "{release:#}");
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     Ok(())
 }
 
@@ -416,6 +503,34 @@ END
 }
 "#;
 
+/// One that ends, a moment after `init`, of what the node answered.
+const ENDS: &str = r#"on() {
+    [ $kind = init ] || return 1
+    answer '"result":{}'
+    python3 - "$PWD/lightning-rpc" <<'END'
+import socket, sys, time
+rpc = socket.socket(socket.AF_UNIX)
+rpc.connect(sys.argv[1])
+rpc.sendall(b'{"jsonrpc":"2.0","id":"1","method":"listpeerchannels","params":{}}')
+rpc.recv(4096)
+time.sleep(0.1)
+END
+    exit 1
+}
+"#;
+
+async fn ends_of_an_answer() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let plugin = script(&sandbox, ENDS)?;
+    let (code, found) = findings(&sandbox, &plugin, &["--release", "v26.06"])?;
+    let seen: Vec<_> = found.values().flatten().collect();
+    ensure!(
+        code == Some(0) && seen == [&("C0201".to_owned(), "warning".to_owned())],
+        "{seen:?}"
+    );
+    Ok(())
+}
+
 async fn missing_answer() -> Outcome {
     let sandbox = Sandbox::new()?;
     let plugin = script(&sandbox, ASKS)?;
@@ -430,6 +545,27 @@ async fn missing_answer() -> Outcome {
     let rpc = answers.to_str().context("not UTF-8")?;
     let (_, found) = findings(&sandbox, &plugin, &["--release", "v26.06", "--rpc", rpc])?;
     ensure!(found.values().all(Vec::is_empty), "{found:?}");
+    Ok(())
+}
+
+/// One method of several is never answered, the others are, after it: no stray answers.
+async fn one_method_silent() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let method = |name: &str| format!(r#"{{"name":"{name}","usage":"","description":""}}"#);
+    let methods = [method("mine-a"), method("mine-b")].join(",");
+    let text = format!(
+        r#"methods='{methods}'; on() {{ case $message in *'"mine-a"'*) [ $kind = request ] ;;
+            *) false ;; esac; }}"#
+    );
+    let plugin = script(&sandbox, &text)?;
+    let args = ["--release", "v26.06", "--patience", "1"];
+    let (_, found) = findings(&sandbox, &plugin, &args)?;
+    let seen: Vec<_> = found
+        .values()
+        .flatten()
+        .map(|(code, _)| &code[..])
+        .collect();
+    ensure!(seen == ["C0502"], "{seen:?}");
     Ok(())
 }
 

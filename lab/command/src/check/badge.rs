@@ -9,11 +9,7 @@ const CHARACTER: usize = 7;
 /// An SVG as those of shields.io look: green without an error, red with one, and the
 /// releases that have none.
 pub fn badge(summary: &Summary) -> String {
-    let all: Vec<&str> = summary
-        .reports
-        .iter()
-        .map(|report| report.release)
-        .collect();
+    let all = summary.releases();
     let works = |report: &&super::Report| {
         report
             .findings
@@ -24,7 +20,7 @@ pub fn badge(summary: &Summary) -> String {
         .reports
         .iter()
         .filter(works)
-        .map(|r| r.release)
+        .map(|r| &r.release[..])
         .collect();
     let (colour, text) = match good.len() {
         0 => ("#e05d44", "fails".to_owned()),

@@ -1,6 +1,7 @@
 //! What was found: a code, what was sent, what came back.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::codes::Code;
 
@@ -49,11 +50,13 @@ pub enum Stage {
     Stream,
     /// `shutdown`, and the end of its input.
     End,
+    /// On running nodes, where that is asked for.
+    Node,
 }
 
 impl Stage {
-    /// Every one, in order.
-    pub const ALL: [Stage; 7] = [
+    /// Those of recorded messages, in order.
+    pub const RECORDED: [Stage; 7] = [
         Stage::Manifest,
         Stage::Init,
         Stage::Methods,
@@ -62,6 +65,8 @@ impl Stage {
         Stage::Stream,
         Stage::End,
     ];
+    /// Those of a running node, in order.
+    pub const ON_NODE: [Stage; 4] = [Stage::Manifest, Stage::Init, Stage::Methods, Stage::Node];
 
     /// Its name, in lower case.
     pub fn name(self) -> &'static str {
@@ -73,6 +78,7 @@ impl Stage {
             Stage::Topics => "topics",
             Stage::Stream => "stream",
             Stage::End => "end",
+            Stage::Node => "node",
         }
     }
 }
@@ -94,6 +100,9 @@ pub struct Finding {
     pub sent: Option<String>,
     /// What came back.
     pub came: Option<String>,
+    /// The plugin had asked the node for something that nothing here can answer as the node
+    /// would: it proves little.
+    pub doubtful: bool,
 }
 
 impl Finding {
@@ -111,6 +120,7 @@ impl Finding {
             text: text.into(),
             sent: None,
             came: None,
+            doubtful: false,
         }
     }
 
@@ -139,21 +149,25 @@ impl Finding {
 /// What was seen of one release.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The release's version.
-    pub release: &'static str,
+    /// The release's version, or the name and version of the node that was played on.
+    pub release: String,
+    /// The stages that it has.
+    pub stages: &'static [Stage],
     /// What went wrong.
     pub findings: Vec<Finding>,
     /// The stages that were played to their end.
     pub played: Vec<Stage>,
-    /// The topics that were played.
-    pub topics: Vec<String>,
+    /// The hooks and topics that were played.
+    pub subjects: Vec<(Stage, String)>,
     /// How many messages were sent.
     pub sent: usize,
     /// The topics and hooks of the plugin that the release has, but of which no message was
     /// recorded: they were not played.
     pub unrecorded: Vec<String>,
     /// The time from the plugin's start to its answer to `init`.
-    pub start: std::time::Duration,
+    pub start: Duration,
+    /// The time from the plugin's start to the end of the check.
+    pub took: Duration,
 }
 
 impl Report {

@@ -2,7 +2,7 @@
 
 use cln_lab::{Error, Result};
 
-use super::finding::Finding;
+use super::finding::{Finding, Stage};
 use super::run::{Run, title};
 use super::session::short;
 use super::{answers, codes};
@@ -15,6 +15,7 @@ impl Run<'_> {
             if messages.is_empty() {
                 self.report.unrecorded.push(hook.clone());
             }
+            self.report.subjects.push((Stage::Hooks, hook.clone()));
             for message in messages {
                 if !self.revive().await? {
                     return Ok(());
@@ -55,7 +56,8 @@ impl Run<'_> {
                         session.forget_failures();
                     }
                 }
-                let well = self.settled(&codes::HOOK_DIES, &subject, sent).await;
+                let fails = (&codes::HOOK_DIES, &codes::HOOK_FAILS);
+                let well = self.settled(fails, &subject, sent).await;
                 if failed || !well {
                     // Its other forms would only fail in the same way.
                     break;

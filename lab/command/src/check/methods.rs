@@ -25,13 +25,17 @@ impl Run<'_> {
         // What keeps it from reading shows below.
         let _ = session.send(&requests).await;
         self.report.sent += calls.len();
+        let mut lost = Vec::new();
         for (method, id, request) in &calls {
-            let Some(session) = &mut self.session else {
-                break;
-            };
             if let Err(error) = session.plugin.response(method, id).await {
-                self.lost_call(method, request, &error, calls.len()).await;
+                lost.push((method, request, error));
             }
+        }
+        // One that comes later is no stray.
+        let ids: Vec<&Value> = calls.iter().map(|call| &call.1).collect();
+        session.plugin.forget(&ids);
+        for (method, request, error) in lost {
+            self.lost_call(method, request, &error, calls.len()).await;
         }
         if let Some(session) = &mut self.session {
             // An error with a traceback in the log is an answer.
@@ -116,10 +120,11 @@ impl Run<'_> {
                 if let Some(session) = &mut self.session
                     && session.plugin.gone().await.is_some()
                 {
-                    self.session = None;
+                    self.ended();
                 }
             }
-            self.settled(&codes::SETCONFIG, &subject, &request).await;
+            let code = &codes::SETCONFIG;
+            self.settled((code, code), &subject, &request).await;
         }
         Ok(())
     }

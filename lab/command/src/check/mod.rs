@@ -10,7 +10,8 @@
 //! | `finding.rs` | [`Finding`], [`Report`] |
 //! | `release.rs` | what one release sends, answers and refuses |
 //! | `session.rs`, `rpc.rs` | a running plugin, and the RPC socket of its node |
-//! | `run.rs` | one release from `getmanifest` to the end; its stages in `manifest.rs`, `methods.rs`, `hooks.rs` (`answers.rs`), `topics.rs`, `stream.rs` |
+//! | `run.rs`, `record.rs` | one release from `getmanifest` to the end, and what went wrong; its stages in `start.rs` (`manifest.rs`), `methods.rs`, `hooks.rs` (`answers.rs`), `topics.rs`, `stream.rs` |
+//! | `node.rs` | the same on running nodes, by scenarios |
 //! | `summary.rs` | [`Summary`]: the findings of all releases, each once |
 //! | `table.rs`, `machine.rs`, `badge.rs` | how they are shown: to people, as JSON and JUnit's XML, as a picture |
 
@@ -22,11 +23,14 @@ mod hooks;
 mod machine;
 mod manifest;
 mod methods;
+mod node;
 mod plan;
+mod record;
 mod release;
 mod rpc;
 mod run;
 mod session;
+mod start;
 mod stream;
 mod summary;
 mod table;
@@ -35,8 +39,9 @@ mod topics;
 pub use badge::badge;
 pub use finding::{Finding, Level, Report, Stage};
 pub use machine::{json, junit};
+pub use node::on_node;
 pub use plan::{Plan, releases};
-pub use summary::{Found, Summary};
+pub use summary::{Found, Summary, ranges};
 pub use table::{explain, table};
 
 use cln_lab::Result;

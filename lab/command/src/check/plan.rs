@@ -19,6 +19,8 @@ pub struct Plan {
     pub topics: Vec<String>,
     /// The values of its options, by name.
     pub options: Map<String, Value>,
+    /// Its environment, beside what lightningd sets.
+    pub env: Vec<(String, String)>,
     /// More answers on the RPC socket, by method: a result, or `{"error": {…}}`.
     pub answers: HashMap<String, Value>,
     /// How long it may be silent when an answer is due, before
@@ -28,6 +30,24 @@ pub struct Plan {
     pub burst: usize,
     /// How many releases are played at once.
     pub jobs: NonZeroUsize,
+}
+
+impl Plan {
+    /// Everything, on every release: 10 s of patience, a burst of 10,000 notifications, as
+    /// many releases at once as there are cores.
+    pub fn new(plugin: impl Into<PathBuf>) -> Plan {
+        Plan {
+            plugin: plugin.into(),
+            releases: corpus::ALL.iter().collect(),
+            topics: Vec::new(),
+            options: Map::new(),
+            env: Vec::new(),
+            answers: HashMap::new(),
+            patience: Duration::from_secs(10),
+            burst: 10_000,
+            jobs: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        }
+    }
 }
 
 /// The releases of a range such as `v24.11..`, `..v24.02`, `v24.02..v24.11`, both ends

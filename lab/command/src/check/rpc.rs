@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cln_lab::MessageReader;
 use serde_json::{Value, json};
@@ -28,8 +28,15 @@ struct Served {
     /// The methods of the release.
     methods: BTreeSet<String>,
     calls: AtomicUsize,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// What was called since the last [`Socket::forget`].
+    asked: BTreeSet<String>,
     /// What the release would have answered, but nothing here can.
-    unanswered: Mutex<BTreeSet<String>>,
+    unanswered: BTreeSet<String>,
 }
 
 impl Socket {
@@ -61,7 +68,7 @@ impl Socket {
             answers,
             methods: release.methods.clone(),
             calls: AtomicUsize::new(0),
-            unanswered: Mutex::default(),
+            seen: Mutex::default(),
         });
         let shared = Arc::clone(&served);
         let task = tokio::spawn(async move {
@@ -81,8 +88,17 @@ impl Socket {
 
     /// The methods of the release that the plugin called, and that nothing here can answer.
     pub fn unanswered(&self) -> BTreeSet<String> {
-        let unanswered = self.served.unanswered.lock();
-        unanswered.unwrap_or_else(PoisonError::into_inner).clone()
+        self.served.seen().unanswered.clone()
+    }
+
+    /// The methods that the plugin called since the last [`Socket::forget`].
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.served.seen().asked.clone()
+    }
+
+    /// What was asked until now has nothing to do with what comes.
+    pub fn forget(&self) {
+        self.served.seen().asked.clear();
     }
 }
 
@@ -106,15 +122,18 @@ async fn serve(stream: UnixStream, served: Arc<Served>) {
 }
 
 impl Served {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn answer(&self, request: &Value) -> Value {
         let method = request["method"].as_str().unwrap_or_default();
+        self.seen().asked.insert(method.to_owned());
         let mut answer = match self.answers.get(method) {
             Some(answer) => answer.clone(),
             None => {
                 if self.methods.contains(method) {
-                    let unanswered = self.unanswered.lock();
-                    let mut unanswered = unanswered.unwrap_or_else(PoisonError::into_inner);
-                    unanswered.insert(method.to_owned());
+                    self.seen().unanswered.insert(method.to_owned());
                 }
                 let message = format!("Unknown command '{method}'");
                 json!({"error": {"code": -32601, "message": message}})

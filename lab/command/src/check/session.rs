@@ -1,5 +1,6 @@
 //! One run of the plugin, as if a node of one release had started it.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use cln_lab::{Error, IoContext, PluginHarness, PluginLog, Result, scaled};
@@ -13,10 +14,15 @@ use super::rpc::Socket;
 /// connected with them.
 const BUSY: Duration = Duration::from_secs(1);
 
+/// The first line of what Python says; the last is the exception.
+const TRACEBACK: &str = "Traceback (most recent call last)";
+
 /// Texts with which a runtime reports that code of the plugin failed.
-const FAILURES: [&str; 6] = [
+const FAILURES: [&str; 7] = [
     "panicked at",
-    "Traceback (most recent call last)",
+    TRACEBACK,
+    // cln-plugin, in its log.
+    "otification handler error: ",
     "panic: ",
     "UnhandledPromiseRejection",
     "Uncaught ",
@@ -57,6 +63,19 @@ pub enum Trouble {
     Undeclared(String),
 }
 
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Died(text)
+            | Trouble::Noise(text)
+            | Trouble::Failed(text)
+            | Trouble::Malformed(text)
+            | Trouble::Undeclared(text) => f.write_str(text),
+            Trouble::Stray(answer) => answer.fmt(f),
+        }
+    }
+}
+
 impl Trouble {
     /// True if nothing more comes from the plugin.
     pub fn ends(&self) -> bool {
@@ -70,11 +89,13 @@ impl Session {
     /// # Errors
     /// If it cannot be run.
     pub async fn start(plan: &Plan, release: &Release) -> Result<Session> {
-        let plugin = PluginHarness::builder(&plan.plugin)
+        let mut plugin = PluginHarness::builder(&plan.plugin)
             .release(release.corpus)
-            .patience(plan.patience)
-            .spawn()
-            .await?;
+            .patience(plan.patience);
+        for (name, value) in &plan.env {
+            plugin = plugin.env(name, value);
+        }
+        let plugin = plugin.spawn().await?;
         let dir = plugin.dir();
         let rpc = Socket::listen(&dir, release, &plan.answers).doing("listen in", &dir)?;
         Ok(Session {
@@ -123,6 +144,16 @@ impl Session {
                 _ => {}
             }
         }
+    }
+
+    /// True if it still runs after this time.
+    pub async fn stays(&self, within: Duration) -> bool {
+        const PAUSE: Duration = Duration::from_millis(5);
+        let started = Instant::now();
+        while self.plugin.pid().is_some() && started.elapsed() < scaled(within) {
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.plugin.pid().is_some()
     }
 
     /// What went wrong since the last look.
@@ -183,10 +214,43 @@ impl Session {
         [new, logged.join("\n")].into_iter().find_map(|text| {
             let at = FAILURES.iter().filter_map(|sign| text.find(sign)).min()?;
             let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-            let lines: Vec<&str> = text[start..].lines().take(12).collect();
-            Some(lines.join("\n"))
+            Some(excerpt(&text[start..]))
         })
     }
+}
+
+/// True for a line in which a runtime reports that code failed.
+pub fn is_failure(line: &str) -> bool {
+    FAILURES.iter().any(|sign| line.contains(sign))
+}
+
+/// The first lines of a report of a failure; of a traceback its start and its end.
+fn excerpt(report: &str) -> String {
+    const SHOWN: usize = 12;
+    let lines: Vec<&str> = report.lines().collect();
+    if !lines[0].contains(TRACEBACK) {
+        return lines[..lines.len().min(SHOWN)].join("\n");
+    }
+    let inside = |line: &&&str| line.is_empty() || line.starts_with(char::is_whitespace);
+    let end = lines[1..].iter().take_while(inside).count() + 2;
+    let traceback = &lines[..end.min(lines.len())];
+    if traceback.len() <= SHOWN {
+        return traceback.join("\n");
+    }
+    let (start, end) = (&traceback[..3], &traceback[traceback.len() - SHOWN + 4..]);
+    format!("{}\n  …\n{}", start.join("\n"), end.join("\n"))
+}
+
+/// A report of a failure in a line: of a traceback the exception, of a panic its message.
+pub fn headline(report: &str) -> &str {
+    let mut lines = report.lines();
+    let first = lines.next().unwrap_or_default();
+    let line = match first {
+        _ if first.contains(TRACEBACK) => lines.next_back(),
+        _ if first.contains("panicked at") && first.ends_with(':') => lines.next(),
+        _ => None,
+    };
+    line.unwrap_or(first)
 }
 
 /// An error without what every one of them begins with.
@@ -200,5 +264,24 @@ pub fn short(error: &Error) -> String {
             format!("{last_seen} within {waited}")
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_traceback_the_exception_is_shown() {
+        let frames = "  File \"x.py\", line 1, in f\n    f()\n".repeat(20);
+        let text = format!("{TRACEBACK}:\n{frames}KeyError: 'id'\nmore");
+        let shown = excerpt(&text);
+        assert_eq!(shown.lines().count(), 12);
+        assert!(shown.starts_with(TRACEBACK) && shown.contains("  …\n"));
+        assert_eq!(headline(&shown), "KeyError: 'id'");
+        let panic = "thread 'main' panicked at src/main.rs:1:1:\nno";
+        assert_eq!(excerpt(panic), panic);
+        assert_eq!(headline(panic), "no");
+        assert_eq!(excerpt(TRACEBACK), TRACEBACK);
     }
 }

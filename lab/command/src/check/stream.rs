@@ -129,6 +129,7 @@ impl Run<'_> {
         let Some(session) = &mut self.session else {
             return;
         };
+        session.rpc.forget();
         let chunk: Vec<&str> = vec![&message.message; CHUNK.min(self.plan.burst)];
         let started = Instant::now();
         let mut sent = 0;

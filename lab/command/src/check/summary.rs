@@ -1,5 +1,6 @@
 //! The reports of all releases, each finding once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::codes;
@@ -22,30 +23,18 @@ pub struct Found {
     /// As on the first of the releases.
     pub finding: Finding,
     /// The releases, oldest first.
-    pub releases: Vec<&'static str>,
+    pub releases: Vec<String>,
 }
 
 impl Summary {
     /// Joins the reports. A handler that fails on some releases, but not on others that send
-    /// the topic, fails at what has changed: an error, not a warning.
+    /// the topic or call the hook, fails at what has changed: an error, not a warning.
     pub fn of(mut reports: Vec<Report>, took: Duration) -> Summary {
-        let handled: Vec<(String, bool)> = reports
-            .iter()
-            .flat_map(|report| report.findings.iter())
-            .filter(|finding| *finding.code == codes::FAILS)
-            .map(|finding| topic(&finding.subject).to_owned())
-            .map(|topic| {
-                (
-                    topic.clone(),
-                    reports.iter().any(|report| handles(report, &topic)),
-                )
-            })
-            .collect();
+        let handled: BTreeSet<(Stage, String)> = reports.iter().flat_map(handled).collect();
         for finding in reports.iter_mut().flat_map(|report| &mut report.findings) {
-            let changed = handled
-                .iter()
-                .any(|(name, elsewhere)| *elsewhere && topic(&finding.subject) == name);
-            if *finding.code == codes::FAILS && changed {
+            let fails = [&codes::FAILS, &codes::HOOK_FAILS].contains(&finding.code);
+            let subject = (finding.stage, name(&finding.subject).to_owned());
+            if fails && !finding.doubtful && handled.contains(&subject) {
                 finding.level = Level::Error;
             }
         }
@@ -59,10 +48,10 @@ impl Summary {
                         && other.level == finding.level
                 };
                 match found.iter_mut().find(same) {
-                    Some(found) => found.releases.push(report.release),
+                    Some(found) => found.releases.push(report.release.clone()),
                     None => found.push(Found {
                         finding: finding.clone(),
-                        releases: vec![report.release],
+                        releases: vec![report.release.clone()],
                     }),
                 }
             }
@@ -80,6 +69,12 @@ impl Summary {
         }
     }
 
+    /// The releases that were played, oldest first.
+    pub fn releases(&self) -> Vec<&str> {
+        let releases = self.reports.iter();
+        releases.map(|report| &report.release[..]).collect()
+    }
+
     /// How many different findings there are of a level.
     pub fn count(&self, level: Level) -> usize {
         self.found
@@ -88,31 +83,44 @@ impl Summary {
             .count()
     }
 
+    /// The plugin's own start, up to its answer to `init`, as a part of the time that its
+    /// releases took; `None` if it did not get there.
+    pub fn share_of_start(&self) -> Option<f64> {
+        let up = self.reports.iter().filter(|report| !report.start.is_zero());
+        let (start, took) = up.fold((0.0, 0.0), |(start, took), report| {
+            (
+                start + report.start.as_secs_f64(),
+                took + report.took.as_secs_f64(),
+            )
+        });
+        (start > 0.0).then(|| (start / took).min(1.0))
+    }
+
     /// How many messages were sent.
     pub fn sent(&self) -> usize {
         self.reports.iter().map(|report| report.sent).sum()
     }
 }
 
-/// True if this topic was played on this release, and nothing went wrong.
-fn handles(report: &Report, name: &str) -> bool {
-    let bad = |finding: &Finding| {
-        [&codes::FAILS, &codes::DIES].contains(&finding.code) && topic(&finding.subject) == name
+/// The topics and hooks that were played on this release, and at which nothing went wrong.
+fn handled(report: &Report) -> impl Iterator<Item = (Stage, String)> + '_ {
+    let well = |(stage, subject): &&(Stage, String)| {
+        let about = |f: &Finding| f.stage == *stage && name(&f.subject) == subject;
+        report.played.contains(stage) && !report.findings.iter().any(about)
     };
-    let played = report.played.contains(&Stage::Topics);
-    played && report.topics.iter().any(|topic| topic == name) && !report.findings.iter().any(bad)
+    report.subjects.iter().filter(well).cloned()
 }
 
-/// The topic in a subject such as `` `connect` (in) ``.
-fn topic(subject: &str) -> &str {
+/// The topic or hook in a subject such as `` `connect` (in) ``.
+fn name(subject: &str) -> &str {
     subject.split('`').nth(1).unwrap_or(subject)
 }
 
 /// Releases as people read them: `v23.02.2–v24.05` for those between in `all`, too.
-pub fn ranges(releases: &[&str], all: &[&str]) -> String {
+pub fn ranges<T: AsRef<str>>(releases: &[T], all: &[&str]) -> String {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     for release in releases {
-        let Some(at) = all.iter().position(|known| known == release) else {
+        let Some(at) = all.iter().position(|known| *known == release.as_ref()) else {
             continue;
         };
         match parts.last_mut() {

@@ -3,7 +3,7 @@
 use console::style;
 
 use super::codes::Code;
-use super::finding::{Level, Stage};
+use super::finding::Level;
 use super::summary::{Found, Summary, ranges};
 
 /// How much of a message is shown.
@@ -12,20 +12,19 @@ const FOLDED: usize = 240;
 /// The table of releases and stages, the findings, and a line that sums them up.
 pub fn table(summary: &Summary, plugin: &str) -> String {
     let mut lines = Vec::new();
-    let all: Vec<&str> = summary
-        .reports
-        .iter()
-        .map(|report| report.release)
-        .collect();
+    let all = summary.releases();
+    let stages = summary.reports.first().map_or(&[][..], |r| r.stages);
     let width = all.iter().map(|release| release.len()).max().unwrap_or(0);
-    let names = Stage::ALL.map(|stage| format!("{:<8}", stage.name()));
+    let names = stages.iter().map(|stage| format!("{:<8}", stage.name()));
+    let names: Vec<String> = names.collect();
     let header = format!("{:<width$}  {}", "", names.join("  "));
     lines.push(style(header.trim_end()).bold().to_string());
     for report in &summary.reports {
-        let marks = Stage::ALL.map(|stage| {
+        let marks = stages.iter().map(|stage| {
             let padding = " ".repeat(7);
-            format!("{}{padding}", coloured(report.mark(stage)))
+            format!("{}{padding}", coloured(report.mark(*stage)))
         });
+        let marks: Vec<String> = marks.collect();
         lines.push(
             format!("{:<width$}  {}", report.release, marks.join("  "))
                 .trim_end()
@@ -88,11 +87,10 @@ fn last_line(summary: &Summary, plugin: &str) -> String {
         _ => "✗",
     };
     let releases = summary.reports.len();
-    let starts: f64 = summary
-        .reports
-        .iter()
-        .map(|report| report.start.as_secs_f64())
-        .sum();
+    let share = match summary.share_of_start() {
+        Some(share) => format!(", {:.0} % of it its own start", share * 100.0),
+        None => String::new(),
+    };
     let unrecorded: usize = summary
         .reports
         .iter()
@@ -104,11 +102,10 @@ fn last_line(summary: &Summary, plugin: &str) -> String {
     };
     format!(
         "{} {plugin}: {errors} errors, {warnings} warnings on {releases} releases; {} messages in \
-         {:.2} s, {:.2} s of them its own starts{unplayed}",
+         {:.2} s{share}{unplayed}",
         coloured(mark),
         summary.sent(),
         summary.took.as_secs_f64(),
-        starts,
     )
 }
 

@@ -7,7 +7,7 @@ use cln_lab::corpus::{Message, Shape};
 use serde_json::{Value, json};
 
 use super::codes::{self, Code};
-use super::finding::Finding;
+use super::finding::{Finding, Stage};
 use super::run::{Run, title};
 use super::session::Trouble;
 
@@ -40,11 +40,8 @@ impl Run<'_> {
         });
         let unrecorded: Vec<String> = unrecorded.cloned().collect();
         self.report.unrecorded.extend(unrecorded);
-        self.report.topics = messages
-            .iter()
-            .map(|message| message.name.clone())
-            .collect();
-        self.report.topics.dedup();
+        let played = messages.iter().map(|m| (Stage::Topics, m.name.clone()));
+        self.report.subjects.extend(played);
         let (today, off): (Vec<&Message>, Vec<&Message>) =
             messages.iter().partition(|message| message.deprecated);
         let play = |message, sent| Play { message, sent };
@@ -94,17 +91,25 @@ impl Run<'_> {
                 return Ok(());
             }
             let subject = title(play.message);
-            if !self
-                .deliver(&[&play.sent], (dies, fails), Some(&subject))
-                .await
-            {
+            // What it does with the message as it is may only show late: then the member
+            // is not to blame.
+            let as_sent = &play.message.message;
+            let varied = play.sent != *as_sent;
+            let codes = (&codes::DIES, &codes::FAILS);
+            let well = (!varied || self.deliver(&[as_sent], codes, Some(&subject)).await)
+                && self
+                    .deliver(&[&play.sent], (dies, fails), Some(&subject))
+                    .await;
+            if !well {
                 failed.insert(play.message.name.clone());
                 alone = false;
             }
         }
-        if alone && self.report.findings.len() == before {
-            let text = "it fails only if several notifications come at once";
-            self.found(Finding::new(&codes::PIECES, "several at once", text));
+        if let Some(finding) = self.together.take()
+            && alone
+            && self.report.findings.len() == before
+        {
+            self.push(finding);
         }
         Ok(())
     }
@@ -121,6 +126,7 @@ impl Run<'_> {
         let Some(session) = &mut self.session else {
             return false;
         };
+        session.rpc.forget();
         self.report.sent += messages.len();
         let sent = session.send(messages).await;
         let settled = session.settle(self.plan.patience).await;
@@ -154,7 +160,18 @@ impl Run<'_> {
                 }
             }
             None if well => {}
-            None => self.session = None,
+            None => {
+                let what: Vec<String> = troubles.iter().map(Trouble::to_string).collect();
+                let text = "it fails at several notifications at once, but at none alone";
+                let finding = Finding::new(&codes::PIECES, "several at once", text);
+                let silence = if unread {
+                    "it neither reads nor answers"
+                } else {
+                    ""
+                };
+                self.together = Some(self.doubted(finding.came(what.join("\n") + silence)));
+                self.session = None;
+            }
         }
         if ended || unread {
             self.session = None;

@@ -12,7 +12,7 @@ use super::scenario::Scenario;
 use super::witness::Witness;
 use cln_lab::corpus::{Kind, Message};
 use cln_lab::{
-    Event, Events, Lab, Node, NodeKind, NodeSpec, Plugin, Probe, Result, Version, binaries,
+    Event, Events, Keep, Lab, Node, NodeKind, NodeSpec, Plugin, Probe, Result, Version, binaries,
     eventually,
 };
 use cln_topics::{Hook, Topic};
@@ -61,8 +61,13 @@ pub(super) struct Fixture {
 
 impl Fixture {
     /// Starts as many nodes of this kind as the scenario needs, with its options; `log`
-    /// is recorded only if it is among its topics.
-    pub(super) async fn start(kind: NodeKind, scenario: &Scenario) -> Result<Fixture> {
+    /// is recorded only if it is among its topics. With a guest, a plugin of somebody's,
+    /// failures are the caller's to report.
+    pub(super) async fn start(
+        kind: NodeKind,
+        scenario: &Scenario,
+        guest: Option<&Plugin>,
+    ) -> Result<Fixture> {
         let version = version_of(kind).await?;
         let with_log = scenario.topics.contains(&"log");
         let recorder = binaries::built(&RECORDER.to_uppercase(), RECORDER)?;
@@ -86,6 +91,9 @@ impl Fixture {
         if let Some(witness) = &witness {
             node = node.plugin(witness.plugin());
         }
+        if let Some(guest) = guest {
+            node = node.plugin(guest.clone());
+        }
         let (before, older) = scenario.older;
         let is_older = |version: &Version| version.release() < before;
         let older = older
@@ -97,7 +105,13 @@ impl Fixture {
                 None => node.flag(*name),
             };
         }
+        let keep = if guest.is_some() {
+            Keep::Never
+        } else {
+            Keep::Failed
+        };
         let lab = Lab::builder()
+            .keep(keep)
             // What the weather plugin logs at the worst level, on purpose.
             .allow_broken("plugin-weather.sh: hail")
             // One scenario kills it.

@@ -4,7 +4,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::fixture::{Fixture, version_of};
 use cln_lab::corpus::Message;
-use cln_lab::{Event, NodeKind, Result};
+use cln_lab::{Error, Event, NodeKind, Plugin, Result};
 use cln_topics::{Hook, Release, Topic};
 
 /// Something to do with nodes, and the notifications they must receive.
@@ -124,7 +124,7 @@ impl Scenario {
     /// # Errors
     /// The first check that fails.
     pub async fn play(&self, kind: NodeKind) -> Result<Recording> {
-        let fixture = Fixture::start(kind, self).await?;
+        let fixture = Fixture::start(kind, self, None).await?;
         let lab = fixture.lab();
         lab.while_alive((self.run)(&fixture)).await?;
         let mut recording = Recording::default();
@@ -143,6 +143,36 @@ impl Scenario {
             .sort_by(|(_, a), (_, b)| a.received_at.cmp(&b.received_at));
         recording.messages = fixture.stop(self.name).await?;
         Ok(recording)
+    }
+
+    /// Plays it with this plugin on each node, beside the recorder, and without the
+    /// comparison: the lines of the nodes' logs and outputs that `looks_bad`.
+    ///
+    /// # Errors
+    /// [`cln_lab::Error::Gate`] with what went wrong on the nodes, such as the plugin's
+    /// end; else the first check that fails.
+    pub async fn play_beside(
+        &self,
+        kind: NodeKind,
+        plugin: &Plugin,
+        looks_bad: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>> {
+        let fixture = Fixture::start(kind, self, Some(plugin)).await?;
+        let lab = fixture.lab();
+        let played = lab.while_alive((self.run)(&fixture)).await;
+        let mut bad = Vec::new();
+        for node in lab.nodes() {
+            let mut lines = node.log().lines_with("")?;
+            lines.extend(node.output().lines_with("")?);
+            bad.extend(lines.into_iter().filter(|line| looks_bad(line)));
+        }
+        let stopped = fixture.stop(self.name).await;
+        // What went wrong on a node is why a check failed, not the other way round.
+        match (played, stopped) {
+            (_, Err(gate @ Error::Gate(_))) => Err(gate),
+            (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+            (Ok(()), Ok(_)) => Ok(bad),
+        }
     }
 }
 

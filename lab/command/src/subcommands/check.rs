@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use cln_lab::{Error, corpus};
+use cln_lab::{Error, NodeKind, corpus};
 use cln_lab_command::check::{self, Level, Plan, codes};
 use serde_json::{Map, Value};
 
@@ -16,14 +16,16 @@ use super::{out, usage};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  lab check ./my-plugin                        every release, in a second, without a node
-  lab check ./my-plugin --release v24.11..     from a release on; ..v24.02, v24.02..v25.05
+  lab check ./my-plugin                     every release, in a second, no node
+  lab check ./my-plugin --release v24.11..  from one on; ..v24.02, v24.02..v25.05
   lab check ./my-plugin --option my-url=http://localhost --rpc answers.json
+  lab check ./my-plugin --node              on nodes of the installed release
   lab check --explain C0301
 
-It starts the plugin once a release, in a folder of its own, and plays what that release
-sends: manifest, init, methods, hooks, topics, a burst, the end. The node's socket answers what
-that release answered. Exit status 0 without ✗, 1 with, 2 if the arguments make no sense.")]
+It starts the plugin once a release, in a folder of its own, and plays what that
+release sends: manifest, init, methods, hooks, topics, a burst, the end. The
+node's socket answers what that release answered. Exit status 0 without ✗, 1
+with, 2 if the arguments make no sense.")]
 pub struct Args {
     /// The plugin: an executable
     #[arg(required_unless_present_any = ["explain", "codes"])]
@@ -40,15 +42,19 @@ pub struct Args {
     /// More answers on the RPC socket: a JSON object, by method
     #[arg(long, value_name = "FILE")]
     rpc: Option<PathBuf>,
-    /// How many seconds the plugin may be silent when an answer is due
+    /// How many seconds an answer may take
     #[arg(long, value_name = "SECONDS", default_value = "10")]
     patience: f64,
-    /// How many notifications are sent as fast as the plugin reads them, within a second
+    /// How many notifications are sent at once, within a second
     #[arg(long, value_name = "N", default_value = "10000")]
     burst: usize,
-    /// How many releases are played at once; the number of cores by default
+    /// How many releases are played at once [default: the number of cores]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
+    /// Play it on running nodes instead of with recorded messages
+    #[arg(long, value_name = "auto|lightningd|embedded", conflicts_with = "release",
+        num_args = 0..=1, require_equals = true)]
+    node: Option<Option<NodeKind>>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -97,7 +103,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let summary = match check::check(&plan).await {
+    let checked = match args.node {
+        None => check::check(&plan).await,
+        Some(kind) => {
+            let kind = kind.map_or_else(NodeKind::from_env, Ok);
+            let kind = kind.map_err(|error| usage(format!("LAB_NODE: {error}")))?;
+            check::on_node(&plan, kind).await
+        }
+    };
+    let summary = match checked {
         Ok(summary) => summary,
         Err(Error::Usage(text)) => return Err(usage(text)),
         Err(error) => return Err(error.into()),
@@ -152,15 +166,15 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
         .options
         .iter()
         .map(|(name, value)| (name.clone(), value.clone().into()));
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let plan = Plan::new(plugin);
     Ok(Plan {
-        plugin,
         releases: args.release.clone(),
         topics: args.topics.clone(),
         options: options.collect::<Map<String, Value>>(),
         answers,
         patience: Duration::from_secs_f64(args.patience),
         burst: args.burst,
-        jobs: args.jobs.unwrap_or(cores),
+        jobs: args.jobs.unwrap_or(plan.jobs),
+        ..plan
     })
 }
