@@ -237,4 +237,17 @@ pub const MISTAKES: &[Mistake] = &[
         "while count() <= before + 1000:",
         "exit status 0",
     ),
+    m(
+        "releases",
+        "int(Millisatoshi(payment[\"msat\"]))",
+        "payment[\"msat\"]",
+        "C0405 `invoice_payment`: TypeError: '<' not supported between instances of 'str' and \
+         'int', on v23.02.2–v23.08.1",
+    ),
+    m(
+        "releases",
+        "int(Millisatoshi(payment[\"msat\"]))",
+        "int(payment[\"msat\"].replace(\"msat\", \"\"))",
+        "AttributeError: 'int' object has no attribute 'replace', on v23.11.2–v26.06.6",
+    ),
 ];

@@ -276,4 +276,16 @@ pub const MISTAKES: &[Mistake] = &[
         "count()?.as_u64() <= before.as_u64().map(|n| n + 1000)",
         "exit status 0",
     ),
+    m(
+        "releases",
+        "amount.as_u64().or_else(text)",
+        "text()",
+        "C0402 `invoice_payment` is answered with an error, on v23.11.2–v26.06.6",
+    ),
+    m(
+        "releases",
+        "\"eventcount\"",
+        "\"xpay\"",
+        "has a method `xpay`, on v24.11.2–v26.06.6",
+    ),
 ];

@@ -214,4 +214,16 @@ pub const MISTAKES: &[Mistake] = &[
         "[ \"$(count)\" -le $((before + 1000)) ]",
         "exit status 0",
     ),
+    m(
+        "releases",
+        "${msat%msat}",
+        "$msat",
+        "a payment with \"msat\": \"999msat\"",
+    ),
+    m(
+        "releases",
+        "\"name\":\"eventcount\"",
+        "\"name\":\"xpay\"",
+        "has a method `xpay`, on v24.11.2–v26.06.6",
+    ),
 ];

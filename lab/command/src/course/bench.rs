@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use cln_lab::{IoContext, Keep, Lab, NodeKind, Probe, Result, eventually};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::OnceCell;
@@ -109,7 +110,11 @@ impl Bench {
         let named = named.filter(|process| process.command.contains(&path));
         for pid in named.map(|process| process.pid).chain(process) {
             if cln_lab::is_alive(pid) {
-                kill(Pid::from_raw(pid as i32), Signal::SIGKILL).doing("end", executable)?;
+                match kill(Pid::from_raw(pid as i32), Signal::SIGKILL) {
+                    // It has ended meanwhile.
+                    Err(Errno::ESRCH) => {}
+                    killed => killed.doing("end", executable)?,
+                }
             }
         }
         let what = format!("{} to be gone", executable.display());

@@ -51,7 +51,7 @@ pub static LANGUAGES: &[Language] = &[
         solutions: files!("python", ".py":
             "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
             "library" "invoice" "error" "method" "restart"
-            "all" "order" "topic" "hook" "test"),
+            "all" "order" "topic" "hook" "test" "releases"),
     },
     Language {
         name: "rust",
@@ -77,7 +77,7 @@ pub static LANGUAGES: &[Language] = &[
         solutions: files!("rust", ".rs":
             "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
             "library" "invoice" "error" "method" "restart"
-            "all" "order" "topic" "hook" "test"),
+            "all" "order" "topic" "hook" "test" "releases"),
     },
     Language {
         name: "sh",
@@ -94,7 +94,7 @@ pub static LANGUAGES: &[Language] = &[
         solutions: files!("sh", ".sh":
             "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
             "library" "invoice" "error" "method" "restart"
-            "all" "order" "topic" "hook" "test"),
+            "all" "order" "topic" "hook" "test" "releases"),
     },
 ];
 
@@ -128,7 +128,8 @@ impl Language {
             };
         }
         let steps = super::STEPS.iter().map(|step| step.slug);
-        let before = steps.take_while(|slug| *slug != step);
+        let plugin = steps.filter(|slug| *slug != super::TEST);
+        let before = plugin.take_while(|slug| *slug != step);
         let last = before.chain(included.then_some(step)).filter_map(of).last();
         last.unwrap_or(self.start)
     }

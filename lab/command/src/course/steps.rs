@@ -2,7 +2,7 @@
 
 use futures_util::future::LocalBoxFuture;
 
-use super::checks::{beyond, by_hand, library};
+use super::checks::{beyond, by_hand, library, releases};
 use super::exam::{Exam, Outcome};
 use super::text::Text;
 
@@ -45,7 +45,8 @@ pub static STEPS: &[Step] = steps! {
     1: lab by_hand  getmanifest by_hand  init by_hand  dynamic by_hand  connect by_hand
        disconnect by_hand  stream by_hand  silence by_hand  log by_hand;
     2: library library  invoice library  error library  method library  restart library;
-    3: all beyond  order beyond  topic beyond  hook beyond  test beyond;
+    3: all beyond  order beyond  topic beyond  hook beyond  test beyond
+       releases releases;
 };
 
 impl Step {

@@ -3,6 +3,7 @@
 pub(super) mod beyond;
 pub(super) mod by_hand;
 pub(super) mod library;
+pub(super) mod releases;
 
 use cln_lab::{Event, PluginHarness};
 use serde_json::{Value, json};
