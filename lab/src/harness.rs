@@ -29,6 +29,9 @@ use crate::{Error, Keep, PATIENCE, Probe, Result, eventually, scaled};
 /// The plugin's `LIGHTNINGD_VERSION`, unless the test sets another.
 const VERSION: &str = "v26.06.6";
 
+/// More of a plugin's standard error, in bytes, is not kept: its end is.
+const STDERR: usize = 64 * 1024;
+
 /// How long what follows from an end may take.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -176,7 +179,12 @@ impl HarnessBuilder {
         let stderr = tokio::spawn(async move {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = stderr.read(&mut buffer).await {
-                lock(&sink).stderr.extend_from_slice(&buffer[..n]);
+                let stderr = &mut lock(&sink).stderr;
+                stderr.extend_from_slice(&buffer[..n]);
+                // Seldom, as it moves what is kept.
+                if stderr.len() > 2 * STDERR {
+                    stderr.drain(..stderr.len() - STDERR);
+                }
             }
         });
         Ok(PluginHarness {
@@ -604,7 +612,7 @@ impl PluginHarness {
         ended
     }
 
-    /// What it wrote to its standard error so far.
+    /// What it wrote to its standard error so far; of more than 64 KiB, the end.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&lock(&self.received).stderr).into_owned()
     }

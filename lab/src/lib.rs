@@ -62,8 +62,8 @@ pub use lab::builder::LabBuilder;
 pub use lab::folder::Keep;
 pub use node::{
     CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, NodeKind, NodeSpec,
-    OpenChannel, Payment, Plugin, PluginStatus, ShimReader, ShimWriter, StartWatch, msat,
-    plugin_hint,
+    OpenChannel, Payment, Plugin, PluginStatus, ShimReader, ShimWriter, StartWatch, json_hint,
+    msat, plugin_hint,
 };
 pub use process::daemon::{command_line, quoted};
 pub use process::files::write_executable;

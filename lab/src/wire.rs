@@ -95,7 +95,13 @@ impl Messages {
 
     /// What came of a message that is not complete.
     pub fn rest(&self) -> String {
-        String::from_utf8_lossy(&self.buffer).trim().to_owned()
+        self.start_of_rest(self.buffer.len())
+    }
+
+    /// At most so many bytes of the start of that.
+    pub fn start_of_rest(&self, most: usize) -> String {
+        let start = &self.buffer[..most.min(self.buffer.len())];
+        String::from_utf8_lossy(start).trim().to_owned()
     }
 
     /// An error that quotes the start of what was looked at.

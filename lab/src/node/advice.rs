@@ -132,8 +132,15 @@ fn nearest(topic: &str) -> Option<&'static str> {
 pub fn plugin_hint(plugin: &Path, message: &str, stderr: &str) -> Option<String> {
     let path = plugin.display();
     let file = plugin.file_name().unwrap_or_default().to_string_lossy();
+    if plugin.is_dir() {
+        return Some(format!("{path} is a folder: name the executable in it"));
+    }
+    if let Some(hint) = json_hint(message) {
+        return Some(hint.to_owned());
+    }
     if message.contains("is not executable: No such file") {
         return Some(if plugin.is_relative() {
+            let path = plugin.strip_prefix(".").unwrap_or(plugin).display();
             format!("the node looks for a relative path in its own folders: give `$PWD/{path}`")
         } else {
             "there is no file at this path".to_owned()
@@ -190,18 +197,34 @@ pub fn plugin_hint(plugin: &Path, message: &str, stderr: &str) -> Option<String>
     })
 }
 
+/// What compiled programs start with: on Linux, and on macOS for one or several processors.
+const PROGRAMS: [&[u8]; 3] = [b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"];
+
 const STDOUT: &str = "only JSON-RPC goes to stdout: print to stderr, or send a `log` notification";
+
+/// What to do about a text that is nearly JSON; `None` if nothing is known.
+pub fn json_hint(text: &str) -> Option<&'static str> {
+    // A dict, as `str` and `print` write it.
+    let is_dict = text.contains("{'") && text.contains("':");
+    is_dict.then_some("that is how Python writes a dict: `json.dumps(…)` makes JSON of it")
+}
 
 /// What is wrong with a script's first line, if anything is.
 fn first_line_hint(plugin: &Path) -> Option<String> {
     let bytes = std::fs::read(plugin).ok()?;
     let line = bytes.split(|byte| *byte == b'\n').next()?;
     let Some(command) = line.strip_prefix(b"#!") else {
-        let program = bytes.starts_with(b"\x7fELF") || line.contains(&0);
-        return (!program).then(|| {
-            "its first line names no interpreter, so /bin/sh ran it: begin it with `#!/usr/bin/env python3` or the like"
-                .to_owned()
-        });
+        let is_program = PROGRAMS.iter().any(|start| bytes.starts_with(start));
+        let is_text = std::str::from_utf8(&bytes).is_ok() && !bytes.contains(&0);
+        let hint = match () {
+            () if is_program => return None,
+            () if bytes.is_empty() => "the file is empty: is it saved?",
+            () if is_text => {
+                "its first line names no interpreter, so /bin/sh ran it: begin it with `#!/usr/bin/env python3` or the like"
+            }
+            () => "it is neither a text nor a program of this system",
+        };
+        return Some(hint.to_owned());
     };
     if command.ends_with(b"\r") {
         return Some(format!(
@@ -275,15 +298,28 @@ mod tests {
             ("", "x is not executable: Permission denied", "", "chmod +x"),
             ("", "x.py: Invalid argument", "", "plugin stop x.py"),
             ("", "Not a dynamic plugin", "", "dynamic"),
+            ("", EXITED, "", "the file is empty"),
+            ("\u{1}\0\u{2}\n", EXITED, "", "neither a text nor a program"),
+            ("\u{7f}ELF\0", EXITED, "", "ended without a word"),
+            (
+                "",
+                "x: JSON-RPC message does not contain \"jsonrpc\" field: '{'id': 1}'",
+                "",
+                "json.dumps",
+            ),
         ] {
             std::fs::write(&path, text).expect("write");
             let hint = plugin_hint(&path, message, stderr).unwrap_or_default();
             assert!(hint.contains(expected), "{message}, {stderr}: {hint}");
         }
         let missing = "/lab/l1/plugins/x.py is not executable: No such file or directory";
-        let relative = plugin_hint(Path::new("x.py"), missing, "").expect("a hint");
-        assert!(relative.contains("$PWD/x.py"), "{relative}");
+        for path in ["x.py", "./x.py"] {
+            let relative = plugin_hint(Path::new(path), missing, "").expect("a hint");
+            assert!(relative.contains("$PWD/x.py"), "{relative}");
+        }
         assert_eq!(plugin_hint(&path, "anything else", ""), None);
+        let folder = plugin_hint(dir.path(), "opening pipe: Permission denied", "");
+        assert!(folder.is_some_and(|hint| hint.contains("is a folder")));
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
 use crate::{Error, Follower, Implementation, PATIENCE, Result, scaled};
 
-pub use advice::{StartWatch, plugin_hint};
+pub use advice::{StartWatch, json_hint, plugin_hint};
 pub(crate) use attached::{Attached, pid_file};
 pub use capability::Capability;
 pub(crate) use channels::open_channels;

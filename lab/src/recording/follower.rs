@@ -70,6 +70,11 @@ impl Follower {
         &self.path
     }
 
+    /// Where the next line starts, in bytes: [`Follower::from_offset`] continues there.
+    pub fn offset(&self) -> u64 {
+        self.offset - self.partial.len() as u64
+    }
+
     /// The complete lines that are new since the last look. Bytes that are not
     /// UTF-8 are replaced.
     ///
