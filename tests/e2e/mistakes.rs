@@ -132,6 +132,17 @@ async fn refused(kinds: Kinds) -> Outcome {
             &format!("#!/bin/sh\necho hello\n{}", answers(true, "connect", ":")),
             ["", "only JSON-RPC goes to stdout"],
         ),
+        ("empty.py", "", ["", "the file is empty"]),
+        (
+            "garbage",
+            "\u{1}\0\u{2}\0\n",
+            ["", "neither a text nor a program"],
+        ),
+        (
+            "dict.py",
+            "#!/bin/sh\nread -r line; echo \"{'jsonrpc': '2.0', 'id': 1}\"; read -r line; read -r line\n",
+            ["", "`json.dumps(…)` makes JSON"],
+        ),
     ] {
         if name.ends_with("y") && text.contains("env python3") && !python {
             continue;
@@ -168,7 +179,9 @@ async fn refused(kinds: Kinds) -> Outcome {
     for (path, expected) in [
         (fine.as_str(), format!("chmod +x {fine}")),
         ("fine.sh", "give `$PWD/fine.sh`".to_owned()),
+        ("./fine.sh", "give `$PWD/fine.sh`".to_owned()),
         ("/nowhere/fine.sh", "no file at this path".to_owned()),
+        ("/tmp", "/tmp is a folder".to_owned()),
     ] {
         let said = class.start(path)?;
         ensure!(
@@ -269,23 +282,25 @@ async fn silent(kinds: Kinds) -> Outcome {
         ensure!(shown.contains(expected), "{expected}: {shown}");
     }
 
-    let listed = eventually(
-        "the death to be noted",
-        Duration::from_secs(10),
-        async || {
-            let said = class
-                .sandbox
-                .lab(&["cli", "l1", "plugin", "list"])
-                .map_err(std::io::Error::other);
-            let said = cln_lab::IoContext::doing(said, "run", "lab cli")?;
-            Ok(if said.err.contains("plugin dies.sh ended on its own") {
-                Probe::Ready(said)
-            } else {
-                Probe::NotYet(said.err)
-            })
-        },
+    // Whatever the next command is, and once; `plugin list` has it always.
+    const DEATH: &str = "plugin dies.sh ended on its own";
+    let ask = |args: &[&str]| class.sandbox.lab(&[&["cli", "l1"], args].concat());
+    let noted = eventually("a note", Duration::from_secs(10), async || {
+        let said = ask(&["getinfo"]).map_err(std::io::Error::other);
+        let said = cln_lab::IoContext::doing(said, "run", "lab cli")?;
+        Ok(if said.err.contains(DEATH) {
+            Probe::Ready(())
+        } else {
+            Probe::NotYet(said.err)
+        })
+    });
+    noted.await?;
+    ensure!(ask(&["getinfo"])?.err.is_empty());
+    let listed = ask(&["plugin", "list"])?.err;
+    ensure!(
+        listed.contains(DEATH) && !listed.contains("talks.sh"),
+        "{listed}"
     );
-    ensure!(!listed.await?.err.contains("talks.sh"));
     let stderr = class.sandbox.done(&["logs", "l1", "--stderr"])?;
     ensure!(stderr.contains("why\n"), "{stderr}");
     class.end()

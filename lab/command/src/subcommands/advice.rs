@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use cln_lab::{Node, StartWatch, scaled};
+use cln_lab::{Follower, Node, StartWatch, scaled};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -37,12 +37,19 @@ pub async fn during(
         Some(word) if word == "start" => plugin,
         _ => None,
     };
+    let before = new_lines(node)?;
     let Some(plugin) = plugin else {
         let answer = asked.await?;
         let notes = answer.as_ref().err().and_then(|error| usual(node, error));
         let mut notes: Vec<String> = notes.into_iter().collect();
         if request.method == "plugin" && answer.is_ok() {
-            notes.extend(died(node, &answer)?);
+            let listing = answer.as_ref().map_or("", |listing| listing.get());
+            let lines = node.log().lines_with(DEATH)?;
+            notes.extend(died(node, &lines, |name| {
+                listing.contains(&format!("/{name}\""))
+            }));
+        } else {
+            notes.extend(died(node, &before, |_| false));
         }
         return Ok((answer, notes));
     };
@@ -55,14 +62,11 @@ pub async fn during(
             asked.await
         }
     }?;
-    let notes: Vec<String> = match &answer {
-        Ok(_) => watch
-            .warnings()
-            .iter()
-            .map(|text| format!("note: {text}"))
-            .collect(),
-        Err(error) => vec![refused(&watch, error)],
-    };
+    let mut notes = died(node, &before, |_| false);
+    match &answer {
+        Ok(_) => notes.extend(watch.warnings().iter().map(|text| format!("note: {text}"))),
+        Err(error) => notes.push(refused(&watch, error)),
+    }
     let known = |note: &String| !note.is_empty();
     Ok((answer, notes.into_iter().filter(known).collect()))
 }
@@ -83,19 +87,30 @@ fn usual(node: &Node, error: &RawValue) -> Option<String> {
     })
 }
 
-/// Plugins that died on their own, and are not listed now.
-fn died(node: &Node, answer: &Answer) -> anyhow::Result<Vec<String>> {
-    let listed = answer.as_ref().map_or("", |listing| listing.get());
+/// What lightningd logs of a plugin that has died on its own.
+const DEATH: &str = ": Killing plugin: exited during normal operation";
+
+/// The lines that came into the node's log since the last command looked there, so that
+/// a death is noted once, by the next command, whatever that is.
+fn new_lines(node: &Node) -> anyhow::Result<Vec<String>> {
+    let mark = node.dir().join("log-seen");
+    let seen = std::fs::read_to_string(&mark).ok();
+    let seen = seen.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let mut log = Follower::from_offset(node.log_path(), seen);
+    let lines = log.lines()?;
+    let _ = std::fs::write(&mark, log.offset().to_string());
+    Ok(lines)
+}
+
+/// Plugins that died on their own by these lines, but for those that are up again.
+fn died(node: &Node, lines: &[String], is_up: impl Fn(&str) -> bool) -> Vec<String> {
     let mut notes = Vec::new();
-    for line in node
-        .log()
-        .lines_with(": Killing plugin: exited during normal operation")?
-    {
+    for line in lines.iter().filter(|line| line.contains(DEATH)) {
         let Some((_, name)) = line.split_once("plugin-") else {
             continue;
         };
         let name = name.split(": Killing").next().unwrap_or_default();
-        if listed.contains(&format!("/{name}\"")) || line.contains(" DEBUG ") {
+        if is_up(name) || line.contains(" DEBUG ") {
             continue;
         }
         let time = line.split(' ').next().unwrap_or_default();
@@ -107,5 +122,5 @@ fn died(node: &Node, answer: &Answer) -> anyhow::Result<Vec<String>> {
         notes.retain(|known: &String| !known.starts_with(&format!("note: plugin {name} ")));
         notes.push(note);
     }
-    Ok(notes)
+    notes
 }
