@@ -82,7 +82,7 @@ build:
 	@$(CARGO) build --workspace --bins --examples
 
 bitcoind:
-	@contrib/get-bitcoind --quiet
+	@contrib/get-bitcoind --print >/dev/null 2>&1 || contrib/get-bitcoind
 
 nextest:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
