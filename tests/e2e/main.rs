@@ -27,6 +27,7 @@ mod surroundings;
 mod taps;
 mod topics;
 mod walkthrough;
+mod workshop;
 
 use std::process::ExitCode;
 
@@ -64,5 +65,6 @@ fn main() -> ExitCode {
         .module("taps", taps::tests)
         .module("topics", topics::tests)
         .module("walkthrough", walkthrough::tests)
+        .module("workshop", workshop::tests)
         .main()
 }

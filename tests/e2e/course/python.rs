@@ -80,6 +80,12 @@ pub const MISTAKES: &[Mistake] = &[
         "KeyError: 'id'",
     ),
     m(
+        "connect",
+        "{json.dumps(message)}",
+        "{message}",
+        "`json.dumps(…)` makes JSON of it",
+    ),
+    m(
         "disconnect",
         "[\"connect\", \"disconnect\"]",
         "[\"connect\"]",
@@ -101,7 +107,7 @@ pub const MISTAKES: &[Mistake] = &[
         "stream",
         "{json.dumps(message)}\\n",
         "{json.dumps(message, indent=1)}\\n",
-        "the line ` \"jsonrpc\"",
+        "came:     the line `connect notification: {`",
     ),
     m(
         "silence",

@@ -145,7 +145,7 @@ pub const MISTAKES: &[Mistake] = &[
         "stream",
         "notification: {message}\\n",
         "notification: {message:#}\\n",
-        "the line `  \"jsonrpc\"",
+        "came:     the line `connect notification: {`",
     ),
     m(
         "silence",

@@ -98,7 +98,7 @@ pub const MISTAKES: &[Mistake] = &[
         "stream",
         "message=$message$line\n",
         "message=\"$message\n$line\"\n",
-        "the line `{\"jsonrpc\"",
+        "came:     the line `connect notification: `",
     ),
     m(
         "silence",

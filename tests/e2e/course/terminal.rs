@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use cln_lab::write_executable;
 use cln_lab_command::course::{Language, STEPS, TEST};
-use lab_tests::sandbox::Sandbox;
+use lab_tests::sandbox::{Said, Sandbox, said};
 use lab_tests::terminal::Terminal;
 use lab_tests::{Kinds, Outcome};
 
@@ -65,12 +66,16 @@ pub async fn walk(kinds: Kinds) -> Outcome {
     terminal.write("w")?;
     terminal.wait_for("to the plugin")?;
     terminal.wait_for(r#""method":"getmanifest""#)?;
+    terminal.wait_for("all of it: ")?;
+    let wire = folder.join("wire.txt");
+    ensure!(wire.metadata()?.permissions().mode() & 0o777 == 0o600);
+    ensure!(std::fs::read_to_string(&wire)?.contains("lab:getmanifest"));
     terminal.write("l")?;
     terminal.wait_for(&format!("2 of {} passed", STEPS.len()))?;
 
     // A reset keeps what was written.
     terminal.write("r")?;
-    terminal.wait_for("yours is kept as")?;
+    terminal.wait_for("what the course starts with; yours is kept as")?;
     terminal.wait_for("plugin.py.kept-1")?;
     ensure!(std::fs::read_to_string(folder.join("plugin.py.kept-1"))? == solution);
     ensure!(std::fs::read_to_string(&plugin)? == python.before("getmanifest"));
@@ -80,6 +85,18 @@ pub async fn walk(kinds: Kinds) -> Outcome {
     terminal.wait_for("learn$ ")?;
     terminal.write("l1-cli -F getinfo | grep -c '^id='; exit\n")?;
     terminal.wait_for("\n1\r\n")?;
+    // The step is shown again, and a save is seen though no key is pressed.
+    terminal.wait_for("q quit")?;
+    write(&plugin, solution)?;
+    saved(&mut terminal, "getmanifest", "Step 2 of ")?;
+
+    // Nobody else works in this folder meanwhile.
+    let dir = folder.to_str().context("a path")?;
+    let second = sandbox.lab(&["learn", "--check", "init", dir])?;
+    ensure!(
+        second.code == Some(1) && second.err.contains("already, as process "),
+        "{second:?}"
+    );
 
     // The end, and from where it was.
     terminal.write("nq")?;
@@ -113,11 +130,13 @@ pub async fn check(kinds: Kinds) -> Outcome {
     let folder = sandbox.path("mine");
     let dir = folder.to_str().context("a path")?;
     let check = |step: &str| sandbox.lab(&["learn", "--check", step, "--node", kinds.name(), dir]);
-    let said = check("getmanifest")?;
-    ensure!(
-        said.code == Some(1) && said.out.contains("chmod +x"),
-        "{said:?}"
-    );
+    for step in ["getmanifest", "dynamic"] {
+        let said = check(step)?;
+        ensure!(
+            said.code == Some(1) && said.out.contains("chmod +x"),
+            "{said:?}"
+        );
+    }
     let python = Language::named("python").context("no Python")?;
     write(&folder.join("plugin.py"), python.solution("dynamic"))?;
     for step in ["2", "init", "dynamic"] {
@@ -132,6 +151,15 @@ pub async fn check(kinds: Kinds) -> Outcome {
         said.code == Some(1) && said.out.contains("expected: "),
         "{said:?}"
     );
+    // There are neither saves nor keys.
+    ensure!(
+        !["save", "`h`", "`n`", "`w`"]
+            .iter()
+            .any(|word| said.out.contains(word)),
+        "{said:?}"
+    );
+    floods(&sandbox, kinds)?;
+    unbuffered(&sandbox, kinds)?;
 
     // Any executable.
     let other = sandbox.path("other");
@@ -161,5 +189,66 @@ pub async fn check(kinds: Kinds) -> Outcome {
         "{said:?}"
     );
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
+
+/// Checks a step with this text as the plugin, in a folder of its own.
+fn check_other(sandbox: &Sandbox, kinds: Kinds, step: &str, text: &str) -> anyhow::Result<Said> {
+    let plugin = sandbox.path("other.py");
+    write_executable(&plugin, text)?;
+    let mut command = sandbox.command(sandbox.program());
+    // As some have it in their shell.
+    command.env("PYTHONUNBUFFERED", "1");
+    command.args([
+        "learn",
+        "--lang",
+        "other",
+        "--check",
+        step,
+        "--node",
+        kinds.name(),
+    ]);
+    command.arg("--plugin").arg(&plugin).arg(sandbox.path(step));
+    said(&mut command)
+}
+
+/// What a plugin writes too much of is cut, and looked at only once.
+fn floods(sandbox: &Sandbox, kinds: Kinds) -> Outcome {
+    const FLOOD: &str = r#"#!/usr/bin/env python3
+import json, sys
+sys.stderr.write("stderr " * 2_000_000)
+for line in sys.stdin:
+    if line.strip():
+        result = {"options": [], "rpcmethods": [], "dynamic": True, "more": "y " * 5_000_000}
+        print(json.dumps({"jsonrpc": "2.0", "id": json.loads(line)["id"], "result": result}),
+              end="\n\n", flush=True)
+"#;
+    for step in ["connect", "dynamic"] {
+        let said = check_other(sandbox, kinds, step, FLOOD)?;
+        ensure!(
+            said.code.is_some() && said.out.lines().count() <= 20,
+            "{said:?}"
+        );
+    }
+    Ok(())
+}
+
+/// An answer that stays in a buffer is one that stays there on a node, too, whatever the
+/// learner's shell has set.
+fn unbuffered(sandbox: &Sandbox, kinds: Kinds) -> Outcome {
+    const BUFFERED: &str = r#"#!/usr/bin/env python3
+import json, sys
+for line in sys.stdin:
+    if line.strip():
+        result = {"options": [], "rpcmethods": [], "dynamic": True}
+        print(json.dumps({"jsonrpc": "2.0", "id": json.loads(line)["id"], "result": result}) + "\n")
+"#;
+    for (step, says) in [
+        ("getmanifest", "flush stdout after each message"),
+        ("dynamic", "still waiting"),
+    ] {
+        let said = check_other(sandbox, kinds, step, BUFFERED)?;
+        ensure!(said.code == Some(1) && said.out.contains(says), "{said:?}");
+    }
     Ok(())
 }

@@ -3,43 +3,62 @@
 use std::time::Duration;
 
 use cln_lab::{Error, PluginHarness, plugin_hint, scaled};
+use nix::errno::Errno;
+use nix::unistd::AccessFlags;
 use serde_json::{Map, Value, json};
 
+use super::bench::UNBUFFERED;
 use super::exam::{Exam, LINES, Outcome, Stop, missed};
 use super::verdict::Miss;
 use crate::wire::Sender;
 
 /// How long a plugin may take for an answer, before the factor.
 const PATIENCE: Duration = Duration::from_secs(3);
+
 impl Exam {
     /// Starts the program without a node.
     pub async fn alone(&mut self) -> Outcome<PluginHarness> {
         self.doing("started");
         let harness = PluginHarness::builder(&self.program)
             .env("PATH", self.bench.path())
-            // One that does not flush must be seen as such, whatever is set here.
-            .env("PYTHONUNBUFFERED", "")
+            .env(UNBUFFERED.0, UNBUFFERED.1)
             .patience(PATIENCE);
-        harness.spawn().await.map_err(|error| {
-            let came = match &error {
-                Error::Io { error, .. } => error.to_string(),
-                other => other.to_string(),
-            };
-            let message = if came.contains("Permission denied") {
-                "is not executable: Permission denied"
-            } else if !self.program.exists() {
-                "is not executable: No such file"
-            } else {
-                "opening pipe"
-            };
-            let help = plugin_hint(&self.program, message, "");
-            Stop::Missed(Box::new(Miss {
-                done: format!("`{}` is run", self.program.display()),
-                expected: "a program that the system can run".to_owned(),
-                came,
-                help: help.map_or(String::new(), |hint| format!("hint: {hint}")),
-            }))
-        })
+        match harness.spawn().await {
+            Ok(plugin) => Ok(plugin),
+            Err(error) => {
+                self.must_be_executable()?;
+                let came = match &error {
+                    Error::Io { error, .. } => error.to_string(),
+                    other => other.to_string(),
+                };
+                self.not_run("opening pipe", &came)
+            }
+        }
+    }
+
+    /// There is a file, and it may be executed.
+    pub fn must_be_executable(&self) -> Outcome {
+        match nix::unistd::access(&self.program, AccessFlags::X_OK) {
+            Ok(()) if !self.program.is_dir() => Ok(()),
+            Err(Errno::ENOENT) => {
+                self.not_run("is not executable: No such file", "there is no such file")
+            }
+            _ => self.not_run(
+                "is not executable: Permission denied",
+                "it may not be executed: permission denied",
+            ),
+        }
+    }
+
+    /// The system does not run it: what lightningd would say, what came.
+    fn not_run<T>(&self, message: &str, came: &str) -> Outcome<T> {
+        let help = plugin_hint(&self.program, message, "");
+        Err(Stop::Missed(Box::new(Miss {
+            done: format!("`{}` is run", self.program.display()),
+            expected: "a program that the system can run".to_owned(),
+            came: came.to_owned(),
+            help: help.map_or(String::new(), |hint| format!("hint: {hint}")),
+        })))
     }
 
     /// Writes exactly this.

@@ -14,6 +14,10 @@ use super::exam::{Exam, Stop};
 use super::{Step, Verdict};
 use crate::wire::Tee;
 
+/// One that does not flush must be seen as such, whatever is set where the course is
+/// taken: empty is unset.
+pub(super) const UNBUFFERED: (&str, &str) = ("PYTHONUNBUFFERED", "");
+
 /// Checks plugins. Its lab, two nodes, starts with the first check that needs one, and
 /// ends with it.
 #[derive(Debug)]
@@ -45,8 +49,8 @@ impl Bench {
     pub async fn lab(&self) -> Result<&Lab> {
         let start = || {
             let lab = Lab::builder().nodes(2).kind(self.kind);
-            let lab = lab.env("PATH", &self.path).keep(Keep::Never);
-            lab.without_gates().start()
+            let lab = lab.env("PATH", &self.path).env(UNBUFFERED.0, UNBUFFERED.1);
+            lab.keep(Keep::Never).without_gates().start()
         };
         self.lab.get_or_try_init(start).await
     }

@@ -4,14 +4,14 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use cln_lab::{Error, IoContext};
+use cln_lab::{Error, IoContext, json_hint};
 use serde_json::Value;
 
 use super::bench::Bench;
 use super::verdict::{Miss, Said, Verdict};
 use crate::wire::Sender;
 
-/// More of a message, in bytes, is not kept.
+/// More of a text, in characters, is not kept.
 const LONGEST: usize = 4000;
 
 /// Lines of standard error that are quoted.
@@ -136,6 +136,14 @@ impl Exam {
         if miss.help.is_empty() {
             miss.help = self.spoken();
         }
+        if let Some(hint) = json_hint(&miss.came)
+            && !miss.help.contains("hint: ")
+        {
+            miss.help = format!("{}\nhint: {hint}", miss.help).trim().to_owned();
+        }
+        for text in [&mut miss.expected, &mut miss.came, &mut miss.help] {
+            cut(text);
+        }
         self.verdict.miss = Some(miss);
     }
 
@@ -145,10 +153,7 @@ impl Exam {
 
     pub fn said(&mut self, from: Sender, text: impl Into<String>, mistake: Option<String>) {
         let mut text = text.into().trim_end().to_owned();
-        if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-            text.truncate(end);
-            text.push('…');
-        }
+        cut(&mut text);
         self.verdict.wire.push(Said {
             from,
             text,
@@ -167,6 +172,14 @@ impl Exam {
                 answer,
             ),
         }
+    }
+}
+
+/// Leaves the start of a long text.
+fn cut(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
     }
 }
 

@@ -1,16 +1,27 @@
 //! The learner's folder: his plugin, and how far he is.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use cln_lab::{Error, IoContext, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::progress::{self, Progress};
 use super::{Language, STEPS, Step, TEST};
+
+/// Locked by whoever works in the folder; it has his process id.
+const LOCK: &str = ".lab-learn.lock";
+/// All that passed in a check.
+const WIRE: &str = "wire.txt";
 
 /// A learner's folder.
 #[derive(Debug)]
 pub struct Folder {
     dir: PathBuf,
+    _lock: Flock<File>,
     language: Option<&'static Language>,
     /// The executable, if there is no language.
     plugin: PathBuf,
@@ -22,7 +33,8 @@ impl Folder {
     /// plugin are as they were.
     ///
     /// # Errors
-    /// [`Error::Usage`] if it was started otherwise; if something cannot be written.
+    /// [`Error::Usage`] if it was started otherwise, or another process works in it; if
+    /// something cannot be written.
     pub fn open(
         dir: &Path,
         language: Option<&'static Language>,
@@ -30,6 +42,7 @@ impl Folder {
     ) -> Result<(Folder, Progress)> {
         std::fs::create_dir_all(dir).doing("create folder", dir)?;
         let dir = dir.canonicalize().doing("find", dir)?;
+        let lock = lock(&dir)?;
         let plugin = match plugin {
             Some(plugin) => Some(plugin.canonicalize().doing("find", plugin)?),
             None => None,
@@ -61,15 +74,15 @@ impl Folder {
         let language = match &progress.language {
             None => None,
             Some(name) => Some(Language::named(name).ok_or_else(|| {
-                Error::usage(format!(
-                    "{}: there is no language `{name}`",
-                    dir.join(progress::FILE).display()
-                ))
+                let names: Vec<&str> = super::LANGUAGES.iter().map(|known| known.name).collect();
+                let why = format!("there is no language `{name}`, but {}", names.join(", "));
+                progress::unusable(&dir, &why)
             })?),
         };
         let plugin = progress.plugin.clone().unwrap_or_default();
         let folder = Folder {
             dir,
+            _lock: lock,
             language,
             plugin,
         };
@@ -167,6 +180,20 @@ impl Folder {
         Ok(kept)
     }
 
+    /// Writes what passed in a check into a file, which only its owner may read: a
+    /// preimage may be in it. Where that is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep_wire(&self, text: &str) -> Result<PathBuf> {
+        let path = self.dir.join(WIRE);
+        let mut options = File::options();
+        let options = options.create(true).write(true).truncate(true).mode(0o600);
+        let mut file = options.open(&path).doing("create", &path)?;
+        file.write_all(text.as_bytes()).doing("write", &path)?;
+        Ok(path)
+    }
+
     /// Makes ready what takes long: packages, a first build.
     ///
     /// # Errors
@@ -211,6 +238,34 @@ impl Folder {
         Ok(Err(String::from_utf8_lossy(&output.stderr)
             .trim_end()
             .to_owned()))
+    }
+}
+
+/// One process at a time works in a folder: the records of two would mix.
+fn lock(dir: &Path) -> Result<Flock<File>> {
+    let path = dir.join(LOCK);
+    let mut options = File::options();
+    let options = options.create(true).read(true).write(true).truncate(false);
+    let file = options.open(&path).doing("open", &path)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let mut write = || {
+                lock.set_len(0)?;
+                write!(lock, "{}", std::process::id())
+            };
+            write().doing("write", &path)?;
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).doing("read", &path)?;
+            Err(Error::usage(format!(
+                "`lab learn` runs in {} already, as process {pid}: it checks each save; end it there with `q`, or \
+                 choose another folder",
+                dir.display()
+            )))
+        }
+        Err((_, errno)) => Err(errno).doing("lock", &path),
     }
 }
 
@@ -262,16 +317,55 @@ mod tests {
         progress.pass(&STEPS[0]);
         progress.step = "init".to_owned();
         progress.write(dir.path()).expect("write");
+        drop(folder);
         let (folder, again) = Folder::open(dir.path(), None, None).expect("open");
         assert_eq!(again, progress);
         assert_eq!(text(&folder.program()), "mine");
+        drop(folder);
         let other = Folder::open(dir.path(), None, Some(Path::new("/bin/sh")));
         let error = other.expect_err("a course in python").to_string();
         assert!(error.contains("choose another folder"), "{error}");
-        std::fs::write(dir.path().join(progress::FILE), "{").expect("write");
-        let error = Folder::open(dir.path(), None, None)
-            .expect_err("no JSON")
-            .to_string();
-        assert!(error.contains("remove it"), "{error}");
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (first, _) = Folder::open(dir.path(), None, None).expect("open");
+        let error = Folder::open(dir.path(), None, None).expect_err("it is open");
+        let error = error.to_string();
+        let ours = format!("as process {}:", std::process::id());
+        assert!(error.contains(&ours), "{error}");
+        drop(first);
+        Folder::open(dir.path(), None, None).expect("open");
+    }
+
+    #[test]
+    fn progress_that_makes_no_sense_is_an_error_and_stays() {
+        let known = r#"{"language":"python","step":"init","passed":["lab"]}"#;
+        for (file, says) in [
+            ("{".to_owned(), "it is no progress of a course"),
+            ("[]".to_owned(), "is no progress of a course"),
+            (
+                r#"["python",null,"init",[]]"#.to_owned(),
+                "is no progress of a course",
+            ),
+            (known.replace("init", "sing"), "there is no step `sing`"),
+            (
+                known.replace("python", "cobol"),
+                "there is no language `cobol`",
+            ),
+        ] {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join(progress::FILE);
+            std::fs::write(&path, &file).expect("write");
+            let error = Folder::open(dir.path(), None, None)
+                .expect_err(&file)
+                .to_string();
+            assert!(
+                error.contains(says) && error.contains("your plugin stays"),
+                "{error}"
+            );
+            assert_eq!(text(&path), file);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
 
 use cln_lab::{Error, IoContext, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -78,8 +79,14 @@ impl Keys {
                 .readable_mut()
                 .await
                 .doing("read", "the terminal")?;
+            // What was ready may have been read by another program meanwhile, a shell say:
+            // then a read would wait, and all else with it.
+            let mut fds = [PollFd::new(ready.get_inner().as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, PollTimeout::ZERO).doing("look at", "the terminal")? == 0 {
+                ready.clear_ready();
+                continue;
+            }
             let mut bytes = [0; 256];
-            // What is there is returned at once.
             let count = ready
                 .get_inner_mut()
                 .read(&mut bytes)

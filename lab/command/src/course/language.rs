@@ -114,6 +114,15 @@ impl Language {
         self.until(step, false)
     }
 
+    /// The step whose solution this one starts with; `None` if it starts with what the
+    /// course does, or with no file.
+    pub fn passes(&self, step: &super::Step) -> Option<&'static super::Step> {
+        let has_solution =
+            |step: &&super::Step| self.solutions.iter().any(|(name, _)| *name == step.slug);
+        let before = super::STEPS.iter().take(step.number() - 1);
+        before.filter(has_solution).next_back()
+    }
+
     /// The last text up to this step, which counts or not. The test's file is another.
     fn until(&self, step: &str, included: bool) -> &'static str {
         let of = |wanted: &str| {

@@ -126,12 +126,15 @@ impl Learner<'_> {
                 self.hint += 1;
                 println!("{}", screen::hint(self.step, &self.folder, self.hint));
             }
-            'w' => println!("{}", screen::wire(self.verdict.as_ref())),
+            'w' => self.wire()?,
             'l' => println!("{}", screen::list(&self.progress, self.step)),
             'n' => self.go(1)?,
             'p' => self.go(-1)?,
             'r' => self.reset()?,
-            's' => self.shell().await?,
+            's' => {
+                self.shell().await?;
+                println!("{}", screen::step(self.step, &self.folder));
+            }
             '\n' | '\r' => self.check(Instant::now()).await?,
             _ => println!("{}", style(screen::KEYS).dim()),
         }
@@ -150,11 +153,23 @@ impl Learner<'_> {
 
     fn reset(&mut self) -> Result<()> {
         match self.folder.reset(self.step) {
-            Ok(Some(kept)) => println!("reset; yours is kept as {}", kept.display()),
-            Ok(None) => println!("reset"),
+            Ok(kept) => println!(
+                "{}",
+                screen::reset(self.step, &self.folder, kept.as_deref())
+            ),
             Err(error) => println!("{} {error}", style("not reset:").red()),
         }
         self.watch.skip();
+        Ok(())
+    }
+
+    /// Shows what passed in the last check, and keeps all of it in the learner's folder.
+    fn wire(&self) -> Result<()> {
+        let whole = match self.verdict.as_ref().map(Verdict::wire_text) {
+            Some(text) if !text.is_empty() => Some(self.folder.keep_wire(&text)?),
+            _ => None,
+        };
+        println!("{}", screen::wire(self.verdict.as_ref(), whole.as_deref()));
         Ok(())
     }
 
@@ -179,7 +194,10 @@ impl Learner<'_> {
                 Ok(()) => self.bench.check(self.step, &program, &test).await?,
                 Err(why) => Verdict::not_built(&why),
             };
-            println!("{}", screen::verdict(&verdict, self.step, since.elapsed()));
+            println!(
+                "{}",
+                screen::verdict(&verdict, self.step, since.elapsed(), true)
+            );
             if verdict.passed() {
                 self.progress.pass(self.step);
                 self.progress.write(self.folder.dir())?;

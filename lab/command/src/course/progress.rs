@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cln_lab::{Error, IoContext, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{STEPS, Step};
 
@@ -37,12 +38,17 @@ impl Progress {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).doing("read", &path),
         };
-        serde_json::from_slice(&text).map(Some).map_err(|error| {
-            Error::usage(format!(
-                "{}: {error}: remove it to start the course anew; the plugin stays",
-                path.display()
-            ))
-        })
+        // Of a list, serde would take the members in order.
+        let object: serde_json::Result<Map<String, Value>> = serde_json::from_slice(&text);
+        let progress = object.and_then(|object| serde_json::from_value(object.into()));
+        let progress: Progress = progress.map_err(|error| {
+            unusable(folder, &format!("it is no progress of a course: {error}"))
+        })?;
+        if Step::named(&progress.step).is_none() {
+            let why = format!("there is no step `{}`", progress.step);
+            return Err(unusable(folder, &why));
+        }
+        Ok(Some(progress))
     }
 
     /// Writes it, all or nothing.
@@ -60,7 +66,7 @@ impl Progress {
         write().map(drop).doing("write", &path)
     }
 
-    /// The step to continue with: the first, if it is not known.
+    /// The step to continue with.
     pub fn step(&self) -> &'static Step {
         Step::named(&self.step).unwrap_or(&STEPS[0])
     }
@@ -76,4 +82,12 @@ impl Progress {
             self.passed.push(step.slug.to_owned());
         }
     }
+}
+
+/// What to do about a progress file that cannot be used.
+pub(super) fn unusable(folder: &Path, why: &str) -> Error {
+    Error::usage(format!(
+        "{}: {why}: mend it, or move it away to start the course anew; your plugin stays",
+        folder.join(FILE).display()
+    ))
 }

@@ -10,15 +10,18 @@ use similar::{ChangeTag, TextDiff};
 use super::folder::Folder;
 use super::progress::Progress;
 use super::verdict::{Miss, Said, Verdict};
-use super::{PARTS, STEPS, Step};
+use super::{PARTS, STEPS, Step, TEST};
 use crate::wire::Sender;
-use crate::workshop::{filled, rows, shortened};
+use crate::workshop::{filled, rows_within, shortened};
 
 const COLUMNS: usize = 80;
 /// The wire below a verdict: so many messages, from the last back.
 const FOLDED: usize = 3;
 /// Rows of help below a verdict.
 const HELP: usize = 5;
+/// Rows that `w` shows, and of one message.
+const WIRE: usize = 40;
+const UNFOLDED: usize = 8;
 /// Checks that held, named one by one.
 const HELD: usize = 6;
 
@@ -53,7 +56,7 @@ pub fn step(step: &Step, folder: &Folder) -> String {
     lines.push(format!(
         "{} {}, {}",
         style("Edit").bold(),
-        shown(&file),
+        short(&file),
         style("each save is checked").dim()
     ));
     lines.push(style(KEYS).dim().to_string());
@@ -61,12 +64,12 @@ pub fn step(step: &Step, folder: &Folder) -> String {
 }
 
 /// A path as short as it can be typed.
-fn shown(path: &Path) -> String {
+fn short(path: &Path) -> String {
     let here = std::env::current_dir().ok();
-    let short = here
+    let relative = here
         .as_deref()
         .and_then(|here| path.strip_prefix(here).ok());
-    short.unwrap_or(path).display().to_string()
+    relative.unwrap_or(path).display().to_string()
 }
 
 /// Prose in lines of the screen's width; indented lines as they are, without the empty
@@ -87,8 +90,8 @@ fn paragraphs(text: &str) -> Vec<String> {
     lines
 }
 
-/// What a check found, and what to do next.
-pub fn verdict(verdict: &Verdict, step: &Step, took: Duration) -> String {
+/// What a check found, and what to do next; in a terminal that is a key.
+pub fn verdict(verdict: &Verdict, step: &Step, took: Duration, keys: bool) -> String {
     let mut lines = vec![String::new()];
     let left_out = verdict.held.len().saturating_sub(HELD);
     if left_out > 0 {
@@ -105,33 +108,39 @@ pub fn verdict(verdict: &Verdict, step: &Step, took: Duration) -> String {
     }
     let from = verdict.wire.len().saturating_sub(FOLDED);
     if from > 0 {
-        lines.push(
-            style(format!("  … {from} earlier, `w` shows all"))
-                .dim()
-                .to_string(),
-        );
+        let shows = if keys { "`w`" } else { "`--json`" };
+        let text = format!("  … {from} earlier, {shows} shows them");
+        lines.push(style(text).dim().to_string());
     }
     lines.extend(
         verdict.wire[from..]
             .iter()
-            .flat_map(|said| message(said, 1)),
+            .flat_map(|said| message(said, &shortened(&said.text), 1)),
     );
-    let took = format!("{:.2} s after the save", took.as_secs_f64());
-    lines.push(if verdict.passed() {
-        let last = step.number() == STEPS.len();
-        let next = if last {
-            "That was the last one."
-        } else {
-            "`n`: the next one."
-        };
-        let text = format!(
-            "✓ Step {} of {} is passed, {took}.",
-            step.number(),
-            STEPS.len()
-        );
-        format!("{} {next}", style(text).green().bold())
-    } else {
-        format!("{} {took}. `h`: a hint.", style("✗ Not yet,").red().bold())
+    let (number, count) = (step.number(), STEPS.len());
+    let took = took.as_secs_f64();
+    lines.push(match (verdict.passed(), keys) {
+        (true, true) => {
+            let text = format!("✓ Step {number} of {count} is passed, {took:.2} s after the save.");
+            let next = if number == count {
+                "That was the last one."
+            } else {
+                "`n`: the next one."
+            };
+            format!("{} {next}", style(text).green().bold())
+        }
+        (true, false) => {
+            let text = format!("✓ Step {number} of {count}, {}, is passed,", step.slug);
+            format!("{} in {took:.2} s.", style(text).green().bold())
+        }
+        (false, true) => format!(
+            "{} {took:.2} s after the save. `h`: a hint.",
+            style("✗ Not yet,").red().bold()
+        ),
+        (false, false) => {
+            let text = format!("✗ Step {number} of {count}, {}, is not passed,", step.slug);
+            format!("{} in {took:.2} s.", style(text).red().bold())
+        }
     });
     lines.join("\n")
 }
@@ -151,14 +160,7 @@ fn missed(miss: &Miss) -> Vec<String> {
 
 /// A text behind a mark of this width, in at most so many rows.
 fn marked(mark: &str, width: usize, text: &str, most: usize) -> Vec<String> {
-    let mut rows = rows(text, COLUMNS - width);
-    if rows.len() > most {
-        rows.truncate(most);
-        if let Some(last) = rows.last_mut() {
-            let kept: String = last.chars().take(COLUMNS - width - 1).collect();
-            *last = kept + "…";
-        }
-    }
+    let rows = rows_within(text, COLUMNS - width, most);
     let mut lines = Vec::new();
     for (n, row) in rows.into_iter().enumerate() {
         lines.push(if n == 0 {
@@ -170,15 +172,16 @@ fn marked(mark: &str, width: usize, text: &str, most: usize) -> Vec<String> {
     lines
 }
 
-/// A message, in at most so many rows, and what is wrong with it.
-fn message(said: &Said, most: usize) -> Vec<String> {
+/// A message as this text, in at most so many rows, and what is wrong with it.
+fn message(said: &Said, text: &str, most: usize) -> Vec<String> {
+    let mark = style(said.from.mark());
     let mark = match said.from {
-        Sender::Lightningd => style("→").green(),
-        Sender::Plugin => style("←").cyan(),
-        Sender::Stderr => style("!").yellow(),
-        Sender::Tee => style("·").dim(),
+        Sender::Lightningd => mark.green(),
+        Sender::Plugin => mark.cyan(),
+        Sender::Stderr => mark.yellow(),
+        Sender::Tee => mark.dim(),
     };
-    let mut lines = marked(&format!("  {mark}"), 4, &shortened(&said.text), most);
+    let mut lines = marked(&format!("  {mark}"), 4, text, most);
     if let Some(mistake) = &said.mistake {
         lines.extend(marked(
             &style("    mistake:").red().to_string(),
@@ -190,29 +193,54 @@ fn message(said: &Said, most: usize) -> Vec<String> {
     lines
 }
 
-/// All that passed, in full: → to the plugin, ← from it, ! its stderr.
-pub fn wire(verdict: Option<&Verdict>) -> String {
-    match verdict {
-        Some(verdict) if !verdict.wire.is_empty() => {
-            let mut lines = vec![
-                style("→ to the plugin, ← from it, ! its stderr")
-                    .dim()
-                    .to_string(),
-            ];
-            lines.extend(verdict.wire.iter().flat_map(|said| {
-                let mistake = said.mistake.iter().map(|text| format!("  mistake: {text}"));
-                let mark = match said.from {
-                    Sender::Lightningd => "→",
-                    Sender::Plugin => "←",
-                    Sender::Stderr => "!",
-                    Sender::Tee => "·",
-                };
-                std::iter::once(format!("{mark} {}", said.text)).chain(mistake)
-            }));
-            lines.join("\n")
+/// The last of what passed; `whole` is the file that has all of it.
+pub fn wire(verdict: Option<&Verdict>, whole: Option<&Path>) -> String {
+    let (Some(verdict), Some(whole)) = (verdict, whole) else {
+        return "nothing has passed yet: save your file, or press Enter".to_owned();
+    };
+    let legend = "→ to the plugin, ← from it, ! its stderr";
+    let mut lines = vec![style(legend).dim().to_string()];
+    let mut shown = Vec::new();
+    let mut used = 0;
+    for said in verdict.wire.iter().rev() {
+        let rows = message(said, &said.text, UNFOLDED);
+        used += rows.len();
+        if used > WIRE && !shown.is_empty() {
+            break;
         }
-        _ => "nothing has passed yet: save your file, or press Enter".to_owned(),
+        shown.push(rows);
     }
+    let earlier = verdict.wire.len() - shown.len();
+    if earlier > 0 {
+        let text = format!("… {earlier} earlier");
+        lines.push(style(text).dim().to_string());
+    }
+    lines.extend(shown.into_iter().rev().flatten());
+    let text = format!("all of it: {}", short(whole));
+    lines.push(style(text).dim().to_string());
+    lines.join("\n")
+}
+
+/// What a reset did; `kept` is where the learner's own text is now.
+pub fn reset(step: &Step, folder: &Folder, kept: Option<&Path>) -> String {
+    let start = folder.language().and_then(|language| language.passes(step));
+    let what = match start {
+        Some(before) => format!(
+            "the solution of step {}, with which step {} starts",
+            before.number(),
+            step.number()
+        ),
+        None => "what the course starts with".to_owned(),
+    };
+    let mut text = if step.slug == TEST {
+        format!("reset: {} is gone", short(&folder.file(step)))
+    } else {
+        format!("reset: {} is now {what}", short(&folder.file(step)))
+    };
+    if let Some(kept) = kept {
+        text.push_str(&format!("; yours is kept as {}", short(kept)));
+    }
+    text
 }
 
 /// The hint of this number, from 1; with the last, what changes in the solution.
@@ -337,9 +365,25 @@ mod tests {
                 miss,
                 wire: (0..50).map(|_| said(Sender::Plugin)).collect(),
             };
-            let text = verdict(&found, &STEPS[0], Duration::from_millis(1234));
-            fits(&text, "a verdict");
-            assert!(text.contains("1.23 s"), "{text}");
+            for keys in [true, false] {
+                let text = verdict(&found, &STEPS[0], Duration::from_millis(1234), keys);
+                fits(&text, "a verdict");
+                assert!(text.contains("1.23 s"), "{text}");
+                // Words of a terminal only where there is one.
+                assert_eq!(text.contains("after the save"), keys, "{text}");
+                assert_eq!(text.contains("`w`"), keys, "{text}");
+                assert!(
+                    keys || !(text.contains("`n`") || text.contains("`h`")),
+                    "{text}"
+                );
+            }
+            let whole = Path::new("wire.txt");
+            let text = wire(Some(&found), Some(whole));
+            assert!(
+                text.lines().count() <= WIRE + 3 && text.contains("wire.txt"),
+                "{text}"
+            );
+            assert!(text.contains("… 45 earlier"), "{text}");
         }
     }
 }

@@ -64,6 +64,19 @@ impl Verdict {
         }
     }
 
+    /// All that passed, a message a line: → to the plugin, ← from it, ! its stderr.
+    pub fn wire_text(&self) -> String {
+        let mut text = String::new();
+        for said in &self.wire {
+            let mark = said.from.mark();
+            text.push_str(&format!("{mark} {}\n", said.text));
+            if let Some(mistake) = &said.mistake {
+                text.push_str(&format!("  mistake: {mistake}\n"));
+            }
+        }
+        text
+    }
+
     /// True if everything held.
     pub fn passed(&self) -> bool {
         self.miss.is_none()

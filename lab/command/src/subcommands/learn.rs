@@ -94,7 +94,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.json {
         out::line(serde_json::to_string_pretty(&verdict)?)?;
     } else {
-        out::line(course::verdict_text(&verdict, step, took).trim_start())?;
+        out::line(course::verdict_text(&verdict, step, took, false).trim_start())?;
     }
     Ok(ExitCode::from(u8::from(!verdict.passed())))
 }

@@ -102,11 +102,11 @@ fn words(lab: &Path) -> String {
 
 /// `N`, `N..`, `..M` or `N..M`, from 1.
 fn steps(text: &str) -> Result<RangeInclusive<usize>, String> {
-    let number = |text: &str, default| match text {
+    let number = |part: &str, default| match part {
         "" => Ok(default),
-        text => text
+        part => part
             .parse::<usize>()
-            .map_err(|error| format!("`{text}`: {error}")),
+            .map_err(|_| format!("`{text}` is not N, N.., ..M or N..M, as in `9..13`")),
     };
     let (from, to) = match text.split_once("..") {
         Some((from, to)) => (

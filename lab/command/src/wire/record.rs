@@ -26,6 +26,18 @@ pub enum Sender {
     Tee,
 }
 
+impl Sender {
+    /// A sign for it: → to the plugin, ← from it, ! its stderr, · the tee.
+    pub fn mark(self) -> char {
+        match self {
+            Sender::Lightningd => '→',
+            Sender::Plugin => '←',
+            Sender::Stderr => '!',
+            Sender::Tee => '·',
+        }
+    }
+}
+
 /// Something that passed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Passed {

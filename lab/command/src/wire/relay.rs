@@ -123,11 +123,20 @@ pub fn relay(ends: [RawFd; 3], record: &Path) -> Result<()> {
         .doing("write", record)
 }
 
+/// A longer line, in bytes, is recorded in pieces; of what is no message, no more is.
+const LONGEST: usize = 16 * 1024;
+/// More standard error, in bytes, is passed on and not recorded.
+const STDERR: usize = 1 << 20;
+/// A record's, about, in bytes: lines may be short.
+const OVERHEAD: usize = 80;
+
 /// Cuts one stream into what is recorded of it.
 struct Cut {
     sender: Sender,
     messages: Messages,
     line: Vec<u8>,
+    /// How much of standard error was recorded, in bytes of the record.
+    recorded: usize,
 }
 
 impl Cut {
@@ -136,32 +145,49 @@ impl Cut {
             sender,
             messages: Messages::default(),
             line: Vec::new(),
+            recorded: 0,
         }
     }
 
     fn push(&mut self, bytes: &[u8], recorder: &mut Recorder) -> std::io::Result<()> {
         if self.sender == Sender::Stderr {
-            self.line.extend_from_slice(bytes);
-            while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.line.drain(..=end).collect();
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                recorder.text(Sender::Stderr, text)?;
-            }
-            return Ok(());
+            return self.push_stderr(bytes, recorder);
         }
         self.messages.push(bytes);
         loop {
-            let unread = self.messages.rest();
+            let unread = self.messages.start_of_rest(LONGEST);
             match self.messages.next() {
                 Ok(Some(message)) => recorder.message(self.sender, message)?,
                 Ok(None) => return Ok(()),
                 Err(_) => {
-                    // All of it, as it was written: nobody knows where it ends.
+                    // As it was written: nobody knows where it ends.
                     self.messages = Messages::default();
                     return recorder.text(self.sender, unread);
                 }
             }
         }
+    }
+}
+
+impl Cut {
+    fn push_stderr(&mut self, bytes: &[u8], recorder: &mut Recorder) -> std::io::Result<()> {
+        if self.recorded > STDERR {
+            return Ok(());
+        }
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.line.len() > LONGEST {
+                let line = std::mem::take(&mut self.line);
+                self.recorded += line.len() + OVERHEAD;
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                recorder.text(Sender::Stderr, text)?;
+            }
+        }
+        if self.recorded > STDERR {
+            let text = "… more than this is not recorded: it is in the node's output";
+            recorder.text(Sender::Stderr, text.to_owned())?;
+        }
+        Ok(())
     }
 }
 

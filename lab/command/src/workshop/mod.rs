@@ -13,6 +13,7 @@ mod python;
 mod report;
 mod screen;
 mod shell;
+mod start;
 mod walkthrough;
 
 use std::ops::RangeInclusive;
@@ -25,7 +26,7 @@ pub use report::{Check, Report, StepReport};
 pub use screen::Screen;
 pub use walkthrough::{Next, Observer, Quiet};
 
-pub(crate) use screen::{filled, rows, shortened};
+pub(crate) use screen::{filled, rows_within, shortened};
 use shell::Shell;
 pub(crate) use shell::interactive;
 use walkthrough::Walkthrough;
@@ -92,8 +93,8 @@ async fn script(
     slot: &mut Option<Lab>,
 ) -> Result<()> {
     walkthrough.part("Part one: the protocol by hand");
-    part_one::versions(walkthrough).await?;
-    part_one::start(walkthrough, slot).await?;
+    start::versions(walkthrough).await?;
+    start::start(walkthrough, slot).await?;
     let Some(lab) = slot else {
         return Err(Error::usage("no lab is up"));
     };

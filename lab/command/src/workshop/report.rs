@@ -136,14 +136,15 @@ impl Report {
     /// One line: how much of it held, on which node.
     pub fn summary(&self) -> String {
         let held = self.steps.iter().filter(|step| step.ok).count();
-        let node = self.node.as_deref().unwrap_or("no node");
+        let node = self.node.as_ref();
+        let on = node.map_or(String::new(), |node| format!(", on {node}"));
         let seconds = self.ms as f64 / 1000.0;
         if self.ok {
             let checks: usize = self.steps.iter().map(|step| step.checks.len()).sum();
-            format!("{held} steps, {checks} checks, all held, on {node}, in {seconds:.2} s")
+            format!("{held} steps, {checks} checks, all held{on}, in {seconds:.2} s")
         } else {
             let total = self.steps.len();
-            format!("{held} of {total} steps held, on {node}, in {seconds:.2} s")
+            format!("{held} of {total} steps held{on}, in {seconds:.2} s")
         }
     }
 }

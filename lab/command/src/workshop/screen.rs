@@ -142,7 +142,8 @@ impl<W: Write> Observer for Screen<W> {
             Ok(match line.as_deref().map(str::trim) {
                 None | Some("q") => Next::Quit,
                 Some("s") => Next::Shell,
-                Some(_) => Next::Step,
+                Some("") => Next::Step,
+                Some(_) => Next::Unclear,
             })
         })
     }
@@ -230,9 +231,15 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 /// A line in rows of this width, at most [`ROWS`]: then `…` stands for the rest.
-pub(crate) fn rows(line: &str, width: usize) -> Vec<String> {
-    let line = line.replace('\t', "    ");
-    let mut rest: Vec<char> = line.chars().collect();
+fn rows(line: &str, width: usize) -> Vec<String> {
+    rows_within(line, width, ROWS)
+}
+
+/// The same with at most so many rows. Of a line that is much longer, only its start is
+/// looked at.
+pub(crate) fn rows_within(line: &str, width: usize, most: usize) -> Vec<String> {
+    let seen: String = line.chars().take((most + 1) * width).collect();
+    let mut rest: Vec<char> = seen.replace('\t', "    ").chars().collect();
     let mut rows = Vec::new();
     while rest.len() > width {
         // Between two words, if there is a place near the end.
@@ -244,8 +251,8 @@ pub(crate) fn rows(line: &str, width: usize) -> Vec<String> {
         rows.push(String::from_iter(std::mem::replace(&mut rest, tail)));
     }
     rows.push(String::from_iter(rest));
-    if rows.len() > ROWS {
-        rows.truncate(ROWS);
+    if rows.len() > most {
+        rows.truncate(most);
         let mut last = rows.pop().unwrap_or_default();
         if last.chars().count() == width {
             last.pop();

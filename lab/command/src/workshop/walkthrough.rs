@@ -14,6 +14,8 @@ pub enum Next {
     Step,
     /// A shell for the learner, then the question again.
     Shell,
+    /// What was answered means nothing: the question again.
+    Unclear,
     /// The end.
     Quit,
 }
@@ -53,6 +55,8 @@ pub(super) struct Walkthrough<'a> {
     shell: &'a mut Shell,
     /// The steps that are shown; those before are played in silence, none after.
     shown: RangeInclusive<usize>,
+    /// The first step that was asked for.
+    first: usize,
     part: String,
     steps: Vec<StepReport>,
     node: Option<String>,
@@ -76,6 +80,7 @@ impl<'a> Walkthrough<'a> {
         Walkthrough {
             observer,
             shell,
+            first: *shown.start(),
             shown,
             part: String::new(),
             steps: Vec::new(),
@@ -206,6 +211,7 @@ impl<'a> Walkthrough<'a> {
                     return Ok(());
                 }
                 Next::Shell => self.shell.lend().await?,
+                Next::Unclear => {}
             }
         }
     }
@@ -232,7 +238,14 @@ impl<'a> Walkthrough<'a> {
 
     /// `lab` is the name of the lab that stays up.
     pub fn finish(mut self, outcome: Result<()>, took: Duration, lab: Option<String>) -> Report {
-        let outcome = if self.ended { Ok(()) } else { outcome };
+        let (first, played) = (self.first, self.steps.len());
+        let outcome = match outcome {
+            _ if self.ended => Ok(()),
+            Ok(()) if first > played => Err(Error::usage(format!(
+                "there is no step {first}: the steps are 1 to {played}"
+            ))),
+            outcome => outcome,
+        };
         let report = Report {
             ok: outcome.is_ok() && self.steps.iter().all(|step| step.ok),
             ms: took.as_millis() as u64,
