@@ -13,7 +13,7 @@ use super::verdict::Miss;
 use crate::wire::Sender;
 
 /// How long a plugin may take for an answer, before the factor.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Exam {
     /// Starts the program without a node.

@@ -14,6 +14,9 @@ use crate::wire::{Sender, Tee, Wire};
 
 /// How long what was caused may take to arrive, before the factor.
 const ARRIVAL: Duration = Duration::from_secs(3);
+/// How long `plugin start` may take, before the factor: an interpreter that loads a
+/// library needs seconds on a busy machine.
+const START: Duration = Duration::from_secs(10);
 /// The file in the node's network folder to which plugins write.
 pub(super) const FILE: &str = "myplugin.txt";
 
@@ -51,7 +54,7 @@ impl Exam {
         let log = l1.log().from_now()?;
         let watch = l1.watch_start(&tee.executable)?;
         self.doing("`plugin start` on l1");
-        let started = tokio::time::timeout(cln_lab::scaled(ARRIVAL), l1.plugin_start(&plugin));
+        let started = tokio::time::timeout(cln_lab::scaled(START), l1.plugin_start(&plugin));
         let started = started.await;
         let mut running = Running {
             wire: Wire::open(&tee.record),
