@@ -490,8 +490,16 @@ impl PluginHarness {
     /// # Errors
     /// As [`PluginHarness::call`], if none comes.
     pub async fn next_message(&mut self) -> Result<Value> {
+        self.next_message_within(self.patience).await
+    }
+
+    /// The same, with a patience of its own, which is scaled as every one is.
+    ///
+    /// # Errors
+    /// As [`PluginHarness::call`], if none comes.
+    pub async fn next_message_within(&mut self, patience: Duration) -> Result<Value> {
         let received = Arc::clone(&self.received);
-        self.wait("a message", || {
+        self.wait_within(patience, "a message", || {
             let mut received = lock(&received);
             let message = received.all.get(received.taken).cloned()?;
             received.taken += 1;
@@ -638,9 +646,18 @@ impl PluginHarness {
     }
 
     /// Waits until `find` finds something, or nothing can come any more.
-    async fn wait<T>(&mut self, what: &str, mut find: impl FnMut() -> Option<T>) -> Result<T> {
+    async fn wait<T>(&mut self, what: &str, find: impl FnMut() -> Option<T>) -> Result<T> {
+        self.wait_within(self.patience, what, find).await
+    }
+
+    async fn wait_within<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut find: impl FnMut() -> Option<T>,
+    ) -> Result<T> {
         let started = Instant::now();
-        let deadline = started + scaled(self.patience);
+        let deadline = started + scaled(patience);
         loop {
             // In this order: what was sent before the end is found.
             let ended = lock(&self.received).ended.clone();

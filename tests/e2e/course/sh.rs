@@ -92,7 +92,7 @@ pub const MISTAKES: &[Mistake] = &[
         "stream",
         "message=$message$line\n",
         "message=$line\nreturn 0\n",
-        "[1,2,3,4,null]",
+        "the line `connect notification: \"method\"",
     ),
     m(
         "stream",

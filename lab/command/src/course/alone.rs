@@ -1,6 +1,7 @@
 //! A check without a node: the plugin's stdin and stdout are ours.
 
-use std::time::Duration;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use cln_lab::{Error, PluginHarness, plugin_hint, scaled};
 use nix::errno::Errno;
@@ -14,6 +15,34 @@ use crate::wire::Sender;
 
 /// How long a plugin may take for an answer, before the factor.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One that has read everything, and sleeps for this long, does not answer any more.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The next message.
+async fn answer(plugin: &mut PluginHarness) -> cln_lab::Result<Value> {
+    let deadline = Instant::now() + scaled(PATIENCE);
+    loop {
+        match tokio::time::timeout(scaled(QUIET), plugin.next_message()).await {
+            Ok(answered) => return answered,
+            Err(_) if Instant::now() < deadline && !plugin.idle(Duration::ZERO).await => {}
+            // It says what is known of such a plugin.
+            Err(_) => return plugin.next_message_within(Duration::ZERO).await,
+        }
+    }
+}
+
+/// Its exit status; `None` if it does not end.
+async fn exit(plugin: &mut PluginHarness) -> Option<ExitStatus> {
+    let deadline = Instant::now() + scaled(PATIENCE);
+    loop {
+        match tokio::time::timeout(scaled(QUIET), plugin.wait_exit()).await {
+            Ok(ended) => return ended.ok(),
+            Err(_) if Instant::now() < deadline && !plugin.idle(Duration::ZERO).await => {}
+            Err(_) => return None,
+        }
+    }
+}
 
 impl Exam {
     /// Starts the program without a node.
@@ -100,7 +129,7 @@ impl Exam {
         let mut expected = expected.clone();
         expected["id"] = id.clone();
         loop {
-            let message = match plugin.next_message().await {
+            let message = match answer(plugin).await {
                 Ok(message) => message,
                 Err(error) => return self.no_answer(plugin, &expected.to_string(), &error).await,
             };
@@ -186,9 +215,9 @@ impl Exam {
     /// Waits for its end, for this reason; what it sent until then.
     pub async fn ended(&mut self, plugin: &mut PluginHarness, why: &str) -> Outcome<Vec<Value>> {
         const END: &str = "it to end, with exit status 0";
-        let ended = plugin.wait_exit().await;
+        let ended = exit(plugin).await;
         let rest = plugin.pending_messages();
-        let end = plugin.next_message().await;
+        let end = plugin.next_message_within(Duration::ZERO).await;
         for message in &rest {
             self.said(Sender::Plugin, message.to_string(), None);
         }
@@ -203,9 +232,9 @@ impl Exam {
                 .await;
         }
         match ended {
-            Ok(status) if status.success() => Ok(rest),
-            Ok(status) => self.with_stderr(plugin, &done, END, &format!("it ended: {status}")),
-            Err(_) => self.with_stderr(plugin, &done, END, "it still runs"),
+            Some(status) if status.success() => Ok(rest),
+            Some(status) => self.with_stderr(plugin, &done, END, &format!("it ended: {status}")),
+            None => self.with_stderr(plugin, &done, END, "it still runs"),
         }
     }
 
@@ -263,15 +292,12 @@ impl Exam {
             Error::TimedOut { .. } => {
                 // One whose answer is in a buffer writes it when it ends.
                 plugin.close_input();
-                let _ = plugin.wait_exit().await;
+                let _ = exit(plugin).await;
                 match plugin.pending_messages().first() {
                     Some(late) => format!(
                         "{late}, but only when stdin was closed: flush stdout after each message"
                     ),
-                    None => format!(
-                        "nothing in {} s, nor at its end",
-                        scaled(PATIENCE).as_secs()
-                    ),
+                    None => "nothing, nor at its end".to_owned(),
                 }
             }
             other => other.to_string(),
