@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
+use crate::state::Mark;
+
 /// The file may hold preimages: it is its owner's alone.
 const MODE: u32 = 0o600;
 
@@ -98,6 +100,17 @@ impl LogFile {
     /// Its length, in bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// By which it is known again.
+    pub fn mark(&self) -> Option<Mark> {
+        let now = self.file.metadata().ok()?;
+        let changed = i128::from(now.ctime()) * 1_000_000_000 + i128::from(now.ctime_nsec());
+        Some(Mark {
+            inode: now.ino(),
+            length: now.len(),
+            changed,
+        })
     }
 
     /// Does it end within a line? The next write closes that first.

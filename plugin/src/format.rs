@@ -8,12 +8,13 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use crate::chunk::{Entry, Kind};
+use crate::cursor::Epoch;
 use crate::redact;
 
 /// The form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `{"seq":…,"received_at":…,"node_id":…,"topic":…,"origin":…,"payload":{…}}`;
+    /// `{"seq":…,"epoch":…,"received_at":…,"node_id":…,"topic":…,"origin":…,"payload":{…}}`;
     /// with `"not_json":true` where the payload is a string instead, the text of
     /// one that is not JSON.
     Json,
@@ -48,6 +49,8 @@ impl Format {
 pub struct Style<'a> {
     /// The node's id, if lightningd answered `getinfo`.
     pub node_id: Option<&'a str>,
+    /// Which numbers the records have.
+    pub epoch: Epoch,
     /// The form.
     pub format: Format,
     /// Are secrets left out?
@@ -66,7 +69,7 @@ pub fn line(out: &mut String, seq: u64, entry: &Entry, style: Style) {
         (Kind::Event | Kind::Own, _) => one_line(entry.payload),
     };
     match style.format {
-        Format::Json => json(out, seq, &payload, entry, style.node_id),
+        Format::Json => json(out, seq, &payload, entry, style),
         Format::Text => text(out, entry.topic, &one_line(&payload)),
     }
     out.push('\n');
@@ -78,10 +81,14 @@ pub fn rfc3339(at: SystemTime) -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_micros(at.max(SystemTime::UNIX_EPOCH))
 }
 
-fn json(out: &mut String, seq: u64, payload: &str, entry: &Entry, node_id: Option<&str>) {
+fn json(out: &mut String, seq: u64, payload: &str, entry: &Entry, style: Style) {
     let time = rfc3339(entry.received_at);
-    let _ = write!(out, r#"{{"seq":{seq},"received_at":"{time}","node_id":"#);
-    match node_id {
+    let _ = write!(
+        out,
+        r#"{{"seq":{seq},"epoch":"{}","received_at":"{time}","node_id":"#,
+        style.epoch
+    );
+    match style.node_id {
         Some(id) => quote(out, id),
         None => out.push_str("null"),
     }
@@ -163,6 +170,7 @@ mod tests {
         };
         let style = Style {
             node_id: Some("02ab"),
+            epoch: Epoch::NONE,
             format,
             redact,
         };
@@ -175,7 +183,7 @@ mod tests {
     fn a_json_line_keeps_the_payload_as_it_came() {
         assert_eq!(
             written("mine", "{\"z\": 1,\r\n\"a\":0.10}", Format::Json, true),
-            "{\"seq\":7,\"received_at\":\"2023-11-14T22:13:20.123456Z\",\"node_id\":\"02ab\",\
+            "{\"seq\":7,\"epoch\":\"0000000000000000\",\"received_at\":\"2023-11-14T22:13:20.123456Z\",\"node_id\":\"02ab\",\
              \"topic\":\"mine\",\"origin\":\"a \\\"b\\\".py\",\"payload\":{\"z\": 1,\"a\":0.10}}\n"
         );
     }
@@ -191,6 +199,7 @@ mod tests {
         };
         let mut style = Style {
             node_id: None,
+            epoch: Epoch::NONE,
             format: Format::Json,
             redact: true,
         };

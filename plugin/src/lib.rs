@@ -20,6 +20,7 @@
 //! - [`redact`]: secrets left out of a payload
 //! - `secrets`: their names, and their values in a text
 //! - [`mod@file`]: opened safely, appended to
+//! - [`mod@cursor`]: epoch and number, and where a reader goes on
 //! - [`older`]: the files that rotation leaves
 //! - [`state`]: what is known from one start to the next
 //! - `waiters`: the callers of `eventlog-wait`
@@ -33,9 +34,11 @@
 //! - [`methods`]: `eventlog-list`, `-wait`, `-stats`, `-rotate`
 //! - [`params`]: a method's parameters, by name or by position
 //! - [`reader`]: recorded events read back
+//! - [`tail`]: the records as they come, for another process
 //! - [`logger`]: lines in the node's log
 
 pub mod chunk;
+pub mod cursor;
 pub mod file;
 pub mod format;
 mod lock;
@@ -56,6 +59,7 @@ pub mod standby;
 pub mod state;
 pub mod stdin;
 pub mod stdout;
+pub mod tail;
 pub mod topics;
 mod waiters;
 mod writer;

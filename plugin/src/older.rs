@@ -120,6 +120,11 @@ impl Generation {
         Ok(None)
     }
 
+    /// Device and inode.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// Its path, as far as known.
     pub fn path(&self) -> PathBuf {
         older(&self.path, self.n)
@@ -134,7 +139,7 @@ pub fn passed_over(path: PathBuf, error: &io::Error) -> PassedOver {
     }
 }
 
-fn identity(metadata: &Metadata) -> (u64, u64) {
+pub(crate) fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 

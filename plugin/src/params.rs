@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use crate::cursor::Cursor;
 use crate::stdout::INVALID_PARAMS;
 
 /// An error that a method answers.
@@ -99,6 +100,45 @@ impl Params {
                 value,
             )),
         }
+    }
+
+    /// A place in the order of the records.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn cursor(&self, name: &str) -> Result<Option<Cursor>, Error> {
+        let Some(value) = self.0.get(name) else {
+            return Ok(None);
+        };
+        let cursor = value.as_str().and_then(|text| text.parse().ok());
+        let wrong = || bad(name, "should be a cursor, epoch:seq", value);
+        cursor.ok_or_else(wrong).map(Some)
+    }
+
+    /// `true` or `false`; lightning-cli may send it as text. `false` if it is left out.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn flag(&self, name: &str) -> Result<bool, Error> {
+        match self.0.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(Value::String(text)) if text == "true" => Ok(true),
+            Some(Value::String(text)) if text == "false" => Ok(false),
+            Some(value) => Err(bad(name, "should be 'true' or 'false'", value)),
+        }
+    }
+
+    /// Both cannot be had.
+    ///
+    /// # Errors
+    /// Both are given.
+    pub fn not_both(&self, one: &str, other: &str) -> Result<(), Error> {
+        if self.0.contains_key(one) && self.0.contains_key(other) {
+            let message = format!("{one}: cannot be given together with {other}");
+            return Err(error(INVALID_PARAMS, message));
+        }
+        Ok(())
     }
 
     /// One of these words.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use crate::cursor::Epoch;
 use crate::lock::lock;
 use crate::options::Shared;
 use crate::queue::Queue;
@@ -28,6 +29,7 @@ pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) buffer: usize,
     pub(crate) node_id: Option<String>,
+    pub(crate) epoch: Epoch,
     /// Since when a write has not returned.
     pub(crate) busy: Mutex<Option<Instant>>,
     /// That this lasts was logged.
@@ -42,6 +44,8 @@ pub enum Command {
     /// Rotate now.
     /// Where it went; `None`: there was nothing in it.
     Rotate(oneshot::Sender<Result<Option<PathBuf>, String>>),
+    /// Wait for the disk.
+    Sync(oneshot::Sender<Result<(), String>>),
     /// Report the next event.
     Wait(Waiter),
     /// The file could not be written: try again, after a while.

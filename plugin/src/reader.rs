@@ -10,13 +10,14 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::cursor::{Cursor, Epoch};
 use crate::older::{PassedOver, generations, passed_over};
 
 /// How much is read at once.
 const BLOCK: usize = 64 * 1024;
 
 /// A line longer than this is not a record: it is passed over, not held in memory.
-const LONGEST: usize = cln_wire::LONGEST + (1 << 20);
+pub(crate) const LONGEST: usize = cln_wire::LONGEST + (1 << 20);
 
 /// Where the state has the last number, the files are searched this far back, in
 /// bytes, for a later one.
@@ -31,6 +32,9 @@ pub(crate) const LARGEST: u64 = u64::MAX / 4;
 pub struct Record<'a> {
     /// Its place in the order, from 1 on.
     pub seq: u64,
+    /// Which numbers these are: [`Epoch::NONE`] of one written before there were epochs.
+    #[serde(default)]
+    pub epoch: Epoch,
     /// RFC 3339, UTC, microseconds.
     #[serde(borrow)]
     pub received_at: Cow<'a, str>,
@@ -40,6 +44,16 @@ pub struct Record<'a> {
     /// JSON text.
     #[serde(borrow)]
     pub payload: &'a RawValue,
+}
+
+impl Record<'_> {
+    /// Its place.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            epoch: self.epoch,
+            seq: self.seq,
+        }
+    }
 }
 
 /// The record that a line holds, and the line as text.
@@ -135,7 +149,7 @@ pub fn last_seq(path: &Path, recent: bool) -> (u64, Vec<PassedOver>) {
 
 /// The sequence number of the first record near the start of the file, or of
 /// the place that it is at.
-fn first_seq(file: &mut (impl Read + ?Sized)) -> io::Result<Option<u64>> {
+pub(crate) fn first_seq(file: &mut (impl Read + ?Sized)) -> io::Result<Option<u64>> {
     let mut first = None;
     forward(file.take(4 * BLOCK as u64), &mut |line| {
         first = record(line).map(|(record, _)| record.seq);
@@ -146,7 +160,7 @@ fn first_seq(file: &mut (impl Read + ?Sized)) -> io::Result<Option<u64>> {
 
 /// Seeks to the start of a line that is not after the first record from `since`
 /// on: the numbers only grow, so halving the file finds it.
-fn skip_to(mut file: File, since: u64) -> io::Result<File> {
+pub(crate) fn skip_to(mut file: File, since: u64) -> io::Result<File> {
     let mut low = 0;
     let mut high = if since > 1 {
         file.seek(SeekFrom::End(0))?

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use tokio::sync::oneshot;
 
+use crate::cursor::Cursor;
 use crate::file::{self, LogFile};
 use crate::format::Format;
 use crate::notification::Notification;
@@ -45,7 +46,7 @@ impl Recorder {
             }
             Err(error) => (None, Some(error.to_string())),
         };
-        let (state, known) = State::open(&fixed.file);
+        let (mut state, known) = State::open(&fixed.file);
         let (recorded, unread) = reader::last_seq(&fixed.file, known.is_some());
         for file in unread {
             log::warn!("passed over {file}");
@@ -53,6 +54,7 @@ impl Recorder {
         // One from a backup knows nothing of the last run.
         let known = known.filter(|known| known.last_seq >= recorded);
         let last_seq = known.map_or(recorded, |known| known.last_seq);
+        let epoch = state.begin(known, last_seq, file.as_ref().and_then(LogFile::mark));
         let inner = Arc::new(Inner {
             queue: Queue::new(fixed.buffer),
             settings,
@@ -64,6 +66,7 @@ impl Recorder {
             path: fixed.file,
             buffer: fixed.buffer,
             node_id,
+            epoch,
             busy: Mutex::new(None),
             hang_logged: AtomicBool::new(false),
         });
@@ -114,6 +117,14 @@ impl Recorder {
     /// The last event written.
     pub fn last_seq(&self) -> u64 {
         self.inner.progress().last_seq
+    }
+
+    /// The place of the last event written.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            epoch: self.inner.epoch,
+            seq: self.last_seq(),
+        }
     }
 
     /// How much is queued, and how much there was no room for.

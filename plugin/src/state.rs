@@ -11,13 +11,14 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::cursor::Epoch;
 use crate::reader::LARGEST;
 
 /// The topic of the record at each start.
 pub const STARTED: &str = "eventlog_started";
 
 /// The file's size in bytes: each write replaces all of it at once.
-const SIZE: usize = 128;
+const SIZE: usize = 256;
 
 /// What is known from one start to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,24 @@ pub struct Known {
     pub ended: bool,
     /// Notifications lost at that end, for they could not be written.
     pub lost: u64,
+    /// Which numbers these are.
+    #[serde(default)]
+    pub epoch: Epoch,
+    /// The log file at that end.
+    #[serde(default)]
+    pub log: Option<Mark>,
+}
+
+/// By which the log file is known again: one that was cut, replaced or brought back
+/// from a backup has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Its inode.
+    pub inode: u64,
+    /// Its length, in bytes.
+    pub length: u64,
+    /// When it was last changed in any way, in nanoseconds: no tool sets that.
+    pub changed: i128,
 }
 
 /// The state file, open if that is possible.
@@ -92,13 +111,39 @@ impl State {
             last_seq,
             ended: false,
             lost: 0,
+            epoch: self.known.epoch,
+            log: None,
         };
         self.write();
     }
 
+    /// Begins a run, before any of its numbers is seen: gives the epoch of them. That of
+    /// the run before stays if it ended on its own, with the log file that is there now,
+    /// and if the disk has confirmed that this one began: otherwise a power failure could
+    /// bring that end back.
+    pub fn begin(&mut self, before: Option<Known>, last_seq: u64, log: Option<Mark>) -> Epoch {
+        let clean = before.filter(|known| {
+            known.ended && known.epoch != Epoch::NONE && known.log.is_some() && known.log == log
+        });
+        self.known.epoch = clean.map_or_else(Epoch::random, |known| known.epoch);
+        self.note(last_seq);
+        self.sync();
+        if self.failed && clean.is_some() {
+            self.known.epoch = Epoch::random();
+            self.note(last_seq);
+        }
+        self.known.epoch
+    }
+
+    /// Which numbers are given.
+    pub fn epoch(&self) -> Epoch {
+        self.known.epoch
+    }
+
     /// Notes the end.
-    pub fn end(&mut self, lost: u64) {
+    pub fn end(&mut self, lost: u64, log: Option<Mark>) {
         self.known.ended = true;
+        self.known.log = log;
         self.known.lost = lost;
         self.write();
         self.sync();
@@ -156,7 +201,8 @@ impl State {
 /// or `unknown`; `lost`, how many notifications that were received then are not
 /// recorded, `null` if that is not known; `missing`, if the last numbers are in no
 /// record that is found, the first and the last of them: that run was killed, could
-/// not write, or wrote `text`. Whatever lightningd sent between the two runs is not
+/// not write, or wrote `text`; `previous_epoch`, the epoch of `last_seq`, if that is
+/// known. Whatever lightningd sent between the two runs is not
 /// recorded in any case.
 ///
 /// `recorded` is the last number found in the files.
@@ -174,6 +220,9 @@ pub fn started(known: Option<Known>, recorded: u64, last_seq: u64) -> Value {
         "previous": previous,
         "lost": lost,
     });
+    if let Some(known) = known {
+        started["previous_epoch"] = json!(known.epoch);
+    }
     if 0 < recorded && recorded < last_seq {
         started["missing"] = json!([recorded + 1, last_seq]);
     }
@@ -201,11 +250,18 @@ mod tests {
         state.note(7);
         fs::remove_file(dir.path().join("log.state")).unwrap();
         state.find();
-        state.end(3);
+        let mark = Mark {
+            inode: u64::MAX,
+            length: u64::MAX,
+            changed: i64::MAX.into(),
+        };
+        state.end(3, Some(mark));
         let ended = Known {
             last_seq: 7,
             ended: true,
             lost: 3,
+            epoch: Epoch::NONE,
+            log: Some(mark),
         };
         assert_eq!(State::open(&log).1, Some(ended));
         assert_eq!(started(Some(ended), 7, 7)["lost"], 3);

@@ -114,6 +114,7 @@ fn record(notification: &Notification, redact: bool) -> Result<(), TestCaseError
     for format in [Format::Json, Format::Text] {
         let style = Style {
             node_id: None,
+            epoch: eventlog::cursor::Epoch::NONE,
             format,
             redact,
         };

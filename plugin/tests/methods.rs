@@ -71,8 +71,8 @@ fn parameters_are_refused_as_lightningd_does() {
         ),
         (
             "eventlog-list",
-            json!([1, 2, 3, 4, 5]),
-            "too many parameters: got 5, expected 4",
+            json!([1, 2, 3, 4, 5, 6, 7]),
+            "too many parameters: got 7, expected 6",
         ),
         (
             "eventlog-list",

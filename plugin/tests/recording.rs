@@ -90,7 +90,10 @@ fn the_workshops_three_topics_are_recorded_by_default() {
     assert_eq!(records[2]["payload"]["msat"], 100_000_000);
     assert_eq!(records[2]["payload"]["label"], "inv");
     let keys: Vec<_> = records[0].as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["seq", "received_at", "node_id", "topic", "payload"]);
+    assert_eq!(
+        keys,
+        ["seq", "epoch", "received_at", "node_id", "topic", "payload"]
+    );
     let mode = host
         .path("eventlog.jsonl")
         .metadata()

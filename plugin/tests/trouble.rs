@@ -76,9 +76,15 @@ fn each_start_is_recorded_with_how_the_run_before_ended() {
             "last_seq": last_seq, "previous": previous, "lost": lost,
         })
     };
+    let after = |start: usize, mut payload: Value| {
+        payload["previous_epoch"] = starts[start]["epoch"].clone();
+        payload
+    };
     assert_eq!(starts[0]["payload"], payload(0, "none", json!(0)));
-    assert_eq!(starts[1]["payload"], payload(2, "ended", json!(0)));
-    assert_eq!(starts[2]["payload"], payload(3, "killed", json!(null)));
+    let ended = after(0, payload(2, "ended", json!(0)));
+    assert_eq!(starts[1]["payload"], ended);
+    let killed = after(1, payload(3, "killed", json!(null)));
+    assert_eq!(starts[2]["payload"], killed);
 }
 
 #[test]
@@ -123,12 +129,13 @@ fn everything(dir: &Path) -> Vec<Value> {
     let mut files: Vec<_> = older.take_while(|path| path.exists()).collect();
     files.reverse();
     files.push(log);
-    let text: String = files
-        .iter()
-        .map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned())
-        .collect();
-    let record = |line: &str| serde_json::from_str(line).ok();
-    text.lines().filter_map(record).collect()
+    let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    let texts: Vec<String> = files.iter().map(read).collect();
+    // Any file may end within a line.
+    let lines = texts.iter().flat_map(|text| text.lines());
+    lines
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 fn seqs(records: &[Value]) -> Vec<u64> {

@@ -14,6 +14,7 @@ use cln_plugin::{Plugin, RpcMethodBuilder};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::cursor::{self, Cursor};
 use crate::params::{Error, Params, error};
 use crate::progress::{Command, WAITERS};
 use crate::recorder::Recorder;
@@ -31,6 +32,9 @@ pub const NAMES: &[&str] = &[
 /// lightningd's code for an error of its own (`LIGHTNINGD`).
 const FAILED: i64 = -1;
 
+/// There is no going on after a cursor.
+const CURSOR: i64 = 1;
+
 /// At most this many calls are worked on at once, those that wait included.
 const CALLS: usize = 2 * WAITERS;
 
@@ -46,18 +50,23 @@ pub fn manifest() -> [RpcMethodBuilder<Recorder>; 4] {
     };
     [
         method(NAMES[0])
-            .usage("[topic] [since] [limit] [newest]")
+            .usage("[topic] [since] [limit] [newest] [cursor] [durable]")
             .description(
                 "List recorded events: of the topic (or several, with commas between), from \
                  sequence number since on, at most limit (default 100, most 10000); newest: \
-                 first (the default) or last. Needs eventlog-format=json",
+                 first (the default) or last. With a cursor (from an earlier answer; epoch:seq of \
+                 a record) what came after it, the oldest first, or an error if some of that is \
+                 no longer kept. durable=true: only what the disk has confirmed. Needs \
+                 eventlog-format=json",
             ),
         method(NAMES[1])
-            .usage("[topic] [after] [timeout]")
+            .usage("[topic] [after] [timeout] [cursor] [durable]")
             .description(
                 "Wait for the next event of the topic (or several, with commas between; default \
                  any) with a sequence number above after (default: of the last one recorded), up \
-                 to timeout seconds (default 60). Among events already recorded it finds those \
+                 to timeout seconds (default 60); or after a cursor (epoch:seq of a record), with an \
+                 error if what came after it is no longer kept. durable=true: once the disk has \
+                 confirmed it. Among events already recorded it finds those \
                  recorded with eventlog-format=json",
             ),
         method(NAMES[2]).description(
@@ -157,6 +166,16 @@ impl Service {
         }
     }
 
+    /// Returns when the disk has confirmed all that was recorded.
+    async fn sync(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.recorder.command(Command::Sync(reply));
+        match answer.await {
+            Ok(synced) => synced.map_err(|reason| error(FAILED, reason)),
+            Err(_) => Err(stopping()),
+        }
+    }
+
     /// Reads files on a thread of its own: other calls are answered meanwhile.
     async fn read<T: Send + 'static>(
         &self,
@@ -168,6 +187,12 @@ impl Service {
         let read = tokio::task::spawn_blocking(work).await;
         Ok((read.map_err(|_| internal())?, permit))
     }
+}
+
+/// The sequence number from which to read on after a cursor.
+fn resume(recorder: &Recorder, cursor: Cursor) -> Result<u64, Error> {
+    let resumed = cursor::resume(recorder.path(), cursor, Some(recorder.cursor()));
+    resumed.map_err(|gap| error(CURSOR, gap.to_string()))
 }
 
 fn stopping() -> Error {

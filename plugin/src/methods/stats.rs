@@ -31,6 +31,7 @@ pub(super) fn stats(recorder: &Recorder, params: Value) -> Result<Answer, Error>
         "redact": settings.redacts(),
         "asked_for": settings.wanted.names().collect::<Vec<_>>(),
         "last_seq": progress.last_seq,
+        "cursor": recorder.cursor().to_string(),
         "recorded": progress.topics.values().map(|count| count.count).sum::<u64>(),
         "bytes_written": progress.bytes,
         "rotations": progress.rotations,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Answer, FAILED, Service, stopping};
+use super::{Answer, FAILED, Service, resume, stopping};
 use crate::params::{Error, Params, error};
 use crate::progress::{Awaited, Command, WAITERS, Waiter};
 use crate::reader::{self, Order};
@@ -18,20 +18,32 @@ const WAIT_TIMEOUT: i64 = 2000;
 const TIMEOUT: u64 = 60;
 const TIMEOUT_MOST: u64 = 7 * 24 * 3600;
 
+const NAMES: &[&str] = &["topic", "after", "timeout", "cursor", "durable"];
+
 pub(super) async fn wait(service: &Service, params: Value) -> Result<Answer, Error> {
-    let params = Params::read(params, &["topic", "after", "timeout"])?;
+    let params = Params::read(params, NAMES)?;
     let topics = params.names("topic")?;
     let after = params.number("after", u64::MAX)?;
+    let cursor = params.cursor("cursor")?;
+    let durable = params.flag("durable")?;
+    params.not_both("cursor", "after")?;
     let timeout = params.number("timeout", TIMEOUT_MOST)?.unwrap_or(TIMEOUT);
     let deadline = Instant::now() + Duration::from_secs(timeout);
     let recorder = &service.recorder;
-    let mut after = after.unwrap_or_else(|| recorder.last_seq());
+    let mut after = match (cursor, after) {
+        (Some(cursor), _) => {
+            let recorder = recorder.clone();
+            let resumed = service.read(move || resume(&recorder, cursor));
+            resumed.await?.0? - 1
+        }
+        (None, after) => after.unwrap_or_else(|| recorder.last_seq()),
+    };
     loop {
         // First the recorded events, then those that come.
         let last = recorder.last_seq();
         if after < last {
             if let Some(found) = find(service, topics.clone(), after).await? {
-                return Ok(Answer::new(found));
+                return service.event(&found, durable).await;
             }
             after = last;
         }
@@ -42,7 +54,7 @@ pub(super) async fn wait(service: &Service, params: Value) -> Result<Answer, Err
             reply,
         }));
         match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(Awaited::Event(line))) => return Ok(Answer::new(line.trim_end())),
+            Ok(Ok(Awaited::Event(line))) => return service.event(line.trim_end(), durable).await,
             Ok(Ok(Awaited::LookAgain)) => {}
             Ok(Ok(Awaited::Displaced)) => {
                 let message = format!(
@@ -56,6 +68,16 @@ pub(super) async fn wait(service: &Service, params: Value) -> Result<Answer, Err
                 return Err(error(WAIT_TIMEOUT, message));
             }
         }
+    }
+}
+
+impl Service {
+    /// An event as it was recorded; `durable`: once the disk has confirmed it.
+    async fn event(&self, line: &str, durable: bool) -> Result<Answer, Error> {
+        if durable {
+            self.sync().await?;
+        }
+        Ok(Answer::new(line))
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     state: State,
     /// The disk did not confirm what was written of the chunk.
     unsynced: Option<String>,
+    /// Nor what is in this file, once it did not: a later yes means nothing.
+    unconfirmed: Option<String>,
     /// The file cannot be written, since when.
     trouble: Option<Instant>,
     /// How many dropped notifications were logged, and when the last time.
@@ -128,12 +130,13 @@ impl Writer {
             waiters: Waiters::default(),
             state,
             unsynced: None,
+            unconfirmed: None,
             trouble: None,
             dropped_logged: 0,
             logged_at: None,
             rotate_at: 0,
         };
-        writer.state.note(next_seq - 1);
+
         if let Some(file) = file {
             writer.take_file(file);
         }
@@ -180,7 +183,8 @@ impl Writer {
                 }
             }
             Next::Ended => {
-                self.state.end(0);
+                self.state
+                    .end(0, self.file.as_ref().and_then(LogFile::mark));
                 return Turn::Ended(Summary { lost: 0 });
             }
         }
@@ -203,7 +207,8 @@ impl Writer {
             "lost {lost} notifications at the end: {} still cannot be written",
             self.inner.path.display()
         );
-        self.state.end(lost);
+        self.state
+            .end(lost, self.file.as_ref().and_then(LogFile::mark));
         Summary { lost }
     }
 
@@ -212,6 +217,7 @@ impl Writer {
         let settings = self.inner.settings.get();
         let style = Style {
             node_id: self.inner.node_id.as_deref(),
+            epoch: self.state.epoch(),
             format: settings.format,
             redact: settings.redacts(),
         };
@@ -273,6 +279,7 @@ impl Writer {
         if !self.waiters.is_empty() {
             let style = Style {
                 node_id: self.inner.node_id.as_deref(),
+                epoch: self.state.epoch(),
                 format: Format::Json,
                 redact: settings.redact.unwrap_or(true),
             };
@@ -307,6 +314,9 @@ impl Writer {
             Command::Retry => {} // there is trouble: the next wait has an end
             Command::Rotate(reply) => {
                 let _ = reply.send(self.rotate_now()); // the caller may be gone
+            }
+            Command::Sync(reply) => {
+                let _ = reply.send(self.sync_now()); // as above
             }
             Command::Wait(waiter) => {
                 let last_seq = self.inner.progress().last_seq;

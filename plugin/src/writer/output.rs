@@ -33,19 +33,36 @@ impl Writer {
                 return Err(self.describe(&error));
             }
         }
-        self.sync(settings);
+        if settings.fsync {
+            self.sync();
+        }
         Ok(())
     }
 
-    /// Waits for the disk, if that is wanted. A failure is not tried again: the
-    /// kernel gives up what it could not write, and says yes the next time.
-    fn sync(&mut self, settings: &Settings) {
-        if settings.fsync
-            && let Some(file) = &self.file
+    /// Waits for the disk. A failure is not tried again: the kernel gives up what it
+    /// could not write, and says yes the next time.
+    fn sync(&mut self) {
+        if let Some(file) = &self.file
             && let Err(error) = file.sync()
         {
-            self.unsynced = Some(self.describe(&error));
+            let error = self.describe(&error);
+            self.unconfirmed = Some(error.clone());
+            self.unsynced = Some(error);
         }
+    }
+
+    /// Waits for the disk to confirm what is recorded, whatever the settings are.
+    pub(super) fn sync_now(&mut self) -> Result<(), String> {
+        if self.unconfirmed.is_none() {
+            self.sync();
+            if let Err(error) = older::sync_folder(&self.inner.path) {
+                return Err(self.describe(&error));
+            }
+        }
+        let confirmed = |error| format!("{error}: the disk did not confirm all that is recorded");
+        self.unconfirmed
+            .clone()
+            .map_or(Ok(()), |error| Err(confirmed(error)))
     }
 
     fn describe(&self, error: &io::Error) -> String {
@@ -94,7 +111,7 @@ impl Writer {
             // Moved away or deleted. A line started there is written whole here.
             file.cut((self.written - start) as u64);
             self.written = start;
-            self.sync(&self.inner.settings.get());
+            self.sync(); // nobody will later
             self.file = None;
         }
         let file = LogFile::open(&self.inner.path).map_err(|error| error.to_string())?;
@@ -105,6 +122,7 @@ impl Writer {
     pub(super) fn take_file(&mut self, file: LogFile) {
         self.inner.progress().length = file.length();
         self.file = Some(file);
+        self.unconfirmed = None;
         self.state.find();
         // A new file is on the disk when its name is.
         if self.inner.settings.get().fsync {
@@ -119,7 +137,7 @@ impl Writer {
     /// nothing recorded; the next try is made when it has grown as much again.
     pub(super) fn rotate(&mut self, settings: &Settings) -> Option<PathBuf> {
         let path = self.inner.path.clone();
-        self.sync(settings);
+        self.sync(); // nobody will later
         let rotated = older::rotate(&path, settings.rotate_keep);
         if let Err(error) = &rotated {
             log::warn!(
