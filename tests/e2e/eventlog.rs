@@ -164,6 +164,7 @@ async fn in_order(kinds: Kinds) -> Outcome {
     ensure!(
         keys == [
             "seq",
+            "epoch",
             "received_at",
             "node_id",
             "topic",

@@ -134,7 +134,7 @@ async fn tap_unserved(kinds: Kinds) -> Outcome {
     })?;
     // With its writer gone the relay ends, as a plugin that exits.
     l1.log().wait_for("plugin-tap: Killing plugin").await?;
-    ensure!(relays(l1).await?.is_empty());
+    ended(&relays(l1).await?).await?;
     let status = l1.stop().await?;
     ensure!(status.success(), "{status}");
     Ok(lab.stop().await?)
@@ -256,6 +256,6 @@ async fn inline_refused(kinds: Kinds) -> Outcome {
         .start(|_, _| async {})
         .await;
     ensure!(matches!(named, Err(Error::Usage(_))), "{named:?}");
-    ensure!(relays(lab.l1()).await?.is_empty());
+    ended(&relays(lab.l1()).await?).await?;
     Ok(lab.stop().await?)
 }
