@@ -119,8 +119,8 @@ impl Language {
     pub fn passes(&self, step: &super::Step) -> Option<&'static super::Step> {
         let has_solution =
             |step: &&super::Step| self.solutions.iter().any(|(name, _)| *name == step.slug);
-        let before = super::STEPS.iter().take(step.number() - 1);
-        before.filter(has_solution).next_back()
+        let mut before = super::STEPS.iter().take(step.number() - 1);
+        before.rfind(has_solution)
     }
 
     /// The last text up to this step, which counts or not. The test's file is another.
