@@ -24,7 +24,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`Lab`], [`LabBuilder`] (`lab/`) | what runs, in what order it starts, and its end; its folder, its gates, the report if something went wrong |
+//! | [`Lab`], [`LabBuilder`] (`lab/`) | what runs, in what order it starts, nodes that are added, and its end; its folder, its gates, the report if something went wrong |
 //! | [`Node`], [`NodeSpec`] (`node/`) | one Lightning node: its spec, process, configuration, requests, log, plugins, peers, wallet, channels, invoices, payments |
 //! | [`Bitcoind`] (`bitcoin/`) | the regtest bitcoind: its process, blocks and coins, and the chain it starts with |
 //! | [`Events`], [`Tap`], [`Follower`] (`recording/`) | what a plugin recorded and what lightningd sent, raw and as types; files that grow |

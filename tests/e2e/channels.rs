@@ -150,7 +150,7 @@ async fn line_graph(kinds: Kinds) -> Outcome {
 /// Four channels, two of one node's, take the blocks of one.
 async fn same_blocks(kinds: Kinds) -> Outcome {
     let lab = kinds.lab(4).start().await?;
-    let [l1, l2, l3, l4] = lab.nodes() else {
+    let [l1, l2, l3, l4] = lab.nodes()[..] else {
         anyhow::bail!("not four nodes");
     };
     let height = lab.bitcoind().height().await?;
@@ -172,7 +172,7 @@ async fn same_blocks(kinds: Kinds) -> Outcome {
 
 async fn private(kinds: Kinds) -> Outcome {
     let lab = kinds.lab(3).start().await?;
-    let [l1, l2, l3] = lab.nodes() else {
+    let [l1, l2, l3] = lab.nodes()[..] else {
         anyhow::bail!("not three nodes");
     };
     let channels = lab

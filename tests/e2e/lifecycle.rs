@@ -222,8 +222,8 @@ async fn lost_log(kinds: Kinds) -> Outcome {
 async fn many_nodes(kinds: Kinds) -> Outcome {
     let lab = kinds.lab(5).start().await?;
     for pair in lab.nodes().windows(2) {
-        pair[0].connect(&pair[1]).await?;
-        ensure!(pair[1].is_connected(&pair[0]).await?);
+        pair[0].connect(pair[1]).await?;
+        ensure!(pair[1].is_connected(pair[0]).await?);
     }
     ensure!(lab.node("l5")?.name() == "l5");
     ensure!(matches!(lab.node("l6"), Err(Error::Usage(_))));
@@ -236,7 +236,7 @@ async fn side_by_side(kinds: Kinds) -> Outcome {
         .iter()
         .flat_map(|lab| {
             lab.nodes()
-                .iter()
+                .into_iter()
                 .map(|node| node.port())
                 .chain([lab.bitcoind().rpc_port()])
         })

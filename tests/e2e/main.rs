@@ -12,6 +12,7 @@ mod events;
 mod examples;
 mod gates;
 mod get_bitcoind;
+mod growth;
 mod harness;
 mod leaks;
 mod lifecycle;
@@ -21,6 +22,7 @@ mod other_languages;
 mod plugin_host;
 mod readme;
 mod rpc_answers;
+mod serve;
 mod shell;
 mod soak;
 mod surroundings;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         .module("examples", examples::tests)
         .module("gates", gates::tests)
         .module("get_bitcoind", get_bitcoind::tests)
+        .module("growth", growth::tests)
         .module("harness", harness::tests)
         .module("leaks", leaks::tests)
         .module("lifecycle", lifecycle::tests)
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         .module("plugin_host", plugin_host::tests)
         .module("readme", readme::tests)
         .module("rpc_answers", rpc_answers::tests)
+        .module("serve", serve::tests)
         .module("shell", shell::tests)
         .module("soak", soak::tests)
         .module("surroundings", surroundings::tests)

@@ -415,7 +415,7 @@ async fn unknown_feature(kinds: Kinds) -> Outcome {
         .node(spec(0))
         .start()
         .await?;
-    let [l1, l2, l3] = lab.nodes() else {
+    let [l1, l2, l3] = lab.nodes()[..] else {
         anyhow::bail!("three nodes were asked for")
     };
     for (a, b) in [(l1, l2), (l2, l1)] {

@@ -4,8 +4,10 @@ mod client;
 mod mining;
 pub(crate) mod prepared_chain;
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,15 +35,23 @@ pub(crate) const WALLET: &str = "default";
 /// A bitcoind on regtest with one wallet, `default`, reached on 127.0.0.1.
 #[derive(Debug)]
 pub struct Bitcoind {
-    /// `None` once it was stopped, and for one that another process holds.
+    /// `None` while it is stopped, and for one that another process holds.
     daemon: Mutex<Option<Daemon>>,
-    pid: u32,
-    attached: bool,
+    /// Of its last start.
+    pid: AtomicU32,
+    holder: Holder,
     password: String,
     dir: PathBuf,
     program: PathBuf,
     port: Port,
     client: Client,
+}
+
+/// Which process holds it, and ends it.
+#[derive(Debug)]
+enum Holder {
+    Us(Arc<Reaper>),
+    Other,
 }
 
 impl Bitcoind {
@@ -64,8 +74,8 @@ impl Bitcoind {
         Ok(Bitcoind {
             client: Client::new(port, USER, &password)?,
             daemon: Mutex::new(None),
-            pid,
-            attached: true,
+            pid: pid.into(),
+            holder: Holder::Other,
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -73,34 +83,54 @@ impl Bitcoind {
         })
     }
 
-    /// Starts `program` in `dir`, which may hold a prepared chain, and waits until it
-    /// answers, if only that it is warming up: nodes can start then, since they ask for
-    /// blocks only later. See [`Bitcoind::ready`].
+    /// Starts `program` in `dir`, which may hold a prepared chain: see
+    /// [`Bitcoind::answers`] and [`Bitcoind::ready`]. `options` are lines of its
+    /// configuration.
     ///
     /// # Errors
     /// If it cannot be run, ends early (the error has its output), or does not
     /// answer in time.
-    pub(crate) async fn start(
+    pub(crate) async fn spawn(
         program: &Path,
         dir: &Path,
+        options: &[(String, String)],
         reaper: &Arc<Reaper>,
     ) -> Result<Bitcoind> {
         let port = Port::lease()?;
         std::fs::create_dir_all(dir).doing("create folder", dir)?;
         let password = password()?;
-        write_config(dir, port.number(), &password)?;
+        let bitcoind = Bitcoind {
+            client: Client::new(port.number(), USER, &password)?,
+            daemon: Mutex::new(None),
+            pid: AtomicU32::new(0),
+            holder: Holder::Us(Arc::clone(reaper)),
+            password,
+            dir: dir.to_owned(),
+            program: program.to_owned(),
+            port,
+        };
+        bitcoind.run(options).await?;
+        Ok(bitcoind)
+    }
 
-        let mut command = Command::new(program);
-        command.arg(format!("-datadir={}", dir.display()));
-        let log = dir.join("regtest/debug.log");
-        let mut daemon =
-            Daemon::spawn("bitcoind", command, &dir.join("output"), Some(&log), reaper)?;
-
-        let client = Client::new(port.number(), USER, &password)?;
-        let what = format!("bitcoind to answer on port {}", port.number());
+    /// Starts its process, and waits until it answers, if only that it is warming up:
+    /// nodes can start then, since they ask for blocks only later.
+    async fn run(&self, options: &[(String, String)]) -> Result<()> {
+        let Holder::Us(reaper) = &self.holder else {
+            return Err(Error::not_ours("bitcoind"));
+        };
+        let text = config(self.rpc_port(), &self.password, options)?;
+        write_private(&self.dir.join("bitcoin.conf"), &text)?;
+        let mut command = Command::new(&self.program);
+        command.arg(format!("-datadir={}", self.dir.display()));
+        let (output, log) = (self.dir.join("output"), self.dir.join("regtest/debug.log"));
+        let daemon = Daemon::spawn("bitcoind", command, &output, Some(&log), reaper)?;
+        self.pid.store(daemon.pid(), Ordering::Relaxed);
+        *lock(&self.daemon) = Some(daemon);
+        let what = format!("bitcoind to answer on port {}", self.rpc_port());
         eventually(what, START, async || {
-            daemon.check_alive()?;
-            Ok(match client.call::<Value>("getblockcount", vec![]).await {
+            self.check_alive()?;
+            Ok(match self.call::<Value>("getblockcount", vec![]).await {
                 Ok(_) => Probe::Ready(()),
                 Err(Error::Bitcoind {
                     code: Some(RPC_IN_WARMUP),
@@ -109,17 +139,7 @@ impl Bitcoind {
                 Err(error) => Probe::NotYet(error.to_string()),
             })
         })
-        .await?;
-        Ok(Bitcoind {
-            pid: daemon.pid(),
-            daemon: Mutex::new(Some(daemon)),
-            attached: false,
-            password,
-            dir: dir.to_owned(),
-            program: program.to_owned(),
-            port,
-            client,
-        })
+        .await
     }
 
     /// Waits until it has its chain and takes requests, and loads the wallet, or
@@ -184,20 +204,25 @@ impl Bitcoind {
         (USER, &self.password)
     }
 
-    /// Its process id.
+    /// Its process id, as of its last start.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// True after [`Bitcoind::stop`], until it is started again.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.holder, Holder::Us(_)) && lock(&self.daemon).is_none()
     }
 
     /// An error, with the end of its log, if it has ended.
     pub fn check_alive(&self) -> Result<()> {
-        if self.attached && is_alive(self.pid) {
-            return Ok(());
-        }
-        if self.attached {
+        if matches!(self.holder, Holder::Other) {
+            if is_alive(self.pid()) {
+                return Ok(());
+            }
             return Err(Error::Answer {
                 from: "bitcoind".to_owned(),
-                why: format!("its process {} has ended", self.pid),
+                why: format!("its process {} has ended", self.pid()),
             });
         }
         match lock(&self.daemon).as_mut() {
@@ -213,15 +238,33 @@ impl Bitcoind {
 
     /// Takes the process, to end it.
     fn take_daemon(&self) -> Result<Daemon> {
-        if self.attached {
+        if matches!(self.holder, Holder::Other) {
             return Err(Error::not_ours("bitcoind"));
         }
         let daemon = lock(&self.daemon).take();
         daemon.ok_or_else(|| Error::usage("bitcoind is not running"))
     }
 
-    /// Stops it and waits until it is gone.
-    pub(crate) async fn stop(&self) -> Result<ExitStatus> {
+    /// Starts it again after [`Bitcoind::stop`], on the same port, and waits until it is
+    /// ready. `options` are lines of its configuration, in place of those that it was
+    /// started with: see [`LabBuilder::bitcoind_option`](crate::LabBuilder::bitcoind_option).
+    ///
+    /// # Errors
+    /// If it is running; as at its first start.
+    pub async fn start(&self, options: &[(String, String)]) -> Result<()> {
+        if !self.is_stopped() {
+            return Err(Error::usage("bitcoind is running already"));
+        }
+        self.run(options).await?;
+        self.ready().await
+    }
+
+    /// Stops it and waits until it is gone; its exit status. Nodes continue without it,
+    /// as far as they can.
+    ///
+    /// # Errors
+    /// If it is not running, or another process holds it.
+    pub async fn stop(&self) -> Result<ExitStatus> {
         let daemon = self.take_daemon()?;
         // After an error it is ending or dead; `finish` sees which.
         let asked = self.call::<Value>("stop", vec![]).await;
@@ -239,13 +282,40 @@ const USER: &str = "lab";
 /// It runs, and answers soon (Bitcoin Core's rpc/protocol.h).
 const RPC_IN_WARMUP: i32 = -28;
 
-fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
+/// Options that are the lab's own: with others it would not reach it.
+const RESERVED: [&str; 8] = [
+    "chain",
+    "regtest",
+    "datadir",
+    "rpcbind",
+    "rpcallowip",
+    "rpcport",
+    "rpcuser",
+    "rpcpassword",
+];
+
+/// Its `bitcoin.conf`.
+///
+/// # Errors
+/// [`Error::Usage`] for an option that is the lab's own, or no line.
+fn config(port: u16, password: &str, options: &[(String, String)]) -> Result<String> {
+    let mut own = String::new();
+    for (name, value) in options {
+        if RESERVED.contains(&name.as_str()) || format!("{name}{value}").contains(['\n', '\r', '['])
+        {
+            return Err(Error::usage(format!(
+                "option `{name}` of bitcoind: it is the lab's to set, or `{value}` is no value"
+            )));
+        }
+        let _ = writeln!(own, "{name}={value}");
+    }
     // maxtipage: a prepared chain may be old, and bitcoind must not think that it is
     // syncing. fastprune: block files of 64 kB instead of 16 MB. keypool:
     // a thousand keys for each kind of address take 0.3 s to load. corepolicy: Bitcoin
     // Knots otherwise refuses what it takes for spam, such as a lock time of 21,
     // which its own wallet picks once in a thousand; Bitcoin Core ignores the line.
-    let text = format!(
+    // Of an option that is there twice the first counts, and that of the section.
+    Ok(format!(
         "regtest=1\n\
          server=1\n\
          listen=0\n\
@@ -267,11 +337,11 @@ fn write_config(dir: &Path, port: u16, password: &str) -> Result<()> {
          rpcuser={USER}\n\
          rpcpassword={password}\n\
          [regtest]\n\
+         {own}\
          rpcbind=127.0.0.1\n\
          rpcallowip=127.0.0.1\n\
          rpcport={port}\n"
-    );
-    write_private(&dir.join("bitcoin.conf"), &text)
+    ))
 }
 
 /// 128 random bits, as hexadecimal digits.

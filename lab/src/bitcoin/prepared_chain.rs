@@ -84,7 +84,7 @@ async fn make(program: &Path, cache: &Path, prepared: &Path) -> Result<()> {
 /// Makes the chain in `dir`.
 async fn mine(program: &Path, dir: &Path, reaper: &Arc<Reaper>) -> Result<()> {
     tracing::info!(path = %dir.display(), "mining a chain of {BLOCKS} blocks");
-    let bitcoind = Bitcoind::start(program, dir, reaper).await?;
+    let bitcoind = Bitcoind::spawn(program, dir, &[], reaper).await?;
     bitcoind.ready().await?;
     bitcoind.mine(BLOCKS).await?;
     bitcoind.stop().await.map(drop)

@@ -23,6 +23,8 @@ pub struct LabBuilder {
     nodes: Vec<NodeSpec>,
     gates: bool,
     keep: Keep,
+    /// Lines of bitcoind's configuration.
+    bitcoind: Vec<(String, String)>,
 }
 
 impl Lab {
@@ -33,6 +35,7 @@ impl Lab {
             nodes: Vec::new(),
             gates: true,
             keep: Keep::Failed,
+            bitcoind: Vec::new(),
         }
     }
 }
@@ -71,6 +74,15 @@ impl LabBuilder {
     #[must_use]
     pub fn kind(mut self, kind: NodeKind) -> LabBuilder {
         self.every = self.every.kind(kind);
+        self
+    }
+
+    /// Sets an option of bitcoind, a line of its configuration: `txindex` to `1`,
+    /// `blockfilterindex` to `1`. Where it listens, and its user and password, are the
+    /// lab's to set.
+    #[must_use]
+    pub fn bitcoind_option(mut self, name: impl Into<String>, value: impl ToString) -> LabBuilder {
+        self.bitcoind.push((name.into(), value.to_string()));
         self
     }
 
@@ -134,27 +146,20 @@ impl LabBuilder {
         name_all(&mut specs)?;
         // What is missing is reported before anything is made.
         let bitcoind = binaries::bitcoind()?;
-        let bitcoin_cli = binaries::bitcoin_cli(&bitcoind)?;
+        binaries::bitcoin_cli(&bitcoind)?;
         let programs = specs.iter().map(NodeSpec::program);
         let programs: Vec<PathBuf> = programs.collect::<Result<_>>()?;
 
         let (folder, reaper) = Folder::create(keep)?;
         let reports = self.keep == Keep::Failed;
-        let bitcoind = start_bitcoind(&bitcoind, folder.path(), &reaper);
-        let started = start_nodes(
-            specs,
-            programs,
-            bitcoind,
-            &bitcoin_cli,
-            folder.path(),
-            &reaper,
-        );
+        let bitcoind = start_bitcoind(&bitcoind, folder.path(), &self.bitcoind, &reaper);
+        let started = start_nodes(specs, programs, &every, bitcoind, folder.path(), &reaper);
         let (nodes, bitcoind) = started.await.inspect_err(|_| {
             if reports {
                 Report::new(folder.path()).print();
             }
         })?;
-        let lab = Lab::new(nodes, bitcoind, folder, reports, self.gates);
+        let lab = Lab::new(nodes, bitcoind, folder, every, reports, self.gates);
         lab.describe().await?;
         Ok(lab)
     }
@@ -167,8 +172,8 @@ impl LabBuilder {
 async fn start_nodes(
     specs: Vec<NodeSpec>,
     programs: Vec<PathBuf>,
+    every: &NodeSpec,
     bitcoind: impl Future<Output = Result<Bitcoind>>,
-    bitcoin_cli: &Path,
     lab_dir: &Path,
     reaper: &Arc<Reaper>,
 ) -> Result<(Vec<Node>, Arc<Bitcoind>)> {
@@ -177,13 +182,14 @@ async fn start_nodes(
     let surroundings = Surroundings {
         lab_dir,
         bitcoind: &bitcoind,
-        bitcoin_cli,
+        every,
         reaper,
     };
     let nodes = async {
-        let spawn = specs.into_iter().zip(programs);
-        let spawn = spawn.map(|(spec, program)| Node::spawn(spec, program, &surroundings));
-        let nodes = try_join_all(spawn).await?;
+        let create = specs.into_iter().zip(programs);
+        let create = create.map(|(spec, program)| Node::create(spec, program, &surroundings));
+        let nodes: Vec<Node> = create.collect::<Result<_>>()?;
+        try_join_all(nodes.iter().map(Node::spawn)).await?;
         let ready = nodes.iter().map(|node| node.ready(prepared_chain::BLOCKS));
         try_join_all(ready).await?;
         Ok(nodes)
@@ -212,10 +218,15 @@ async fn identified(
     Ok(identified)
 }
 
-async fn start_bitcoind(program: &Path, lab_dir: &Path, reaper: &Arc<Reaper>) -> Result<Bitcoind> {
+async fn start_bitcoind(
+    program: &Path,
+    lab_dir: &Path,
+    options: &[(String, String)],
+    reaper: &Arc<Reaper>,
+) -> Result<Bitcoind> {
     let dir = lab_dir.join("bitcoind");
     prepared_chain::prepare(program, &dir, reaper).await?;
-    Bitcoind::start(program, &dir, reaper).await
+    Bitcoind::spawn(program, &dir, options, reaper).await
 }
 
 /// Gives each node a name of its own, `l1`, `l2`, … if its spec has none.
@@ -226,14 +237,23 @@ fn name_all(specs: &mut [NodeSpec]) -> Result<()> {
     let mut taken = HashSet::new();
     for (n, spec) in specs.iter_mut().enumerate() {
         let name = spec.name.get_or_insert_with(|| format!("l{}", n + 1));
-        if name == "bitcoind" || !is_plain_name(name) {
-            return Err(Error::usage(format!(
-                "node name `{name}`: use letters, digits, - and _, and not `bitcoind`"
-            )));
-        }
+        check_name(name)?;
         if !taken.insert(name.clone()) {
             return Err(Error::usage(format!("two nodes are named `{name}`")));
         }
+    }
+    Ok(())
+}
+
+/// Checks that a node's name can be a folder's.
+///
+/// # Errors
+/// [`Error::Usage`] if not.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name == "bitcoind" || !is_plain_name(name) {
+        return Err(Error::usage(format!(
+            "node name `{name}`: use letters, digits, - and _, and not `bitcoind`"
+        )));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Gate`] with everything that was found and not allowed.
-pub(crate) fn check(nodes: &[Node]) -> Result<()> {
+pub(crate) fn check<'a>(nodes: impl Iterator<Item = &'a Node>) -> Result<()> {
     let mut found = Vec::new();
     for node in nodes {
         for trouble in node.troubles()? {
@@ -32,6 +32,10 @@ pub(crate) fn check(nodes: &[Node]) -> Result<()> {
 fn crash_logs(node: &Node) -> Result<Vec<String>> {
     let dir = node.network_dir();
     let mut logs = Vec::new();
+    if !dir.exists() {
+        // It was never up.
+        return Ok(logs);
+    }
     for entry in std::fs::read_dir(&dir).doing("read folder", &dir)? {
         let path = entry.doing("read folder", &dir)?.path();
         let name = path.file_name().unwrap_or_default();

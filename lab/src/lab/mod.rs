@@ -3,6 +3,8 @@
 pub(crate) mod builder;
 pub(crate) mod folder;
 mod gates;
+mod growth;
+mod nodes;
 mod report;
 mod topology;
 
@@ -13,10 +15,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use self::folder::Folder;
+use self::nodes::Nodes;
 use self::report::Report;
 use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
-use crate::node::Node;
+use crate::node::{Node, NodeSpec};
 use crate::process::daemon::ended_well;
 use crate::process::reaper::Reaper;
 use crate::{Error, Probe, Result, eventually};
@@ -28,9 +31,13 @@ use crate::{Error, Probe, Result, eventually};
 // Fields are dropped in this order: nodes, bitcoind, their folder.
 #[derive(Debug)]
 pub struct Lab {
-    nodes: Vec<Node>,
+    nodes: Nodes,
     bitcoind: Arc<Bitcoind>,
     folder: Folder,
+    /// What is set for every node.
+    every: NodeSpec,
+    /// One node is added after the other.
+    adding: tokio::sync::Mutex<()>,
     reports: bool,
     gated: bool,
     since: Instant,
@@ -43,13 +50,16 @@ impl Lab {
         nodes: Vec<Node>,
         bitcoind: Arc<Bitcoind>,
         folder: Folder,
+        every: NodeSpec,
         reports: bool,
         gated: bool,
     ) -> Lab {
         Lab {
-            nodes,
+            nodes: nodes.into_iter().collect(),
             bitcoind,
             folder,
+            every,
+            adding: tokio::sync::Mutex::default(),
             reports,
             gated,
             since: Instant::now(),
@@ -61,16 +71,14 @@ impl Lab {
     /// # Errors
     /// [`Error::Usage`] if there is none; it lists the names there are.
     pub fn node(&self, name: &str) -> Result<&Node> {
-        self.nodes
-            .iter()
-            .find(|node| node.name() == name)
-            .ok_or_else(|| {
-                let names: Vec<&str> = self.nodes.iter().map(Node::name).collect();
-                Error::usage(format!(
-                    "no node `{name}` in this lab: it has {}",
-                    names.join(", ")
-                ))
-            })
+        let mut nodes = self.nodes.iter();
+        nodes.find(|node| node.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = self.nodes.iter().map(Node::name).collect();
+            Error::usage(format!(
+                "no node `{name}` in this lab: it has {}",
+                names.join(", ")
+            ))
+        })
     }
 
     /// The first node.
@@ -78,7 +86,7 @@ impl Lab {
     /// # Panics
     /// If the lab has no node.
     pub fn l1(&self) -> &Node {
-        &self.nodes[0]
+        self.nodes()[0]
     }
 
     /// The second node.
@@ -86,12 +94,12 @@ impl Lab {
     /// # Panics
     /// If the lab has fewer than two nodes.
     pub fn l2(&self) -> &Node {
-        &self.nodes[1]
+        self.nodes()[1]
     }
 
     /// All nodes, in order.
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
+    pub fn nodes(&self) -> Vec<&Node> {
+        self.nodes.iter().collect()
     }
 
     /// Its bitcoind.
@@ -106,7 +114,8 @@ impl Lab {
 
     /// The handle of a lab that another process holds: dropping it ends nothing.
     pub(crate) fn attached(nodes: Vec<Node>, bitcoind: Arc<Bitcoind>, dir: &Path) -> Lab {
-        Lab::new(nodes, bitcoind, Folder::of_another(dir), false, false)
+        let folder = Folder::of_another(dir);
+        Lab::new(nodes, bitcoind, folder, NodeSpec::new(), false, false)
     }
 
     /// Keeps the folder, however the lab ends.
@@ -121,8 +130,10 @@ impl Lab {
 
     /// An error if a daemon that should be running has ended.
     pub async fn check_alive(&self) -> Result<()> {
-        self.bitcoind.check_alive()?;
-        for node in &self.nodes {
+        if !self.bitcoind.is_stopped() {
+            self.bitcoind.check_alive()?;
+        }
+        for node in self.nodes.iter() {
             if node.pid().await.is_some() || node.is_stopped().await {
                 continue;
             }
@@ -194,15 +205,23 @@ impl Lab {
             .chain([bitcoind_ended])
             .collect::<Result<()>>()?;
         if self.gated {
-            gates::check(&self.nodes)?;
+            gates::check(self.nodes.iter())?;
         }
         self.folder.failed = false;
         Ok(())
     }
 
+    /// Kills everything, and leaves nothing: as after an end that is nobody's failure.
+    pub fn discard(mut self) {
+        self.folder.failed = false;
+    }
+
     /// A regular stop of bitcoind takes up to 0.1 s, most of it waiting. What it writes
     /// then is of use only if the folder stays.
     async fn end_bitcoind(&self) -> Result<()> {
+        if self.bitcoind.is_stopped() {
+            return Ok(());
+        }
         self.bitcoind.check_alive()?;
         if !self.folder.stays() {
             return self.bitcoind.kill().await;
@@ -220,7 +239,7 @@ impl Lab {
 
     fn failure(&self) -> Report {
         Report::new(self.dir())
-            .daemons(&self.bitcoind, &self.nodes)
+            .daemons(&self.bitcoind, self.nodes.iter())
             .awaited(crate::wait::last_timeout(self.since))
     }
 }

@@ -36,7 +36,11 @@ impl Report {
     }
 
     /// Versions and command lines.
-    pub fn daemons(mut self, bitcoind: &Bitcoind, nodes: &[Node]) -> Report {
+    pub fn daemons<'a>(
+        mut self,
+        bitcoind: &Bitcoind,
+        nodes: impl Iterator<Item = &'a Node>,
+    ) -> Report {
         self.daemons = vec![format!(
             "bitcoind: {} -datadir={}",
             quoted(&bitcoind.program().display().to_string()),

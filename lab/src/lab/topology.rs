@@ -16,7 +16,7 @@ impl Lab {
     /// Waits until every node that is up has seen bitcoind's last block.
     pub async fn wait_block(&self) -> Result<()> {
         let tip = self.bitcoind().height().await?;
-        try_join_all(self.nodes().iter().map(async |node| {
+        try_join_all(self.nodes().into_iter().map(async |node| {
             if !node.is_stopped().await {
                 node.wait_height(tip).await?;
             }
@@ -32,7 +32,7 @@ impl Lab {
     /// # Errors
     /// [`crate::Error::Usage`] if a node has no wallet.
     pub async fn fund_nodes(&self, sat: u64) -> Result<String> {
-        let wanted: Vec<(&Node, u64)> = self.nodes().iter().map(|node| (node, sat)).collect();
+        let wanted: Vec<(&Node, u64)> = self.nodes().into_iter().map(|node| (node, sat)).collect();
         fund(self.bitcoind(), &wanted).await
     }
 
@@ -69,7 +69,7 @@ impl Lab {
         let specs: Vec<OpenChannel<'_>> = self
             .nodes()
             .windows(2)
-            .map(|pair| OpenChannel::new(&pair[0], &pair[1]))
+            .map(|pair| OpenChannel::new(pair[0], pair[1]))
             .collect();
         self.open_channels(&specs).await
     }

@@ -4,10 +4,11 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use super::{NETWORK, Node};
+use super::{NETWORK, Node, NodeSpec};
 use crate::process::listing::{is_alive, runs_in};
 use crate::remote::description::{DescribedNode, Description};
 use crate::remote::request::{Request, ask};
@@ -67,6 +68,24 @@ impl Attached {
         ask(&self.lab_dir, &Request::Start { node }).await.map(drop)
     }
 
+    /// The node's id, once it has been up.
+    pub fn id(&self, node: &Node) -> Option<String> {
+        let id = self.described(node)?.id;
+        (!id.is_empty()).then_some(id)
+    }
+
+    pub async fn reconfigure(&self, node: &Node, spec: NodeSpec) -> Result<()> {
+        let node = node.name().to_owned();
+        let request = Request::Configure { node, spec };
+        ask(&self.lab_dir, &request).await.map(drop)
+    }
+
+    pub async fn ended(&self, node: &Node, within: Duration) -> Result<ExitStatus> {
+        let node = node.name().to_owned();
+        let seconds = within.as_secs_f64();
+        self.end(Request::Wait { node, seconds }).await
+    }
+
     pub async fn stop(&self, node: &Node) -> Result<ExitStatus> {
         let node = node.name().to_owned();
         self.end(Request::Stop { node }).await
@@ -78,7 +97,8 @@ impl Attached {
     }
 
     async fn end(&self, request: Request) -> Result<ExitStatus> {
-        let status = ask(&self.lab_dir, &request).await?;
+        let answer = ask(&self.lab_dir, &request).await?;
+        let status = answer.as_i64().and_then(|status| status.try_into().ok());
         let status = status.ok_or_else(|| Error::Answer {
             from: format!("the process that holds {}", self.lab_dir.display()),
             why: "no exit status".to_owned(),

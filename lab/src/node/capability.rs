@@ -1,10 +1,13 @@
 //! What a node can do.
 
+use serde::{Deserialize, Serialize};
+
 use super::Node;
 use crate::{Error, Implementation, Result};
 
 /// Something that not every implementation of a node can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Capability {
     /// Coins on chain: `newaddr`, `listfunds`, `withdraw`.
@@ -30,11 +33,10 @@ impl Node {
     /// rather than which program the node is.
     pub fn supports(&self, capability: Capability) -> bool {
         match (self.implementation(), capability) {
-            (Implementation::Lightningd(_), _) => self
-                .spec
-                .lean
-                .as_ref()
-                .is_none_or(|lean| lean.keeps(capability)),
+            (Implementation::Lightningd(_), _) => {
+                let lean = self.spec().lean;
+                lean.is_none_or(|lean| lean.keeps(capability))
+            }
             (
                 Implementation::Embedded(_),
                 Capability::Wallet | Capability::Channels | Capability::Payments,
@@ -50,7 +52,7 @@ impl Node {
         if self.supports(capability) {
             return Ok(());
         }
-        if self.spec.lean.is_some() {
+        if self.spec().lean.is_some() {
             return Err(Error::usage(format!(
                 "{} is lean and lacks {capability}: add Capability::{capability:?} to what `lean` keeps",
                 self.name()

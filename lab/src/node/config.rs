@@ -4,11 +4,11 @@
 //! start the node by hand as in the workshop: `lightningd --lightning-dir=…`.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use super::{Lean, NETWORK, Node};
+use super::{Holder, Lean, NETWORK, Node, NodeSpec};
+use crate::lock::lock;
 use crate::process::files::write_private;
-use crate::{Error, Implementation, Result};
+use crate::{Error, Implementation, Result, binaries};
 
 /// Options that the lab sets and that may be given more than once: a test's values
 /// come in addition.
@@ -16,12 +16,39 @@ const MULTIPLE: [&str; 2] = ["addr", "disable-plugin"];
 
 impl Node {
     /// Writes `config`, readable by its owner only: it names bitcoind's password.
-    pub(super) fn write_config(&self, bitcoin_cli: &Path) -> Result<()> {
-        let text = self.config(bitcoin_cli)?;
+    pub(super) fn write_config(&self) -> Result<()> {
+        let text = self.config(&self.spec())?;
         write_private(&self.dir.join("config"), &text)
     }
 
-    fn config(&self, bitcoin_cli: &Path) -> Result<String> {
+    /// Replaces what was set for this node alone, from its next start on: options,
+    /// plugins and environment. What [`LabBuilder`](crate::LabBuilder) sets for every
+    /// node stays.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if `own` sets what cannot change in a node's life: its name,
+    /// its program, what it may leave out, what may go wrong on it. Then nothing changes.
+    pub async fn reconfigure(&self, own: NodeSpec) -> Result<()> {
+        if let Some(what) = own.sets_for_life() {
+            return Err(Error::usage(format!(
+                "{}: {what} cannot change once a node is there",
+                self.name
+            )));
+        }
+        if let Holder::Other(attached) = &self.holder {
+            return attached.reconfigure(self, own).await;
+        }
+        let mut new = self.every.with(&own);
+        let before = self.spec();
+        (new.name, new.lean) = (before.name, before.lean);
+        let text = self.config(&new)?;
+        write_private(&self.dir.join("config"), &text)?;
+        *lock(&self.spec) = new;
+        Ok(())
+    }
+
+    fn config(&self, spec: &NodeSpec) -> Result<String> {
+        let bitcoin_cli = binaries::bitcoin_cli(self.bitcoind.program())?;
         let mut lines: Vec<(String, Option<String>)> = Vec::new();
         let mut set = |name: &str, value: String| lines.push((name.to_owned(), Some(value)));
         set("network", NETWORK.to_owned());
@@ -41,11 +68,17 @@ impl Node {
         // everything else at its start.
         set("rescan", "1".to_owned());
         // These take fixed ports, which a second node would find in use.
-        for plugin in ["cln-grpc", "clnrest", "wss-proxy"] {
-            set("disable-plugin", plugin.to_owned());
+        for (plugin, port) in [
+            ("cln-grpc", "grpc-port"),
+            ("clnrest", "clnrest-port"),
+            ("wss-proxy", "wss-bind-addr"),
+        ] {
+            if !spec.sets(port) {
+                set("disable-plugin", plugin.to_owned());
+            }
         }
         if let Implementation::Lightningd(version) = &self.implementation {
-            for plugin in self.spec.lean.iter().flat_map(Lean::left_out) {
+            for plugin in spec.lean.iter().flat_map(Lean::left_out) {
                 lines.push(("disable-plugin".to_owned(), Some(plugin.to_owned())));
             }
             // Before, the developer options were a choice of the build.
@@ -65,9 +98,8 @@ impl Node {
             lines.push(("allow-deprecated-apis".to_owned(), Some("true".to_owned())));
         }
         // This node's own options replace the lab's.
-        let chosen = |name: &str| self.spec.options.iter().any(|(option, _)| option == name);
-        lines.retain(|(name, _)| MULTIPLE.contains(&name.as_str()) || !chosen(name));
-        for plugin in &self.spec.plugins {
+        lines.retain(|(name, _)| MULTIPLE.contains(&name.as_str()) || !spec.sets(name));
+        for plugin in &spec.plugins {
             lines.push((
                 "plugin".to_owned(),
                 Some(plugin.executable().display().to_string()),
@@ -76,7 +108,7 @@ impl Node {
                 lines.push((name.clone(), Some(value.clone())));
             }
         }
-        lines.extend(self.spec.options.iter().cloned());
+        lines.extend(spec.options.iter().cloned());
 
         let mut text = String::new();
         for (name, value) in &lines {

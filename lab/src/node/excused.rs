@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use cln_topics::Release;
+use serde::{Deserialize, Serialize};
 
 use super::trouble::Trouble;
 use crate::Implementation;
@@ -16,7 +17,8 @@ const OF_LIGHTNINGD: &[(Release, Release, &str)] = &[
 ];
 
 /// What a test allows to go wrong on a node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Allowed {
     /// Text in a BROKEN line.
     pub broken: Vec<String>,
@@ -27,6 +29,10 @@ pub(crate) struct Allowed {
 }
 
 impl Allowed {
+    pub fn is_empty(&self) -> bool {
+        *self == Allowed::default()
+    }
+
     /// Allows what `other` allows, too.
     pub fn extend(&mut self, other: &Allowed) {
         self.broken.extend_from_slice(&other.broken);

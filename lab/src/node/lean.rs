@@ -1,9 +1,11 @@
 //! Which of lightningd's own plugins a lean node leaves out.
 
+use serde::{Deserialize, Serialize};
+
 use super::Capability;
 
 /// What a lean node can still do.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Lean {
     keep: Vec<Capability>,
 }

@@ -38,13 +38,14 @@ pub(crate) struct Surroundings<'a> {
     /// The lab's folder, in which each node gets one of its name.
     pub lab_dir: &'a Path,
     pub bitcoind: &'a Arc<Bitcoind>,
-    pub bitcoin_cli: &'a Path,
+    /// What is set for every node.
+    pub every: &'a NodeSpec,
     pub reaper: &'a Arc<Reaper>,
 }
 
 impl Node {
-    /// Starts a new node's process, without waiting for it: see [`Node::ready`].
-    pub(crate) async fn spawn(
+    /// Makes a new node, which is down: its folder, its port, its configuration.
+    pub(crate) fn create(
         spec: NodeSpec,
         (program, implementation): (PathBuf, Implementation),
         around: &Surroundings<'_>,
@@ -65,9 +66,10 @@ impl Node {
             bitcoind: Arc::clone(around.bitcoind),
             holder: Holder::Us(Arc::clone(around.reaper)),
             excused,
-            spec,
+            every: around.every.clone(),
+            spec: spec.into(),
         };
-        node.write_config(around.bitcoin_cli)?;
+        node.write_config()?;
         let socket = node.rpc_path();
         if socket.as_os_str().len() > SOCKET_PATH {
             return Err(Error::usage(format!(
@@ -76,7 +78,6 @@ impl Node {
                 socket.as_os_str().len()
             )));
         }
-        node.spawn_process().await?;
         Ok(node)
     }
 
@@ -92,9 +93,14 @@ impl Node {
             implementation: node.implementation.clone(),
             dir: node.dir.clone(),
             port: Port::leased_elsewhere(node.port),
-            id: OnceLock::from(node.id.clone()),
+            id: if node.id.is_empty() {
+                OnceLock::new()
+            } else {
+                OnceLock::from(node.id.clone())
+            },
             log_since_start: std::sync::Mutex::default(),
-            spec: NodeSpec::new(),
+            every: NodeSpec::new(),
+            spec: std::sync::Mutex::default(),
             daemon: Arc::new(Mutex::new(None)),
             bitcoind: Arc::clone(bitcoind),
             holder: Holder::Other(attached),
@@ -106,11 +112,13 @@ impl Node {
     pub fn start_command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(format!("--lightning-dir={}", self.dir.display()));
-        command.envs(self.spec.env.iter().map(|(name, value)| (name, value)));
+        let spec = self.spec();
+        command.args(spec.arguments).envs(spec.env);
         command
     }
 
-    async fn spawn_process(&self) -> Result<()> {
+    /// Starts its process, without waiting for it: see [`Node::ready`].
+    pub(crate) async fn spawn(&self) -> Result<()> {
         let Holder::Us(reaper) = &self.holder else {
             return Err(Error::not_ours(&self.name));
         };
@@ -151,14 +159,15 @@ impl Node {
     /// An error if a plugin that the node starts with has ended: lightningd continues
     /// without it, and no longer lists it.
     async fn check_plugins(&self) -> Result<()> {
-        if self.spec.plugins.is_empty() || !self.rpc_path().exists() {
+        let plugins = self.spec().plugins;
+        if plugins.is_empty() || !self.rpc_path().exists() {
             return Ok(());
         }
         // A node that does not answer yet has not lost a plugin.
         let Ok(listed) = self.plugin_list().await else {
             return Ok(());
         };
-        for plugin in &self.spec.plugins {
+        for plugin in &plugins {
             let path = plugin.executable();
             let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
             if listed.iter().any(|status| Path::new(&status.name) == path) {
@@ -205,7 +214,7 @@ impl Node {
         if reached < height {
             return Ok(Some(format!("at block {reached} of {height}")));
         }
-        for plugin in &self.spec.plugins {
+        for plugin in &self.spec().plugins {
             if !self.plugin_active(plugin.executable()).await? {
                 return Ok(Some(format!(
                     "plugin {} is not active",
@@ -213,8 +222,13 @@ impl Node {
                 )));
             }
         }
-        // getinfo answers a moment before peers are listened for.
-        if let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).await {
+        // getinfo answers a moment before peers are listened for; a node that is
+        // `offline` never listens.
+        let listens = info["binding"]
+            .as_array()
+            .is_some_and(|all| !all.is_empty());
+        if listens && let Err(error) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).await
+        {
             return Ok(Some(format!("port {}: {error}", self.port())));
         }
         // Both answer a moment before lightningd has finished its start, and a `plugin
@@ -248,7 +262,7 @@ impl Node {
         }
         match self.daemon.lock().await.as_mut() {
             Some(daemon) => daemon.check_alive(),
-            None => Err(Error::usage(format!("{} is not running", self.name))),
+            None => Err(self.not_running()),
         }
     }
 
@@ -272,6 +286,9 @@ impl Node {
 
     /// Starts it again after [`Node::stop`] and waits until it is ready. Plugins from
     /// [`Node::plugin_start`] ended with the process and are not started again.
+    ///
+    /// # Errors
+    /// If it is running already, is not ready in time, or ends instead.
     pub async fn start(&self) -> Result<()> {
         if let Holder::Other(attached) = &self.holder {
             return attached.start(self).await;
@@ -293,7 +310,7 @@ impl Node {
             },
         )
         .await?;
-        self.spawn_process().await?;
+        self.spawn().await?;
         self.ready(0).await
     }
 
@@ -308,7 +325,7 @@ impl Node {
             return attached.stop(self).await;
         }
         let Some(daemon) = self.daemon.lock().await.take() else {
-            return Err(Error::usage(format!("{} is not running", self.name)));
+            return Err(self.not_running());
         };
         match self.call_stop().await {
             Ok(()) => daemon.finish(STOP).await,
@@ -344,6 +361,33 @@ impl Node {
         }
     }
 
+    /// Waits until its process ends by itself, or by a signal, for at most `within`; its
+    /// exit status. It counts as stopped then.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`] if it still runs.
+    pub async fn ended(&self, within: Duration) -> Result<ExitStatus> {
+        if let Holder::Other(attached) = &self.holder {
+            return attached.ended(self, within).await;
+        }
+        eventually(format!("{} to end", self.name), within, async || {
+            let mut slot = self.daemon.lock().await;
+            let daemon = slot.as_mut().ok_or_else(|| self.not_running())?;
+            Ok(match daemon.status() {
+                Some(_) => Probe::Ready(()),
+                None => Probe::NotYet(format!("process {} runs", daemon.pid())),
+            })
+        })
+        .await?;
+        let daemon = self.daemon.lock().await.take();
+        let daemon = daemon.ok_or_else(|| self.not_running())?;
+        daemon.finish(Duration::ZERO).await
+    }
+
+    fn not_running(&self) -> Error {
+        Error::usage(format!("{} is not running", self.name))
+    }
+
     /// Stops it and starts it again.
     pub async fn restart(&self) -> Result<()> {
         self.stop().await?;
@@ -357,7 +401,7 @@ impl Node {
         }
         match self.daemon.lock().await.take() {
             Some(daemon) => daemon.kill().await,
-            None => Err(Error::usage(format!("{} is not running", self.name))),
+            None => Err(self.not_running()),
         }
     }
 }

@@ -31,6 +31,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use crate::bitcoin::Bitcoind;
+use crate::lock::lock;
 use crate::process::daemon::Daemon;
 use crate::process::listing::stopped_in_group;
 use crate::process::ports::Port;
@@ -70,8 +71,10 @@ pub struct Node {
     id: OnceLock<String>,
     /// Follows what its process logs; `None` for a node that another process holds.
     log_since_start: std::sync::Mutex<Option<Follower>>,
+    /// What is set for every node of its lab.
+    every: NodeSpec,
     /// Empty for a node that another process holds.
-    spec: NodeSpec,
+    spec: std::sync::Mutex<NodeSpec>,
     /// Always `None` for a node that another process holds.
     daemon: Arc<Mutex<Option<Daemon>>>,
     /// Where its blocks come from, and are mined.
@@ -94,9 +97,15 @@ impl Node {
         &self.name
     }
 
-    /// Its node id (BOLT 1): a compressed public key, 66 hexadecimal digits.
+    /// Its node id (BOLT 1): a compressed public key, 66 hexadecimal digits; empty for
+    /// a node that has not been up yet.
     pub fn id(&self) -> &str {
-        // A `Node` is handed out only once it has answered.
+        // Another process has started it meanwhile.
+        if let (None, Holder::Other(attached)) = (self.id.get(), &self.holder)
+            && let Some(id) = attached.id(self)
+        {
+            let _ = self.id.set(id);
+        }
         self.id.get().map_or("", String::as_str)
     }
 
@@ -120,6 +129,12 @@ impl Node {
         self.dir.join(NETWORK)
     }
 
+    /// lightningd's database, to be changed while the node is down. The embedded node has
+    /// none.
+    pub fn db_path(&self) -> PathBuf {
+        self.network_dir().join("lightningd.sqlite3")
+    }
+
     /// Its log file.
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("log")
@@ -128,6 +143,11 @@ impl Node {
     /// Its JSON-RPC socket.
     pub fn rpc_path(&self) -> PathBuf {
         self.network_dir().join("lightning-rpc")
+    }
+
+    /// What is set for it now.
+    fn spec(&self) -> NodeSpec {
+        lock(&self.spec).clone()
     }
 
     /// The port on which peers reach it, on 127.0.0.1.

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Node;
 use crate::{Error, Result};
 
 /// Describes a plugin to start: an executable, in any language, and its options.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plugin {
     path: PathBuf,
+    #[serde(default)]
     options: Vec<(String, String)>,
 }
 

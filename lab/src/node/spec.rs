@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Allowed, Lean, Plugin};
 use crate::{Error, Implementation, Result, binaries};
 
 /// Which program a node runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NodeKind {
     /// lightningd if it is found, else the embedded node.
     #[default]
@@ -91,13 +94,16 @@ impl std::str::FromStr for NodeKind {
 ///
 /// Whatever can be set for a node is a member here, also what
 /// [`LabBuilder`](crate::LabBuilder) sets for all nodes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct NodeSpec {
     pub(crate) name: Option<String>,
     pub(crate) kind: Option<NodeKind>,
     program: Option<PathBuf>,
     /// Each a line of the `config` file: name, and value if it takes one.
     pub(crate) options: Vec<(String, Option<String>)>,
+    /// Arguments of its command line.
+    pub(crate) arguments: Vec<String>,
     /// Plugins it starts with, which must be active before it counts as up.
     pub(crate) plugins: Vec<Plugin>,
     /// Variables of its environment, over those of this process.
@@ -149,6 +155,23 @@ impl NodeSpec {
         self
     }
 
+    /// Adds an argument to its command line, which counts over its `config` file:
+    /// `--fee-base=10`. An option can be in the file instead: [`NodeSpec::option`].
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<String>) -> NodeSpec {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// True if this option is set for the node.
+    pub(super) fn sets(&self, name: &str) -> bool {
+        let argument = |argument: &String| {
+            let option = argument.trim_start_matches("--");
+            option.split('=').next() == Some(name)
+        };
+        self.options.iter().any(|(option, _)| option == name) || self.arguments.iter().any(argument)
+    }
+
     /// Starts this plugin with the node.
     #[must_use]
     pub fn plugin(mut self, plugin: Plugin) -> NodeSpec {
@@ -193,6 +216,7 @@ impl NodeSpec {
     pub(crate) fn with(&self, own: &NodeSpec) -> NodeSpec {
         let mut spec = self.clone();
         spec.options.extend_from_slice(&own.options);
+        spec.arguments.extend_from_slice(&own.arguments);
         spec.plugins.extend_from_slice(&own.plugins);
         spec.env.extend_from_slice(&own.env);
         spec.allowed.extend(&own.allowed);
@@ -202,6 +226,21 @@ impl NodeSpec {
             program: own.program.clone().or(spec.program),
             lean: own.lean.clone().or(spec.lean),
             ..spec
+        }
+    }
+
+    /// What it sets that stays for a node's life, if it sets any of that.
+    pub(super) fn sets_for_life(&self) -> Option<&'static str> {
+        if self.name.is_some() {
+            Some("its name")
+        } else if self.kind.is_some() || self.program.is_some() {
+            Some("its program")
+        } else if self.lean.is_some() {
+            Some("what it leaves out")
+        } else if !self.allowed.is_empty() {
+            Some("what may go wrong on it")
+        } else {
+            None
         }
     }
 

@@ -1,9 +1,12 @@
 //! The process that holds a lab takes requests from others.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -20,7 +23,7 @@ const GONE: Duration = Duration::from_secs(20);
 /// How long to wait after a connection could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 /// The longest request, in bytes.
-const LONGEST: u64 = 4096;
+const LONGEST: u64 = 64 << 10;
 
 /// Asks the holder of the lab in `dir` to end it, and waits until it has.
 ///
@@ -28,7 +31,7 @@ const LONGEST: u64 = 4096;
 /// The holder's, for example if a daemon had died. The lab has ended then, too.
 pub async fn down(dir: &Path) -> Result<()> {
     let holder = Description::read(dir)?.pid;
-    let outcome = ask(dir, &Request::Down).await;
+    let outcome = ask(dir, &Request::Down { keep: false }).await;
     if let Err(error @ Error::Usage(_)) = outcome {
         return Err(error);
     }
@@ -55,6 +58,8 @@ pub struct Control {
 #[derive(Debug)]
 pub struct Down {
     stream: UnixStream,
+    /// Whether the lab's folder is to stay.
+    pub keep: bool,
 }
 
 impl Control {
@@ -125,16 +130,16 @@ impl Down {
     /// Answers with the outcome.
     pub async fn answer(self, outcome: &Result<()>) {
         let answer = match outcome {
-            Ok(()) => Answer::Done(None),
+            Ok(()) => Answer::Done(Value::Null),
             Err(error) => Answer::Failed(error.to_string()),
         };
         write(self.stream, &answer).await;
     }
 }
 
-/// Acts on a request for anything but the lab's end; an exit status, if there is one.
-trait Perform: AsyncFn(Request) -> Result<Option<i32>> {}
-impl<F: AsyncFn(Request) -> Result<Option<i32>>> Perform for F {}
+/// Acts on a request for anything but the lab's end; what the answer has.
+trait Perform: AsyncFn(Request) -> Result<Value> {}
+impl<F: AsyncFn(Request) -> Result<Value>> Perform for F {}
 
 /// Serves one connection; the request, if it is for the lab's end.
 async fn serve_one(perform: &impl Perform, mut stream: UnixStream) -> Option<Down> {
@@ -146,9 +151,9 @@ async fn serve_one(perform: &impl Perform, mut stream: UnixStream) -> Option<Dow
         return None;
     }
     let answer = match serde_json::from_str(&line) {
-        Ok(Request::Down) => return Some(Down { stream }),
+        Ok(Request::Down { keep }) => return Some(Down { stream, keep }),
         Ok(request) => match perform(request).await {
-            Ok(status) => Answer::Done(status),
+            Ok(answer) => Answer::Done(answer),
             Err(error) => Answer::Refused(error.to_string()),
         },
         Err(error) => Answer::Refused(format!("not a valid request: {error}")),
@@ -157,19 +162,31 @@ async fn serve_one(perform: &impl Perform, mut stream: UnixStream) -> Option<Dow
     None
 }
 
-async fn perform(lab: &Lab, request: &Request) -> Result<Option<i32>> {
-    use std::os::unix::process::ExitStatusExt;
-    let status = match request {
-        Request::Down => None,
-        Request::Start { node } => {
-            lab.node(node)?.start().await?;
-            None
+async fn perform(lab: &Lab, request: &Request) -> Result<Value> {
+    let status = |status: ExitStatus| json!(status.into_raw());
+    let answer = match request {
+        Request::Down { .. } => Ok(Value::Null),
+        Request::Add { spec } => lab.add_node_down(spec.clone()).await.map(|_| Value::Null),
+        Request::Configure { node, spec } => {
+            let node = lab.node(node)?;
+            node.reconfigure(spec.clone()).await.map(|()| Value::Null)
         }
-        Request::Stop { node } => Some(lab.node(node)?.stop().await?),
-        Request::Kill9 { node } => Some(lab.node(node)?.kill9().await?),
+        Request::Start { node } => lab.node(node)?.start().await.map(|()| Value::Null),
+        Request::Stop { node } => lab.node(node)?.stop().await.map(status),
+        Request::Kill9 { node } => lab.node(node)?.kill9().await.map(status),
+        Request::Wait { node, seconds } => {
+            let within = Duration::try_from_secs_f64(*seconds)
+                .map_err(|error| Error::usage(format!("{seconds} seconds: {error}")))?;
+            lab.node(node)?.ended(within).await.map(status)
+        }
+        Request::StopBitcoind => lab.bitcoind().stop().await.map(status),
+        Request::StartBitcoind { options } => {
+            lab.bitcoind().start(options).await.map(|()| Value::Null)
+        }
+        Request::Report => Ok(json!(lab.report())),
     };
     lab.describe().await?;
-    Ok(status.map(|status| status.into_raw()))
+    answer
 }
 
 /// The client may be gone by now; what it asked for is done all the same.
@@ -201,7 +218,7 @@ mod tests {
             .prop_map(|text| text.as_bytes().to_vec()),
             1 => prop::collection::vec(any::<u8>(), 0..20),
             // Longer than a request may be.
-            1 => prop::sample::select(vec![b' ', b'x', b'[', b'\n']).prop_map(|byte| vec![byte; 5000]),
+            1 => prop::sample::select(vec![b' ', b'x', b'[', b'\n']).prop_map(|byte| vec![byte; LONGEST as usize + 1]),
         ];
         prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
     }

@@ -72,7 +72,12 @@ fn set(found: &Found, lab: &Lab) -> anyhow::Result<String> {
 fn unset(lab: &Lab) -> String {
     let mut variables = vec!["LAB_NAME".to_owned(), "LAB_DIR".to_owned()];
     variables.extend(of_lab(lab).map(|(name, _)| name.to_owned()));
-    variables.extend(lab.nodes().iter().flat_map(of_node).map(|(name, _)| name));
+    variables.extend(
+        lab.nodes()
+            .into_iter()
+            .flat_map(of_node)
+            .map(|(name, _)| name),
+    );
     let words = words(lab).join(" ");
     format!(
         "unset {}\nunset -f {words} 2>/dev/null || true\n",
@@ -88,7 +93,11 @@ fn words(lab: &Lab) -> Vec<String> {
         ]
     };
     let words = WORDS.iter().map(|(word, _)| (*word).to_owned());
-    lab.nodes().iter().flat_map(of_node).chain(words).collect()
+    lab.nodes()
+        .into_iter()
+        .flat_map(of_node)
+        .chain(words)
+        .collect()
 }
 
 /// The workshop's commands, besides those of each node.
@@ -105,12 +114,12 @@ fn identity(found: &Found) -> (&'static str, String) {
 /// Every variable that describes the lab and its nodes.
 pub fn variables(lab: &Lab) -> Vec<(String, String)> {
     let of_lab = of_lab(lab).map(|(name, value)| (name.to_owned(), value));
-    let of_nodes = lab.nodes().iter().flat_map(of_node);
+    let of_nodes = lab.nodes().into_iter().flat_map(of_node);
     of_lab.into_iter().chain(of_nodes).collect()
 }
 
 fn of_lab(lab: &Lab) -> [(&'static str, String); 2] {
-    let names: Vec<&str> = lab.nodes().iter().map(Node::name).collect();
+    let names: Vec<&str> = lab.nodes().into_iter().map(Node::name).collect();
     [
         ("LAB_NODES", names.join(" ")),
         ("BITCOIN_DIR", lab.bitcoind().dir().display().to_string()),

@@ -63,6 +63,9 @@ impl Held {
         ready: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> anyhow::Result<ExitCode> {
         let end = self.until_end(ready).await;
+        if let Ok(End::Down(Down { keep: true, .. })) = &end {
+            self.lab.keep_folder();
+        }
         let stopped = self.stop().await;
         match end? {
             End::Interrupted(interrupted) => {

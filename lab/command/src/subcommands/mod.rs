@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod add;
 mod advice;
 mod bitcoin_cli;
 mod channel;
@@ -25,6 +26,7 @@ mod out;
 mod pay;
 mod progress;
 mod restart;
+mod serve;
 mod signals;
 mod spec;
 mod start;
@@ -77,6 +79,8 @@ enum Command {
     Up(up::Args),
     /// End a lab that is up
     Down(down::Args),
+    /// Add a node to a lab that is up
+    Add(add::Args),
     /// Show what is up: nodes, process ids, ports, heights, versions
     Status(status::Args),
     /// Print shell code that defines l1-cli, l1-log, bt-cli, connect, …
@@ -121,6 +125,8 @@ enum Command {
     Wire(tee::WireArgs),
     /// Make a plugin of your own, with its tests
     New(new::Args),
+    /// Hold labs for a program, which asks in lines of JSON
+    Serve(serve::Args),
     /// The plugin that `lab topics --run` records with
     #[command(hide = true)]
     Witness(witness::Args),
@@ -164,6 +170,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Learn(args) => return learn::run(args).await,
         Command::Up(args) => return up::run(args).await,
         Command::Down(args) => down::run(args).await?,
+        Command::Add(args) => add::run(args).await?,
         Command::Status(args) => return status::run(args).await,
         Command::Env(args) => env::run(args).await?,
         Command::Exec(args) => return exec::run(args).await,
@@ -186,6 +193,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tee(args) => tee::run(args).await?,
         Command::Wire(args) => tee::show(args).await?,
         Command::New(args) => new::run(&args)?,
+        Command::Serve(args) => serve::run(args).await?,
         Command::Witness(args) => witness::run(args).await?,
         Command::Doctor(args) => return doctor::run(args).await,
         Command::Completions(args) => completions::run(&args)?,

@@ -77,7 +77,7 @@ impl Spec {
 /// `PATH[,OPTION=VALUE]…`. A part without `=` belongs to the value before it, so
 /// that a value can be a list: `eventlog,eventlog-topics=connect,disconnect`.
 #[derive(Debug, Clone)]
-struct PluginArg(Plugin);
+pub struct PluginArg(pub Plugin);
 
 impl FromStr for PluginArg {
     type Err = String;

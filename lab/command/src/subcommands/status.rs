@@ -82,7 +82,7 @@ async fn look(lab: &Named) -> Value {
             _ => (Value::Null, Value::Null),
         }
     };
-    let nodes = join_all(attached.nodes().iter().map(look_at_node));
+    let nodes = join_all(attached.nodes().into_iter().map(look_at_node));
     let ((height, network), nodes) = tokio::join!(chain, nodes);
     json!({
         "name": lab.name,
