@@ -20,6 +20,7 @@ mod mistakes;
 mod new;
 mod other_languages;
 mod plugin_host;
+mod pytest;
 mod readme;
 mod rpc_answers;
 mod serve;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         .module("new", new::tests)
         .module("other_languages", other_languages::tests)
         .module("plugin_host", plugin_host::tests)
+        .module("pytest", pytest::tests)
         .module("readme", readme::tests)
         .module("rpc_answers", rpc_answers::tests)
         .module("serve", serve::tests)
