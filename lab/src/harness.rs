@@ -54,6 +54,9 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// # Ok(()) }
 /// ```
 ///
+/// It accepts what lightningd accepts. What no [`Value`] can hold, such as `1e400` or
+/// `"\ud800"`, is a string in an answer, as it is written.
+///
 /// Every error quotes the end of the plugin's standard error. Dropping the harness
 /// kills the plugin.
 #[derive(Debug)]
@@ -210,7 +213,7 @@ async fn listen(
     news: Arc<Notify>,
 ) {
     loop {
-        let next = messages.next::<Value>().await;
+        let next = messages.next_accepted().await;
         let mut received = lock(&received);
         match next {
             Ok(Some(message)) => {
@@ -576,7 +579,7 @@ impl PluginHarness {
         std::mem::take(&mut lock(&self.received).malformed)
     }
 
-    /// What it wrote to its standard output that is no JSON, and why: nothing is read
+    /// What it wrote to its standard output that lightningd refuses as a message, and why: nothing is read
     /// after that, as lightningd kills such a plugin.
     pub fn noise(&self) -> Option<String> {
         lock(&self.received).noise.clone()

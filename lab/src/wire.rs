@@ -8,14 +8,16 @@
 use std::io::{Error, ErrorKind, Result};
 
 use cln_topics::Topic;
-use cln_wire::LONGEST;
-use cln_wire::scan::{End, Scan};
+use cln_wire::scan::{End, Scan, value_length};
+use cln_wire::{LONGEST, Members};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Errors quote this many characters of what is wrong.
 const QUOTED: usize = 200;
+/// So many levels of what is no JSON are read member by member.
+const DEPTH: usize = 32;
 const NO_MESSAGE: &str = "it is neither the start of a message nor its continuation";
 
 /// Cuts a stream of bytes into messages, each an object or an array.
@@ -57,14 +59,21 @@ impl Messages {
     // Not an iterator: what is `None` now may be here later.
     #[allow(clippy::should_implement_trait)]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        self.next_with(|message| serde_json::from_slice(message).map_err(|e| e.to_string()))
+    }
+
+    /// Takes the first message, which `read` reads.
+    fn next_with<T>(
+        &mut self,
+        read: impl Fn(&[u8]) -> std::result::Result<T, String>,
+    ) -> Result<Option<T>> {
         while let Some((length, end)) = self.scan.advance(&self.buffer[self.looked_at..]) {
             self.looked_at += length;
             let message = match end {
                 _ if std::mem::take(&mut self.left_out) => None,
-                End::Message => Some(
-                    serde_json::from_slice(&self.buffer[..self.looked_at])
-                        .map_err(|error| self.invalid(&error)),
-                ),
+                End::Message => {
+                    Some(read(&self.buffer[..self.looked_at]).map_err(|why| self.invalid(&why)))
+                }
                 End::Garbage => Some(Err(self.invalid(&NO_MESSAGE))),
             };
             self.forget();
@@ -137,8 +146,25 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// # Errors
     /// The stream's; as [`Messages::next`], also if the stream ends within a message.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        self.next_with(Messages::next).await
+    }
+
+    /// The next message that lightningd accepts, JSON or not. What no [`Value`] can hold
+    /// is a string in it, as it is written: `1e400`, `"\ud800"`, what lies too deep.
+    ///
+    /// # Errors
+    /// As [`MessageReader::next`], for what lightningd refuses.
+    pub(crate) async fn next_accepted(&mut self) -> Result<Option<Value>> {
+        self.next_with(|messages| messages.next_with(accepted))
+            .await
+    }
+
+    async fn next_with<T>(
+        &mut self,
+        next: impl Fn(&mut Messages) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         loop {
-            if let Some(message) = self.messages.next()? {
+            if let Some(message) = next(&mut self.messages)? {
                 return Ok(Some(message));
             }
             self.messages.buffer.reserve(16 * 1024);
@@ -151,6 +177,40 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
                 };
             }
         }
+    }
+}
+
+/// A message as lightningd takes it: all that [`Scan`] finds whole and that is UTF-8.
+fn accepted(message: &[u8]) -> std::result::Result<Value, String> {
+    let text = std::str::from_utf8(message).map_err(|error| error.to_string())?;
+    Ok(lenient(text.trim_ascii(), DEPTH))
+}
+
+/// A value whose brackets are nested at most so deep beside what serde_json can read.
+fn lenient(text: &str, depth: usize) -> Value {
+    if let Ok(value) = serde_json::from_str(text) {
+        return value;
+    }
+    let Some(depth) = depth.checked_sub(1) else {
+        return text.into();
+    };
+    if let Some(Members(members)) = Members::read(text) {
+        let member = |(key, value): (&str, &str)| (key.to_owned(), lenient(value, depth));
+        // Of two with one name the first counts.
+        return members.into_iter().rev().map(member).collect();
+    }
+    let Some(mut rest) = text.strip_prefix('[') else {
+        return text.into();
+    };
+    let mut elements = Vec::new();
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\r', '\n', ',', ':']);
+        let length = value_length(rest.as_bytes());
+        let Some((element, after)) = length.and_then(|length| rest.split_at_checked(length)) else {
+            return elements.into();
+        };
+        elements.push(lenient(element, depth));
+        rest = after;
     }
 }
 
@@ -318,6 +378,37 @@ mod tests {
             assert!(error.to_string().contains(text.trim()), "{error}");
             let end = messages.next::<Value>().await.expect("one error");
             assert_eq!(end, None, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_lightningd_accepts_has_its_members() {
+        let deep = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        for (result, expected) in [
+            (
+                "{\"x\":\"\\ud800\",\"y\":1}",
+                json!({"x": "\"\\ud800\"", "y": 1}),
+            ),
+            ("[2,1e400]", json!([2, "1e400"])),
+            ("[007]", json!(["007"])),
+            ("{\"x\":1e400,\"x\":2}", json!({"x": "1e400"})),
+            ("{\"x\":true}", json!({"x": true})),
+        ] {
+            let text = format!("{{\"id\":\"a#1\",\"result\":{result}}}\n\n");
+            let mut messages = MessageReader::new(text.as_bytes());
+            let seen = messages.next_accepted().await.expect("accepted");
+            assert_eq!(seen, Some(json!({"id": "a#1", "result": expected})));
+        }
+        for levels in [100, 200, 10_000] {
+            let text = format!("{{\"id\":1,\"result\":{}}}", deep(levels));
+            let mut messages = MessageReader::new(text.as_bytes());
+            let seen = messages.next_accepted().await.expect("accepted");
+            let seen = seen.expect("a message");
+            assert!(seen["id"] == 1 && seen["result"].is_array(), "{levels}");
+        }
+        for refused in [&b"{\"x\":\"\xff\"}"[..], b"print", b"{]"] {
+            let mut messages = MessageReader::new(refused);
+            assert!(messages.next_accepted().await.is_err(), "{refused:?}");
         }
     }
 

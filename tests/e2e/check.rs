@@ -31,6 +31,7 @@ pub fn tests(mut suite: Suite) -> Suite {
         .test("what_it_writes_is_json_xml_and_svg", outputs)
         .test("a_code_is_explained", explained)
         .test("arguments_that_make_no_sense_are_refused", refused)
+        .test("what_lightningd_accepts_is_no_noise", accepted)
         .test("ctrl_c_leaves_nothing_behind", interrupted)
         .unless(without("python3"))
         .test("an_answer_that_is_missing_makes_no_error", missing_answer)
@@ -681,5 +682,34 @@ async fn interrupted() -> Outcome {
     ensure!(status.code() == Some(130), "{status}");
     ensure!(!pids.iter().any(|pid| is_alive(*pid)), "{pids:?}");
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
+
+/// What a plugin with a method does when that is called, on the newest release.
+fn method(sandbox: &Sandbox, does: &str, args: &[&str]) -> anyhow::Result<Vec<String>> {
+    let text = format!(
+        r#"methods='{{"name":"mine","usage":"","description":""}}'
+            on() {{ [ $kind = request ] || return 1; {does}; }}"#
+    );
+    let plugin = script(sandbox, &text)?;
+    let (_, found) = findings(sandbox, &plugin, &[&["--release", "v26.06"], args].concat())?;
+    Ok(found
+        .into_values()
+        .flatten()
+        .map(|(code, _)| code)
+        .collect())
+}
+
+/// What serde_json cannot hold is an answer, as it is for lightningd; what is no UTF-8 is none.
+async fn accepted() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for result in [r#"{"x":"\ud800"}"#, r#"{"x":1e400}"#, &deep] {
+        let seen = method(&sandbox, &format!("answer '\"result\":{result}'"), &[])?;
+        ensure!(seen.is_empty(), "{result}: {seen:?}");
+    }
+    let binary = r#"printf '{"jsonrpc":"2.0","id":1,"result":"\377"}\n\n'"#;
+    let seen = method(&sandbox, binary, &[])?;
+    ensure!(seen == ["C0601"], "{seen:?}");
     Ok(())
 }
