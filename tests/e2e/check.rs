@@ -31,6 +31,7 @@ pub fn tests(mut suite: Suite) -> Suite {
         .test("what_it_writes_is_json_xml_and_svg", outputs)
         .test("a_code_is_explained", explained)
         .test("arguments_that_make_no_sense_are_refused", refused)
+        .test("a_file_that_cannot_be_written_costs_no_table", unwritable)
         .test("what_lightningd_accepts_is_no_noise", accepted)
         .test("ctrl_c_leaves_nothing_behind", interrupted)
         .unless(without("python3"))
@@ -640,6 +641,9 @@ async fn refused() -> Outcome {
     let sandbox = Sandbox::new()?;
     let plugin = script(&sandbox, "on() { false; }")?;
     let plugin = plugin.to_str().context("not UTF-8")?;
+    let large = sandbox.path("large");
+    std::fs::File::create(&large)?.set_len((16 << 20) + 1)?;
+    let large = large.to_str().context("not UTF-8")?;
     for (args, part) in [
         (&["/no/such/plugin"][..], "no such executable"),
         (&[plugin, "--release", "v20.01"], "v23.02.2"),
@@ -647,6 +651,14 @@ async fn refused() -> Outcome {
         (&[plugin, "--option", "mine=1"], "no option `mine`"),
         (&[plugin, "--option", "mine"], "NAME=VALUE"),
         (&[plugin, "--patience", "0"], "seconds"),
+        (&[plugin, "--release", ""], "is no range"),
+        (&[plugin, "--release", "v24.11..v25.02..v26"], "is no range"),
+        (&[plugin, "--rpc", "/no/such/file"], "/no/such/file"),
+        (&[plugin, "--rpc", "/dev/zero"], "not a regular file"),
+        (&[plugin, "--rpc", plugin], "no JSON object"),
+        (&[plugin, "--rpc", large], "larger than 16 MiB"),
+        (&[plugin, "--node", "--rpc", "x"], "cannot be used with"),
+        (&[plugin, "--node", "--burst", "1"], "cannot be used with"),
         (&[], "PLUGIN"),
     ] {
         let said = sandbox.lab(&[&["check"], args].concat())?;
@@ -682,6 +694,23 @@ async fn interrupted() -> Outcome {
     ensure!(status.code() == Some(130), "{status}");
     ensure!(!pids.iter().any(|pid| is_alive(*pid)), "{pids:?}");
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
+
+/// The table is printed, whatever becomes of the files.
+async fn unwritable() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let plugin = script(&sandbox, "on() { false; }")?;
+    let plugin = plugin.to_str().context("not UTF-8")?;
+    for file in ["--junit", "--badge"] {
+        let said = sandbox.lab(&["check", plugin, "--release", "v26.06", file, "/nowhere/x"])?;
+        ensure!(
+            said.code == Some(2)
+                && said.out.contains("plugin.sh: 0 errors")
+                && said.err.contains("/nowhere/x"),
+            "{said:?}"
+        );
+    }
     Ok(())
 }
 

@@ -57,6 +57,11 @@ impl Plan {
 /// If it is no range, or has no release that was recorded.
 pub fn releases(range: &str) -> Result<Vec<&'static Corpus>, String> {
     let (from, to) = range.split_once("..").unwrap_or((range, range));
+    if range.is_empty() || to.contains("..") {
+        return Err(format!(
+            "`{range}` is no range: v24.11, v24.11.., ..v24.02, v24.02..v25.05"
+        ));
+    }
     let end = |text: &str, open: cln_topics::Release| match text {
         "" => Ok(open),
         text => text.parse().map_err(|error: String| error),
@@ -107,7 +112,16 @@ mod tests {
             Ok(corpus::ALL.len())
         );
         assert!(releases("..v20.01").is_err_and(|error| error.contains(newest)));
-        assert!(releases("new").is_err());
+        for nonsense in [
+            "new",
+            "",
+            "v24.11..v25.02..v26",
+            "v24.11...v25.02",
+            "...",
+            "....",
+        ] {
+            assert!(releases(nonsense).is_err(), "{nonsense}");
+        }
     }
 
     #[test]

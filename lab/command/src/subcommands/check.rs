@@ -1,12 +1,14 @@
 //! `lab check`
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use cln_lab::{Error, NodeKind, corpus};
 use cln_lab_command::check::{self, Level, Plan, codes};
 use serde_json::{Map, Value};
@@ -25,7 +27,7 @@ Examples:
 It starts the plugin once a release, in a folder of its own, and plays what that
 release sends: manifest, init, methods, hooks, topics, a burst, the end. The
 node's socket answers what that release answered. Exit status 0 without ✗, 1
-with, 2 if the arguments make no sense.")]
+with, 2 if the arguments make no sense or a file cannot be read or written.")]
 pub struct Args {
     /// The plugin: an executable
     #[arg(required_unless_present_any = ["explain", "codes"])]
@@ -52,7 +54,7 @@ pub struct Args {
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Play it on running nodes instead of with recorded messages
-    #[arg(long, value_name = "auto|lightningd|embedded", conflicts_with = "release",
+    #[arg(long, value_name = "auto|lightningd|embedded", conflicts_with_all = ["release", "rpc", "burst"],
         num_args = 0..=1, require_equals = true)]
     node: Option<Option<NodeKind>>,
     /// Print one JSON object
@@ -116,20 +118,34 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(Error::Usage(text)) => return Err(usage(text)),
         Err(error) => return Err(error.into()),
     };
-    for (path, text) in [
-        (&args.junit, check::junit(&summary, &name)),
-        (&args.badge, check::badge(&summary)),
-    ] {
-        if let Some(path) = path {
-            std::fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
-        }
-    }
     if args.json {
         out::line(format_args!("{:#}", check::json(&summary, &name)))?;
     } else {
         out::line(check::table(&summary, &name))?;
     }
+    // Both are tried, and after the table: it is not lost to a file.
+    let written = [
+        (&args.junit, check::junit(&summary, &name)),
+        (&args.badge, check::badge(&summary)),
+    ]
+    .map(|(path, text)| match path {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|error| usage(format!("write {}: {error}", path.display()))),
+        None => Ok(()),
+    });
+    written.into_iter().collect::<anyhow::Result<()>>()?;
     Ok(ExitCode::from(u8::from(summary.count(Level::Error) > 0)))
+}
+
+/// The answers in a file: a JSON object, by method.
+fn answers(path: &Path) -> anyhow::Result<HashMap<String, Value>> {
+    const MOST: u64 = 16 << 20;
+    // Before it is opened: opening a pipe waits for a writer.
+    ensure!(path.metadata()?.is_file(), "it is not a regular file");
+    let mut text = Vec::new();
+    File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
+    ensure!(text.len() as u64 <= MOST, "it is larger than 16 MiB");
+    serde_json::from_slice(&text).context("no JSON object with answers by method")
 }
 
 fn plan(args: &Args) -> anyhow::Result<Plan> {
@@ -155,10 +171,7 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
     }
     let answers = match &args.rpc {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("read {}", path.display()))?;
-            serde_json::from_str::<HashMap<String, Value>>(&text)
-                .map_err(|error| usage(format!("{}: {error}", path.display())))?
+            answers(path).map_err(|error| usage(format!("--rpc {}: {error:#}", path.display())))?
         }
         None => HashMap::new(),
     };
