@@ -33,6 +33,7 @@ pub fn tests(mut suite: Suite) -> Suite {
         .test("arguments_that_make_no_sense_are_refused", refused)
         .test("a_file_that_cannot_be_written_costs_no_table", unwritable)
         .test("what_lightningd_accepts_is_no_noise", accepted)
+        .test("advice_names_what_to_do", advice)
         .test("ctrl_c_leaves_nothing_behind", interrupted)
         .unless(without("python3"))
         .test("an_answer_that_is_missing_makes_no_error", missing_answer)
@@ -659,6 +660,7 @@ async fn refused() -> Outcome {
         (&[plugin, "--rpc", large], "larger than 16 MiB"),
         (&[plugin, "--node", "--rpc", "x"], "cannot be used with"),
         (&[plugin, "--node", "--burst", "1"], "cannot be used with"),
+        (&[large], "chmod +x"),
         (&[], "PLUGIN"),
     ] {
         let said = sandbox.lab(&[&["check"], args].concat())?;
@@ -740,5 +742,32 @@ async fn accepted() -> Outcome {
     let binary = r#"printf '{"jsonrpc":"2.0","id":1,"result":"\377"}\n\n'"#;
     let seen = method(&sandbox, binary, &[])?;
     ensure!(seen == ["C0601"], "{seen:?}");
+    Ok(())
+}
+
+async fn advice() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    std::fs::create_dir_all(sandbox.path(".venv/bin"))?;
+    let missing = "on() { echo \"ModuleNotFoundError: No module named 'pyln'\" >&2; exit 1; }";
+    for (text, part) in [
+        (
+            r#"hooks='"invoice_paymnet"'; on() { false; }"#,
+            "is `invoice_payment` meant?",
+        ),
+        (
+            "on() { [ $kind != init ] || exit 1; false; }",
+            "byte for byte",
+        ),
+        (missing, "/.venv/bin:$PATH"),
+    ] {
+        let plugin = script(&sandbox, text)?;
+        let plugin = plugin.to_str().context("not UTF-8")?;
+        let said = sandbox.lab(&["check", plugin, "--release", "v26.06"])?;
+        let words: Vec<&str> = said.out.split_whitespace().collect();
+        ensure!(
+            said.code == Some(1) && words.join(" ").contains(part),
+            "{said:?}"
+        );
+    }
     Ok(())
 }

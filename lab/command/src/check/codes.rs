@@ -85,7 +85,8 @@ codes! {
         "lightningd kills a plugin that ends, or does not answer within 60 s (120 s in later \
          releases); if it is marked as important, the node ends, too (CLN 7724). `init` gets \
          members: with v25.02 the features of bolt12, with v26.06 `channel_type`."
-        "Accept members that you do not know. Answer before you do what takes long."
+        "Accept members that you do not know. Answer before you do what takes long. The id of the \
+         answer is that of the request, byte for byte. If it ended, its stderr says why."
     EARLY "C0202" Error Init
         "it fails at a notification that comes before init"
         "Before v24.05 lightningd sends `warning`, and to a plugin with `*` others, as soon as it \

@@ -153,10 +153,17 @@ fn subscription(topic: &Value, release: &Release) -> Option<Finding> {
         return never(format!("`{topic}` is sent {when}"));
     }
     // Another plugin may send it, unless it is a slip of the pen.
-    let near = cln_topics::TOPICS
-        .iter()
-        .find(|known| strsim::damerau_levenshtein(known.name, topic) <= 2)?;
-    never(format!("nobody sends `{topic}`: is `{}` meant?", near.name))
+    let near = near(topic, cln_topics::TOPICS.iter().map(|known| known.name))?;
+    never(format!("nobody sends `{topic}`: is `{near}` meant?"))
+}
+
+/// What a misspelt name most likely is, if it is one: the nearest of these, at most two
+/// letters away.
+fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(known, name);
+    known
+        .min_by_key(|known| distance(known))
+        .filter(|known| distance(known) <= 2)
 }
 
 fn hook(hook: &Value, release: &Release) -> Option<Finding> {
@@ -169,7 +176,10 @@ fn hook(hook: &Value, release: &Release) -> Option<Finding> {
     }
     let since = match cln_topics::Hook::find(name) {
         Some(hook) => format!("it came with {}", hook.since),
-        None => "no release has it".to_owned(),
+        None => match near(name, cln_topics::HOOKS.iter().map(|hook| hook.name)) {
+            Some(near) => format!("no release has it: is `{near}` meant?"),
+            None => "no release has it".to_owned(),
+        },
     };
     let text = format!("`{name}` is no hook of this release: {since}");
     Some(Finding::new(&codes::HOOK_UNKNOWN, name, text))

@@ -1,5 +1,7 @@
 //! What went wrong, as findings in the report.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::codes;
@@ -81,9 +83,13 @@ impl Run<'_> {
                 Trouble::Undeclared(_) => continue,
             });
         }
-        let text = format!("`{method}` gets no answer");
+        let came = instead.unwrap_or(came);
+        let mut text = format!("`{method}` gets no answer");
+        if let Some(hint) = environment(&self.plan.plugin, &came) {
+            text += &hint;
+        }
         let finding = Finding::new(code, method, text).sent(request);
-        self.push(finding.came(instead.unwrap_or(came)));
+        self.push(finding.came(came));
     }
 
     /// Waits until the plugin has handled what it was sent, and records what went wrong, as
@@ -161,4 +167,14 @@ impl Run<'_> {
         let session = self.session.take();
         self.over |= session.is_some_and(|session| !session.rpc.unanswered().is_empty());
     }
+}
+
+/// What to do about a Python module that is missing, where the plugin has an environment of
+/// its own beside it.
+fn environment(plugin: &Path, came: &str) -> Option<String> {
+    let programs = plugin.parent()?.join(".venv/bin");
+    (came.contains("ModuleNotFoundError") && programs.is_dir()).then(|| {
+        let programs = programs.display();
+        format!(": a module is missing; run it with PATH={programs}:$PATH")
+    })
 }

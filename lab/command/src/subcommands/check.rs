@@ -151,10 +151,12 @@ fn answers(path: &Path) -> anyhow::Result<HashMap<String, Value>> {
 fn plan(args: &Args) -> anyhow::Result<Plan> {
     let plugin = args.plugin.clone().unwrap_or_default();
     let plugin = which::which(std::path::absolute(&plugin)?).map_err(|_| {
-        usage(format!(
-            "{}: no such executable; give its path",
-            plugin.display()
-        ))
+        let path = plugin.display();
+        usage(if plugin.is_file() {
+            format!("{path} may not be executed: chmod +x {path}")
+        } else {
+            format!("{path}: no such executable; give its path")
+        })
     })?;
     let known = |topic: &String| {
         corpus::ALL
