@@ -33,6 +33,7 @@ pub fn tests(mut suite: Suite) -> Suite {
         .test("arguments_that_make_no_sense_are_refused", refused)
         .test("a_file_that_cannot_be_written_costs_no_table", unwritable)
         .test("what_lightningd_accepts_is_no_noise", accepted)
+        .test("a_slow_reader_is_no_error", slow)
         .test("advice_names_what_to_do", advice)
         .test("ctrl_c_leaves_nothing_behind", interrupted)
         .unless(without("python3"))
@@ -742,6 +743,26 @@ async fn accepted() -> Outcome {
     let binary = r#"printf '{"jsonrpc":"2.0","id":1,"result":"\377"}\n\n'"#;
     let seen = method(&sandbox, binary, &[])?;
     ensure!(seen == ["C0601"], "{seen:?}");
+    Ok(())
+}
+
+/// One that takes its time with each notification, with a long pipe of its own before that.
+async fn slow() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let text = format!(
+        r#"methods='{{"name":"mine","usage":"","description":""}}'
+            on() {{ [ $kind = connect ] && sleep 0.1; }}
+            main() {{ {} }}; cat | main"#,
+        include_str!("check/base.sh")
+    );
+    let plugin = write_script(&sandbox.path("slow.sh"), &text)?;
+    let args = ["--release", "v26.06", "--burst", "10000"];
+    let said =
+        sandbox.lab(&[&["check", plugin.to_str().context("not UTF-8")?], &args[..]].concat())?;
+    ensure!(
+        said.code == Some(0) && said.out.contains("! C0605 it is slow: 20 notifications"),
+        "{said:?}"
+    );
     Ok(())
 }
 

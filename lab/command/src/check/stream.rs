@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cln_lab::corpus::Message;
-use cln_lab::{Error, Result};
+use cln_lab::{Error, Result, scaled};
 use serde_json::{Value, json};
 
 use super::codes;
@@ -11,11 +11,17 @@ use super::finding::{Finding, Level};
 use super::run::{Run, title};
 use super::session::short;
 
-/// For how long a burst is sent to a plugin that takes its time.
+/// A burst has as much as the plugin handles in this time.
 const BURST_TIME: Duration = Duration::from_secs(1);
 
-/// How much is written at once.
-const CHUNK: usize = 100;
+/// So many notifications show how fast it is.
+const FIRST: usize = 20;
+
+/// One that is not slow is sent at least so many.
+const LEAST: usize = 100;
+
+/// How many are written at once.
+const CHUNK: usize = 10;
 
 impl Run<'_> {
     /// Pieces, then the burst.
@@ -122,50 +128,69 @@ impl Run<'_> {
         }
     }
 
-    /// Notifications as fast as the plugin reads them, and a request behind them.
+    /// A few notifications, which show how fast the plugin is; then as many as it handles in
+    /// a moment, as fast as it reads them. One that is slow, but reads on, is no failure.
     async fn burst(&mut self, message: &Message) {
-        let probe = self.probe();
-        let patience = self.plan.patience;
-        let Some(session) = &mut self.session else {
-            return;
-        };
-        session.rpc.forget();
-        let chunk: Vec<&str> = vec![&message.message; CHUNK.min(self.plan.burst)];
+        let mut sent = FIRST.min(self.plan.burst);
         let started = Instant::now();
-        let mut sent = 0;
-        let mut came = None;
-        while sent < self.plan.burst && started.elapsed() < BURST_TIME {
-            came = session.send(&chunk).await.err();
-            if came.is_some() {
-                break;
-            }
-            sent += chunk.len();
+        let mut failed = self.portion(message, sent).await;
+        let took = started.elapsed();
+        let slow = took > scaled(BURST_TIME);
+        if failed.is_none() && !slow {
+            let rate = sent as f64 / took.as_secs_f64();
+            let rest = (rate * BURST_TIME.as_secs_f64()) as usize;
+            let rest = rest.max(LEAST - FIRST).min(self.plan.burst - sent);
+            sent += rest;
+            failed = self.portion(message, rest).await;
         }
         self.report.sent += sent;
+        let title = title(message);
+        let finding = |text| Finding::new(&codes::BURST, "burst", text).sent(&message.message);
+        if let Some(error) = failed {
+            let what = match &error {
+                Error::TimedOut { .. } => "it no longer answers",
+                _ => "it ended",
+            };
+            let text = format!("{what} after {sent} notifications of {title} at once");
+            self.found(finding(text).came(short(&error)));
+            self.session = None;
+        } else if slow {
+            let text = format!(
+                "it is slow: {sent} notifications of {title} at once take it {:.1} s",
+                took.as_secs_f64()
+            );
+            self.found(finding(text).level(Level::Warning));
+            // It may still be at work on them.
+            self.session = None;
+        }
+    }
+
+    /// Sends so many notifications and a request behind them: what it fails at, if it does.
+    async fn portion(&mut self, message: &Message, count: usize) -> Option<Error> {
+        let probe = self.probe();
+        let patience = self.plan.patience;
+        let session = self.session.as_mut()?;
+        session.rpc.forget();
+        let mut came = None;
+        let mut left = count;
+        // In small pieces: each has all of the patience.
+        while left > 0 && came.is_none() {
+            let chunk = left.min(CHUNK);
+            came = session.send(&vec![&message.message; chunk]).await.err();
+            left -= chunk;
+        }
         if let (None, Some((method, id, request))) = (&came, &probe) {
             came = session.send(&[request]).await.err();
             // What is in the pipe comes first.
             session.settle(patience).await;
             if came.is_none() {
-                came = session.plugin.response(method, id).await.err();
+                came = session.answered(method, id).await.err();
             }
         }
-        session.settle(self.plan.patience).await;
+        session.settle(patience).await;
         let gone = session.plugin.gone().await;
         session.forget_failures();
-        if let Some(error) = gone.or(came) {
-            let what = match &error {
-                Error::TimedOut { .. } => "it no longer answers",
-                _ => "it ended",
-            };
-            let text = format!(
-                "{what} after {sent} notifications of {} at once",
-                title(message)
-            );
-            let finding = Finding::new(&codes::BURST, "burst", text);
-            self.found(finding.sent(&message.message).came(short(&error)));
-            self.session = None;
-        }
+        gone.or(came)
     }
 
     /// `shutdown` for a plugin that subscribed to it, the end of its input for others.
