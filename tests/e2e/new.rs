@@ -64,7 +64,7 @@ async fn sh(kinds: Kinds) -> Outcome {
 }
 
 /// Makes a plugin, and what `prepare` makes of what would be downloaded or built; what
-/// `make test` prints there.
+/// `make test` prints there; `make check` finds no error.
 fn passes(
     lang: &str,
     kinds: Kinds,
@@ -76,8 +76,14 @@ fn passes(
     let lab = lab.display();
     author.run(folder.path(), &format!("{lab} new greeter --lang {lang}"))?;
     prepare(&folder.path().join("greeter"))?;
-    let commands = format!("unset CARGO_TARGET_DIR; cd greeter && make test LAB={lab} 2>&1");
-    let out = author.run(folder.path(), &commands)?;
+    let make = |target: &str| {
+        let commands =
+            format!("unset CARGO_TARGET_DIR; cd greeter && make {target} LAB={lab} 2>&1");
+        author.run(folder.path(), &commands)
+    };
+    let out = make("test")?;
+    let checked = make("check")?;
+    ensure!(checked.contains(": 0 errors"), "{checked}");
     let log = author.log_of_l1()?;
     ensure!(log.contains("welcome 0"), "{log}");
     let embedded = log.contains("This is the embedded node");
