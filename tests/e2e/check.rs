@@ -34,6 +34,7 @@ pub fn tests(mut suite: Suite) -> Suite {
         .test("a_file_that_cannot_be_written_costs_no_table", unwritable)
         .test("what_lightningd_accepts_is_no_noise", accepted)
         .test("a_slow_reader_is_no_error", slow)
+        .test("after_a_stuck_method_it_is_started_again", stuck)
         .test("advice_names_what_to_do", advice)
         .test("ctrl_c_leaves_nothing_behind", interrupted)
         .unless(without("python3"))
@@ -763,6 +764,14 @@ async fn slow() -> Outcome {
         said.code == Some(0) && said.out.contains("! C0605 it is slow: 20 notifications"),
         "{said:?}"
     );
+    Ok(())
+}
+
+/// A method that it never comes back from costs the later stages nothing.
+async fn stuck() -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let seen = method(&sandbox, "sleep 1000", &["--patience", "1"])?;
+    ensure!(seen == ["C0502"], "{seen:?}");
     Ok(())
 }
 

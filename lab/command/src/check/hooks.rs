@@ -48,6 +48,9 @@ impl Run<'_> {
                     Err(_) => None,
                 };
                 let failed = finding.is_some();
+                let silent = finding
+                    .as_ref()
+                    .is_some_and(|f| f.code == &codes::HOOK_SILENT);
                 if let Some(finding) = finding {
                     self.found(finding.sent(sent));
                     // What a handler wrote before it answered so is part of this.
@@ -58,6 +61,10 @@ impl Run<'_> {
                 }
                 let fails = (&codes::HOOK_DIES, &codes::HOOK_FAILS);
                 let well = self.settled(fails, &subject, sent).await;
+                // It may answer nothing any more: the next hook is not to blame.
+                if silent {
+                    self.session = None;
+                }
                 if failed || !well {
                     // Its other forms would only fail in the same way.
                     break;

@@ -34,6 +34,7 @@ impl Run<'_> {
         // One that comes later is no stray.
         let ids: Vec<&Value> = calls.iter().map(|call| &call.1).collect();
         session.plugin.forget(&ids);
+        let silent = !lost.is_empty();
         for (method, request, error) in lost {
             self.lost_call(method, request, &error, calls.len()).await;
         }
@@ -47,6 +48,10 @@ impl Run<'_> {
                     self.trouble(trouble, code, code, "the calls of its methods", "");
                 }
             }
+        }
+        // It may answer nothing any more: what comes next is not to blame.
+        if silent {
+            self.session = None;
         }
         self.setconfig().await
     }
@@ -113,6 +118,7 @@ impl Run<'_> {
                 Ok(answer) => Some((Level::Warning, answer.to_string())),
                 Err(error) => Some((Level::Error, short(&error))),
             };
+            let silent = matches!(came, Some((Level::Error, _)));
             if let Some((level, came)) = came {
                 let text = format!("setconfig of `{name}` to its own default fails");
                 let finding = Finding::new(&codes::SETCONFIG, subject.clone(), text);
@@ -125,6 +131,9 @@ impl Run<'_> {
             }
             let code = &codes::SETCONFIG;
             self.settled((code, code), &subject, &request).await;
+            if silent {
+                self.session = None;
+            }
         }
         Ok(())
     }
