@@ -1,14 +1,14 @@
 //! `lab workshop`
 
-use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use cln_lab_command::workshop::{self, KEPT, Options, Quiet, Screen};
+use cln_lab_command::workshop::{self, KEPT, Options, Quiet, STEPS, Screen};
+
+use tempfile::NamedTempFile;
 
 use super::spec::Kind;
 use super::{out, usage};
@@ -49,13 +49,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             "--pause asks on a terminal, and standard input is none",
         ));
     }
-    // Before anything is played: a path that cannot be written is known at once.
-    let transcript = args.transcript.as_deref().map(create).transpose()?;
+    let steps = args.step.unwrap_or(1..=usize::MAX);
+    // Before anything is played: what the steps are, and a path that cannot be written is known at once.
+    if *steps.start() > STEPS {
+        return Err(usage(format!(
+            "there is no step {}: the steps are 1 to {STEPS}",
+            steps.start()
+        )));
+    }
+    let transcript = args.transcript.as_deref().map(Transcript::create);
+    let transcript = transcript.transpose()?;
     let lab = std::env::current_exe().context("find the program `lab` itself")?;
     let options = Options {
         node: args.kind.node()?,
         keep: args.keep,
-        steps: args.step.unwrap_or(1..=usize::MAX),
+        steps,
         lab,
     };
     let report = if args.json {
@@ -67,23 +75,49 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let mut screen = Screen::new(std::io::stdout(), args.pause, words);
         workshop::run(&options, &mut screen).await?
     };
-    if let Some(mut file) = transcript {
-        file.write_all(report.markdown().as_bytes())
-            .context("write the transcript")?;
+    if let Some(transcript) = transcript {
+        transcript.write(&report.markdown())?;
     }
     Ok(ExitCode::from(u8::from(!report.ok)))
 }
 
-/// Only its owner may read it: an invoice's preimage is in it.
-fn create(path: &Path) -> anyhow::Result<File> {
-    let mut options = File::options();
-    let file = options
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    file.with_context(|| format!("create {}", path.display()))
+/// A transcript before it is there. What is at its path stays until it is complete.
+struct Transcript {
+    path: PathBuf,
+    /// None for what is no file: a pipe, say.
+    file: Option<NamedTempFile>,
+}
+
+impl Transcript {
+    /// Only its owner may read it: an invoice's preimage is in it.
+    fn create(path: &Path) -> anyhow::Result<Transcript> {
+        let failed = || format!("create {}", path.display());
+        if path.is_dir() {
+            return Err(anyhow::anyhow!("it is a folder").context(failed()));
+        }
+        // Where a link leads.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let file = if path.exists() && !path.is_file() {
+            None
+        } else {
+            Some(NamedTempFile::new_in(folder).with_context(failed)?)
+        };
+        Ok(Transcript { path, file })
+    }
+
+    fn write(self, text: &str) -> anyhow::Result<()> {
+        let failed = || format!("write {}", self.path.display());
+        let Some(mut file) = self.file else {
+            return std::fs::write(&self.path, text).with_context(failed);
+        };
+        file.write_all(text.as_bytes()).with_context(failed)?;
+        file.persist(&self.path).with_context(failed)?;
+        Ok(())
+    }
 }
 
 /// How to go on with the lab in one's own shell.
@@ -121,4 +155,27 @@ fn steps(text: &str) -> Result<RangeInclusive<usize>, String> {
         ));
     }
     Ok(from..=to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_stays_until_there_is_a_transcript() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("W.md");
+        let read = || std::fs::read_to_string(&path).expect("read");
+        std::fs::write(&path, "before").expect("write");
+        drop(Transcript::create(&path).expect("create"));
+        let transcript = Transcript::create(&path).expect("create");
+        assert_eq!(read(), "before");
+        transcript.write("after").expect("write");
+        assert_eq!(read(), "after");
+        assert_eq!(dir.path().read_dir().expect("read").count(), 1);
+        for wrong in [dir.path().to_owned(), path.join("W.md")] {
+            let error = Transcript::create(&wrong).err().expect("refused");
+            assert!(error.to_string().starts_with("create "), "{error}");
+        }
+    }
 }

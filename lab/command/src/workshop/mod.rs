@@ -34,6 +34,9 @@ use walkthrough::Walkthrough;
 /// The name of the lab, if it stays up.
 pub const KEPT: &str = "workshop";
 
+/// How many steps there are, with Python, and with the lab's end.
+pub const STEPS: usize = 44;
+
 /// How the walkthrough runs.
 #[derive(Debug, Clone)]
 pub struct Options {
