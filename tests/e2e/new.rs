@@ -110,6 +110,13 @@ async fn nothing_is_overwritten() -> Outcome {
         let refused = sandbox.lab(&["new", "--dir", &dir, "--", name])?;
         ensure!(refused.code == Some(2), "{name}: {refused:?}");
     }
+    for name in ["json", "import", "test"] {
+        let refused = sandbox.lab(&["new", name, "--dir", &dir])?;
+        ensure!(
+            refused.code == Some(2) && refused.err.contains(&format!("my-{name}")),
+            "{refused:?}"
+        );
+    }
     let elsewhere = sandbox.lab(&["new", "mine", "--dir", "/nowhere"])?;
     ensure!(
         elsewhere.code == Some(1) && elsewhere.err.contains("/nowhere"),

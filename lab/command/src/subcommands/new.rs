@@ -62,6 +62,10 @@ macro_rules! file {
     };
 }
 
+/// What a Python plugin imports would be found in its own file, if that had one of these
+/// names: Python's modules and keywords, and what pyln-client and the tests need.
+const PYTHON_NAMES: &str = include_str!("python_names.txt");
+
 /// In paths and texts, the plugin's name.
 const NAME: &str = "PLUGIN_NAME";
 /// In texts, where Cargo finds the library.
@@ -99,6 +103,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         return Err(usage(format!(
             "{} is there already: choose another name, or another --dir",
             folder.display()
+        )));
+    }
+    let is_taken = PYTHON_NAMES
+        .split_whitespace()
+        .any(|name| name == args.name);
+    if is_taken && matches!(args.lang, Language::Python) {
+        return Err(usage(format!(
+            "`{0}` is a word or a module of Python's: a plugin in a file `{0}.py` could not \
+             import that; choose another name, such as `my-{0}`",
+            args.name
         )));
     }
     let files = match args.lang {
@@ -175,5 +189,28 @@ fn name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("lower-case letters, digits and `-`, such as `my-plugin`".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_python_is_missing() {
+        let list = "import keyword, sys; print(*sys.stdlib_module_names, *keyword.kwlist)";
+        let listed = std::process::Command::new("python3")
+            .args(["-c", list])
+            .output();
+        // Without Python, or before 3.10, which has no list.
+        let listed = listed.map(|output| output.stdout).unwrap_or_default();
+        let listed = String::from_utf8(listed).expect("names");
+        let known: Vec<&str> = PYTHON_NAMES.split_whitespace().collect();
+        for word in listed.split_whitespace().filter(|word| name(word).is_ok()) {
+            assert!(known.contains(&word), "{word}");
+        }
+        for word in ["json", "import", "test", "pyln", "logging"] {
+            assert!(known.contains(&word), "{word}");
+        }
     }
 }
