@@ -6,6 +6,9 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// Each level is a call, and the stack has an end.
+const DEEPEST: usize = 512;
+
 /// A JSON text, taken apart but not interpreted.
 #[derive(Debug)]
 pub enum Json<'a> {
@@ -18,14 +21,25 @@ pub enum Json<'a> {
 
 impl<'a> Json<'a> {
     /// Takes apart a text that serde_json has found to be JSON.
+    ///
+    /// Nested deeper than [`DEEPEST`], it stays as it came.
     pub fn of(raw: &'a RawValue) -> Json<'a> {
+        Json::within(raw, DEEPEST)
+    }
+
+    /// The same, down to this depth.
+    fn within(raw: &'a RawValue, depth: usize) -> Json<'a> {
         let text = raw.get();
+        let Some(depth) = depth.checked_sub(1) else {
+            return Json::Leaf(text);
+        };
+        let of = |raw| Json::within(raw, depth);
         let items = serde_json::from_str::<Vec<&RawValue>>(text);
         match (items, serde_json::from_str::<Members>(text)) {
-            (Ok(items), _) => Json::Array(items.into_iter().map(Json::of).collect()),
+            (Ok(items), _) => Json::Array(items.into_iter().map(of).collect()),
             (_, Ok(Members(members))) => {
-                let of = |(key, value): (&'a RawValue, _)| (key.get(), Json::of(value));
-                Json::Object(members.into_iter().map(of).collect())
+                let member = |(key, value): (&'a RawValue, _)| (key.get(), of(value));
+                Json::Object(members.into_iter().map(member).collect())
             }
             _ => Json::Leaf(text),
         }
@@ -196,6 +210,21 @@ mod tests {
         );
         // Laid out again, it stays as it is.
         assert_eq!(taken_apart(&pretty).pretty(), pretty);
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_stays_as_it_came() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let text = nested(10_000);
+        let json = taken_apart(&text);
+        let same = |text: &str| text.split_whitespace().collect::<String>();
+        assert_eq!(same(&json.pretty()), text);
+        assert!(json.human().len() + json.flat().len() > text.len());
+        assert_eq!(json.pretty().lines().count(), 2 * DEEPEST + 1);
+        assert_eq!(
+            taken_apart(&nested(DEEPEST)).pretty().lines().count(),
+            2 * DEEPEST - 1
+        );
     }
 
     #[test]
