@@ -32,6 +32,9 @@ const VERSION: &str = "v26.06.6";
 /// More of a plugin's standard error, in bytes, is not kept: its end is.
 const STDERR: usize = 64 * 1024;
 
+/// More messages, or log lines, that nobody takes are not kept: the last are.
+const MOST: usize = 100_000;
+
 /// How long what follows from an end may take.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -78,10 +81,10 @@ pub struct PluginHarness {
 /// What the plugin has sent.
 #[derive(Debug, Default)]
 struct Received {
-    /// All of it, in order, and how much of that was taken.
-    all: Vec<Value>,
-    taken: usize,
+    /// All of it that `next_message` has not taken, in order; of very many, the last.
+    all: VecDeque<Value>,
     answers: Vec<Value>,
+    /// Of very many, the last.
     logs: VecDeque<PluginLog>,
     notifications: VecDeque<(String, Value)>,
     malformed: Vec<Value>,
@@ -214,10 +217,12 @@ async fn listen(
 ) {
     loop {
         let next = messages.next_accepted().await;
+        // One that floods leaves time to whoever takes what it sends.
+        tokio::task::consume_budget().await;
         let mut received = lock(&received);
         match next {
             Ok(Some(message)) => {
-                received.all.push(message.clone());
+                push(&mut received.all, message.clone());
                 received.sort(message);
             }
             Ok(None) => received.ended = Some("it closed its standard output".to_owned()),
@@ -233,6 +238,14 @@ async fn listen(
     }
 }
 
+/// One that floods does not fill the memory.
+fn push<T>(received: &mut VecDeque<T>, item: T) {
+    if received.len() == MOST {
+        received.pop_front();
+    }
+    received.push_back(item);
+}
+
 impl Received {
     /// As lightningd: what has an id is an answer.
     fn sort(&mut self, mut message: Value) {
@@ -245,7 +258,7 @@ impl Received {
             (Some("log"), Some(text)) => {
                 let level = params["level"].as_str().unwrap_or("info").to_owned();
                 let message = text.to_owned();
-                self.logs.push_back(PluginLog { level, message });
+                push(&mut self.logs, PluginLog { level, message });
             }
             (Some(topic), _) if topic != "log" && !params.is_null() => {
                 let topic = topic.to_owned();
@@ -502,21 +515,13 @@ impl PluginHarness {
     /// As [`PluginHarness::call`], if none comes.
     pub async fn next_message_within(&mut self, patience: Duration) -> Result<Value> {
         let received = Arc::clone(&self.received);
-        self.wait_within(patience, "a message", || {
-            let mut received = lock(&received);
-            let message = received.all.get(received.taken).cloned()?;
-            received.taken += 1;
-            Some(message)
-        })
-        .await
+        self.wait_within(patience, "a message", || lock(&received).all.pop_front())
+            .await
     }
 
     /// The messages that came and that [`PluginHarness::next_message`] has not taken.
     pub fn pending_messages(&mut self) -> Vec<Value> {
-        let mut received = lock(&self.received);
-        let from = received.taken;
-        received.taken = received.all.len();
-        received.all[from..].to_vec()
+        lock(&self.received).all.drain(..).collect()
     }
 
     /// How many bytes of what was sent it has not read.
