@@ -1,9 +1,9 @@
 //! The signals that ask a program to end.
 
-use nix::libc::{SIGHUP, SIGINT, SIGTERM};
+use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ctrl-C, SIGTERM and SIGHUP. Once this exists they no longer end the process.
+/// Ctrl-C, Ctrl-\, SIGTERM and SIGHUP. Once this exists they no longer end the process.
 pub struct Signals(Vec<(Signal, u8)>);
 
 /// A signal came, by its number: the exit status is 128 more.
@@ -13,7 +13,7 @@ pub struct Interrupted(pub u8);
 
 impl Signals {
     pub fn new() -> std::io::Result<Signals> {
-        let kinds = [SIGINT, SIGTERM, SIGHUP];
+        let kinds = [SIGINT, SIGQUIT, SIGTERM, SIGHUP];
         kinds
             .into_iter()
             .map(|number| Ok((signal(SignalKind::from_raw(number))?, number as u8)))
