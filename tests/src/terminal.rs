@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 /// A program that runs in a terminal of its own.
 #[derive(Debug)]
@@ -53,10 +55,19 @@ impl Terminal {
     }
 
     /// Sends it the signal of Ctrl-C, and waits for its end.
-    pub fn interrupt(mut self) -> anyhow::Result<ExitStatus> {
+    pub fn interrupt(self) -> anyhow::Result<ExitStatus> {
+        Ok(self.end_by(Signal::SIGINT)?.0)
+    }
+
+    /// Sends it this signal, and waits for its end: also whether the terminal shows what
+    /// is typed, as it did before.
+    pub fn end_by(mut self, signal: Signal) -> anyhow::Result<(ExitStatus, bool)> {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT)?;
-        Ok(self.child.wait()?)
+        nix::sys::signal::kill(pid, signal)?;
+        let status = self.child.wait()?;
+        // Of both ends it is the same.
+        let mode = tcgetattr(&self.master)?.local_flags;
+        Ok((status, mode.contains(LocalFlags::ECHO | LocalFlags::ICANON)))
     }
 
     /// Waits for its end, which must be a good one.

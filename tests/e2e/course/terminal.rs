@@ -83,8 +83,9 @@ pub async fn walk(kinds: Kinds) -> Outcome {
     // A shell with the words, and back.
     terminal.write("s")?;
     terminal.wait_for("learn$ ")?;
-    terminal.write("l1-cli -F getinfo | grep -c '^id='; exit\n")?;
+    terminal.write("l1-cli -F getinfo | grep -c '^id='; command -v python3; exit\n")?;
     terminal.wait_for("\n1\r\n")?;
+    terminal.wait_for("mine/.venv/bin/python3\r\n")?;
     // The step is shown again, and a save is seen though no key is pressed.
     terminal.wait_for("q quit")?;
     write(&plugin, solution)?;
@@ -121,6 +122,34 @@ pub async fn walk(kinds: Kinds) -> Outcome {
     terminal.end()?;
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     print_times("from save to verdict in a terminal", kinds, took);
+
+    // `q` ends it also while one is checked that never answers.
+    let chatter = sandbox.path("chatter.py");
+    write_executable(&chatter, CHATTER)?;
+    let other = || -> anyhow::Result<Terminal> {
+        let mut command = sandbox.command(sandbox.program());
+        command.args(["learn", "--lang", "other", "--node", kinds.name()]);
+        command
+            .arg("--plugin")
+            .arg(&chatter)
+            .arg(sandbox.path("other"));
+        let mut terminal = Terminal::spawn(command)?;
+        terminal.wait_for("q quit")?;
+        Ok(terminal)
+    };
+    let mut terminal = other()?;
+    terminal.write("n\nq")?;
+    let shown = terminal.wait_for("continues where you are")?;
+    ensure!(!shown.contains("Not yet"), "{shown}");
+    terminal.end()?;
+
+    // Ctrl-\ leaves the terminal as it was.
+    let (ended, shows_keys) = other()?.end_by(nix::sys::signal::Signal::SIGQUIT)?;
+    ensure!(
+        ended.code() == Some(131) && shows_keys,
+        "{ended}, {shows_keys}"
+    );
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     Ok(())
 }
 
@@ -146,6 +175,12 @@ pub async fn check(kinds: Kinds) -> Outcome {
             "{said:?}"
         );
     }
+    let progress = std::fs::read_to_string(folder.join(".lab-learn.json"))?;
+    let progress: serde_json::Value = serde_json::from_str(&progress)?;
+    ensure!(
+        progress["passed"] == serde_json::json!(["getmanifest", "init", "dynamic"]),
+        "{progress}"
+    );
     let said = check("connect")?;
     ensure!(
         said.code == Some(1) && said.out.contains("expected: "),
@@ -159,6 +194,8 @@ pub async fn check(kinds: Kinds) -> Outcome {
         "{said:?}"
     );
     floods(&sandbox, kinds)?;
+    chatters(&sandbox, kinds)?;
+    pages(&sandbox)?;
     unbuffered(&sandbox, kinds)?;
 
     // Any executable.
@@ -229,6 +266,55 @@ for line in sys.stdin:
             said.code.is_some() && said.out.lines().count() <= 20,
             "{said:?}"
         );
+    }
+    Ok(())
+}
+
+/// One that always logs, and never answers.
+const CHATTER: &str = r#"#!/usr/bin/env python3
+line = '{"jsonrpc":"2.0","method":"log","params":{"level":"info","message":"still here"}}\n\n'
+while True:
+    print(line * 100, end="", flush=True)
+"#;
+
+/// What is no answer prolongs no wait, and is not all kept.
+fn chatters(sandbox: &Sandbox, kinds: Kinds) -> Outcome {
+    let said = check_other(sandbox, kinds, "getmanifest", CHATTER)?;
+    ensure!(
+        said.code == Some(1) && said.out.contains("no answer in "),
+        "{said:?}"
+    );
+    let other = sandbox.path("getmanifest");
+    let other = other.to_str().context("a path")?;
+    let said = sandbox.lab(&["learn", "--check", "getmanifest", "--json", other])?;
+    let verdict: serde_json::Value = serde_json::from_str(&said.out)?;
+    let wire = verdict["wire"].as_array().context("no wire")?;
+    let note = wire[0]["text"].as_str().unwrap_or_default();
+    ensure!(
+        wire.len() <= 2001 && note.ends_with("earlier messages are left out"),
+        "{note}"
+    );
+    Ok(())
+}
+
+/// The pages go where nothing else is.
+fn pages(sandbox: &Sandbox) -> Outcome {
+    let folder = sandbox.path("pages");
+    let dir = folder.to_str().context("a path")?;
+    let args = ["learn", "--markdown", dir];
+    std::fs::create_dir(&folder)?;
+    let readme = folder.join("README.md");
+    std::fs::write(&readme, "# Mine\n")?;
+    let said = sandbox.lab(&args)?;
+    ensure!(
+        said.code == Some(2) && std::fs::read_to_string(&readme)? == "# Mine\n",
+        "{said:?}"
+    );
+    ensure!(folder.read_dir()?.count() == 1);
+    std::fs::remove_file(&readme)?;
+    for _ in 0..2 {
+        sandbox.done(&args)?;
+        ensure!(folder.read_dir()?.count() == STEPS.len() + 1);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::bench::UNBUFFERED;
 use super::exam::{Exam, LINES, Outcome, Stop, missed};
-use super::verdict::Miss;
+use super::verdict::{Miss, counted};
 use crate::wire::Sender;
 
 /// How long a plugin may take for an answer, before the factor.
@@ -19,9 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One that has read everything, and sleeps for this long, does not answer any more.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The next message.
-async fn answer(plugin: &mut PluginHarness) -> cln_lab::Result<Value> {
-    let deadline = Instant::now() + scaled(PATIENCE);
+/// The next message, until then.
+async fn message(plugin: &mut PluginHarness, deadline: Instant) -> cln_lab::Result<Value> {
     loop {
         match tokio::time::timeout(scaled(QUIET), plugin.next_message()).await {
             Ok(answered) => return answered,
@@ -128,13 +127,25 @@ impl Exam {
         self.send(plugin, &request).await?;
         let mut expected = expected.clone();
         expected["id"] = id.clone();
+        // Whatever else it sends meanwhile does not prolong it.
+        let patience = scaled(PATIENCE);
+        let deadline = Instant::now() + patience;
+        let mut others = 0;
         loop {
-            let message = match answer(plugin).await {
+            let message = match message(plugin, deadline).await {
                 Ok(message) => message,
                 Err(error) => return self.no_answer(plugin, &expected.to_string(), &error).await,
             };
             self.said(Sender::Plugin, message.to_string(), None);
             if message["method"].is_string() && message.get("id").is_none() {
+                others += 1;
+                if Instant::now() >= deadline {
+                    let others = counted(others, "notification");
+                    let came = format!("no answer in {patience:.0?}, but {others}");
+                    return missed(self.done(), expected, came);
+                }
+                // One that always has more must not keep all else from running.
+                tokio::task::consume_budget().await;
                 continue;
             }
             if message.get("id") != Some(&id) {
@@ -281,12 +292,16 @@ impl Exam {
         let came = match error {
             Error::Died { status, .. } => format!("it ended: {status}"),
             Error::Answer { why, .. } => {
-                let why = why.lines().next().unwrap_or_default();
+                let mut why = why.lines().next().unwrap_or_default().to_owned();
+                // What it quotes may be several lines.
+                if why.matches('`').count() % 2 == 1 {
+                    why.push_str("…`");
+                }
                 if why.contains("not JSON") {
-                    self.said(Sender::Plugin, why, None);
+                    self.said(Sender::Plugin, why.as_str(), None);
                     format!("{why}; only JSON-RPC goes to stdout")
                 } else {
-                    why.to_owned()
+                    why
                 }
             }
             Error::TimedOut { .. } => {

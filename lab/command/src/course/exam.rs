@@ -14,6 +14,9 @@ use crate::wire::Sender;
 /// More of a text, in characters, is not kept.
 const LONGEST: usize = 4000;
 
+/// More messages than twice as many are not kept: the last are.
+const MOST: usize = 1000;
+
 /// Lines of standard error that are quoted.
 pub(super) const LINES: usize = 8;
 
@@ -41,6 +44,8 @@ pub(super) struct Exam {
     verdict: Verdict,
     /// What was done last, for people.
     done: String,
+    /// How many messages are not kept any more.
+    left_out: usize,
 }
 
 /// Ends the check: what should have come, and what came.
@@ -66,6 +71,7 @@ impl Exam {
             test: test.to_owned(),
             verdict: Verdict::default(),
             done: String::new(),
+            left_out: 0,
         }
     }
 
@@ -147,18 +153,31 @@ impl Exam {
         self.verdict.miss = Some(miss);
     }
 
-    pub fn finish(self) -> Verdict {
+    pub fn finish(mut self) -> Verdict {
+        if self.left_out > 0 {
+            let note = Said {
+                from: Sender::Tee,
+                text: format!("{} earlier messages are left out", self.left_out),
+                mistake: None,
+            };
+            self.verdict.wire.insert(0, note);
+        }
         self.verdict
     }
 
     pub fn said(&mut self, from: Sender, text: impl Into<String>, mistake: Option<String>) {
         let mut text = text.into().trim_end().to_owned();
         cut(&mut text);
-        self.verdict.wire.push(Said {
+        let wire = &mut self.verdict.wire;
+        wire.push(Said {
             from,
             text,
             mistake,
         });
+        // Seldom, as it moves what is kept.
+        if wire.len() > 2 * MOST {
+            self.left_out += wire.drain(..wire.len() - MOST).count();
+        }
     }
 
     /// Whether what it sent is only what may come unasked: notifications of its own.

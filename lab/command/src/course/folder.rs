@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cln_lab::{Error, IoContext, Result};
@@ -101,7 +101,7 @@ impl Folder {
             let path = self.dir.join(name);
             create_parent(&path)?;
             if !path.exists() {
-                std::fs::write(&path, text).doing("write", &path)?;
+                write_new(&path, text).doing("write", &path)?;
             }
         }
         // It is watched before its file is there.
@@ -147,6 +147,16 @@ impl Folder {
             None if step.slug == TEST => self.test(),
             None => self.plugin.clone(),
         }
+    }
+
+    /// Whether the file of this step is there, with nothing in it, though there is
+    /// something to start with.
+    pub fn is_empty(&self, step: &Step) -> bool {
+        let starts = self
+            .language
+            .is_some_and(|language| !language.before(step.slug).is_empty());
+        let file = self.file(step).metadata();
+        starts && file.is_ok_and(|file| file.is_file() && file.len() == 0)
     }
 
     /// Puts what a step starts with in place of its file, which is kept aside: where.
@@ -269,6 +279,17 @@ fn lock(dir: &Path) -> Result<Flock<File>> {
     }
 }
 
+/// Writes a file that is not there yet, all or nothing.
+fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = tempfile::Builder::new()
+        // As of any file: the umask takes from it.
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(path.parent().unwrap_or(path))?;
+    file.write_all(text.as_bytes())?;
+    file.persist_noclobber(path)?;
+    Ok(())
+}
+
 fn create_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(path);
     std::fs::create_dir_all(parent).doing("create folder", parent)
@@ -295,6 +316,45 @@ mod tests {
             assert!(text(&file).contains("getmanifest") || text(&file).contains("request"));
         }
         assert_eq!(text(&dir.path().join("plugin.py.kept-1")), "mine 1");
+    }
+
+    #[test]
+    fn an_empty_file_is_known_as_such() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (folder, _) = Folder::open(dir.path(), None, None).expect("open");
+        let (init, test) = (Step::named("init"), Step::named(TEST));
+        let (init, test) = (init.expect("a step"), test.expect("a step"));
+        assert!(!folder.is_empty(init));
+        for step in [init, test] {
+            std::fs::write(folder.file(step), "").expect("write");
+        }
+        assert!(folder.is_empty(init));
+        assert!(!folder.is_empty(test), "nothing to start with");
+    }
+
+    #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("plugin.py");
+        std::fs::write(&path, "mine").expect("write");
+        write_new(&path, "other").expect_err("it is there");
+        assert_eq!(text(&path), "mine");
+        let new = dir.path().join("new");
+        write_new(&new, "text").expect("write");
+        assert_eq!(text(&new), "text");
+        let modes = [&path, &new].map(|path| path.metadata().expect("there").permissions());
+        assert_eq!(modes[0], modes[1]);
+        // No other file is left.
+        assert_eq!(std::fs::read_dir(dir.path()).expect("read").count(), 2);
+    }
+
+    #[test]
+    fn a_pipe_is_no_progress_and_no_text() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&dir.path().join(progress::FILE), mode).expect("a pipe");
+        let error = Folder::open(dir.path(), None, None).expect_err("a pipe");
+        assert!(error.to_string().contains("no regular file"), "{error}");
     }
 
     #[test]

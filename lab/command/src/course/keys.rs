@@ -65,15 +65,31 @@ impl Keys {
             .doing("set", "the terminal")
     }
 
+    /// Waits for `q`; the keys before it are kept for [`Keys::next`]. Safe to cancel.
+    ///
+    /// # Errors
+    /// If the terminal cannot be read.
+    pub async fn quit(&mut self) -> Result<()> {
+        while !self.unread.contains(&b'q') {
+            self.read().await?;
+        }
+        Ok(())
+    }
+
     /// The next key; `q` once the terminal is gone. Safe to cancel.
     ///
     /// # Errors
     /// If the terminal cannot be read.
     pub async fn next(&mut self) -> Result<char> {
+        while self.unread.is_empty() {
+            self.read().await?;
+        }
+        Ok(char::from(self.unread.remove(0)))
+    }
+
+    /// Reads what is typed, one time.
+    async fn read(&mut self) -> Result<()> {
         loop {
-            if !self.unread.is_empty() {
-                return Ok(char::from(self.unread.remove(0)));
-            }
             let mut ready = self
                 .stdin
                 .readable_mut()
@@ -93,12 +109,12 @@ impl Keys {
                 .doing("read", "the terminal")?;
             ready.clear_ready();
             if count == 0 {
-                return Ok('q');
-            }
-            // An arrow or the like is several bytes, and no key of ours.
-            if bytes[0] != 0x1b {
+                self.unread.push(b'q');
+            } else if bytes[0] != 0x1b {
+                // An arrow or the like is several bytes, and no key of ours.
                 self.unread.extend(&bytes[..count]);
             }
+            return Ok(());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The course as one takes it, in a terminal.
 
+use std::io::Write;
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
@@ -7,12 +8,13 @@ use std::time::Instant;
 
 use cln_lab::control::{Control, Down};
 use cln_lab::registry::Claim;
-use cln_lab::{Lab, Result};
+use cln_lab::{IoContext, Lab, Result};
 use console::style;
 
 use super::folder::Folder;
 use super::keys::Keys;
 use super::progress::Progress;
+use super::screen::After;
 use super::watch::Watch;
 use super::{Bench, STEPS, Step, Verdict, screen};
 use crate::workshop::interactive;
@@ -32,25 +34,27 @@ pub async fn learn(
     program: &Path,
 ) -> Result<()> {
     let keys = Keys::new()?;
-    println!("starting two nodes …");
+    show("starting two nodes …")?;
     if folder
         .language()
         .is_some_and(|language| !language.build.is_empty())
     {
-        println!("building your plugin, which takes a minute for the first time …");
+        show("building your plugin, which takes a minute for the first time …")?;
     }
     let claim = Claim::take(NAME).await.ok();
-    let down = {
+    let taken = async {
         let (lab, prepared) = tokio::join!(bench.lab(), folder.prepare());
         let lab = lab?;
         let node = lab.l1().implementation();
-        println!(
+        show(format!(
             "{} l1 and l2 are up, {node}; this ends with `q`",
             style("✓").green().bold()
-        );
+        ))?;
         if let Err(error) = prepared {
             let note = style("note:").yellow();
-            println!("{note} {error}; not all steps can be passed without it");
+            show(format!(
+                "{note} {error}; not all steps can be passed without it"
+            ))?;
         }
         let control = Control::open(lab)?;
         let mut name = None;
@@ -72,14 +76,20 @@ pub async fn learn(
             hint: 0,
             verdict: None,
         };
-        learner.until_end(&control).await?
+        learner.until_end(&control).await
+    }
+    .await;
+    // Whether or not anybody reads it, the lab ends.
+    let said = if taken.is_ok() {
+        show("stopping the nodes; `lab learn` continues where you are")
+    } else {
+        Ok(())
     };
-    println!("stopping the nodes; `lab learn` continues where you are");
     let stopped = bench.stop().await;
-    if let Some(down) = down {
+    if let Some(down) = taken? {
         down.answer(&stopped).await;
     }
-    stopped
+    said.and(stopped)
 }
 
 struct Learner<'a> {
@@ -103,11 +113,11 @@ impl Learner<'_> {
     /// Until `q`, or until another process asks for the lab's end.
     async fn until_end(&mut self, control: &Control) -> Result<Option<Down>> {
         let mut down = pin!(control.serve(self.lab));
-        println!("{}", screen::step(self.step, &self.folder));
+        show(screen::step(self.step, &self.folder))?;
         loop {
             let turn = async {
                 tokio::select! {
-                    saved = self.watch.saved() => self.check(saved).await.map(|()| true),
+                    saved = self.watch.saved() => self.check(saved, After::Save).await,
                     key = self.keys.next() => self.press(key?).await,
                 }
             };
@@ -124,19 +134,19 @@ impl Learner<'_> {
             'q' => return Ok(false),
             'h' => {
                 self.hint += 1;
-                println!("{}", screen::hint(self.step, &self.folder, self.hint));
+                show(screen::hint(self.step, &self.folder, self.hint))?;
             }
             'w' => self.wire()?,
-            'l' => println!("{}", screen::list(&self.progress, self.step)),
+            'l' => show(screen::list(&self.progress, self.step))?,
             'n' => self.go(1)?,
             'p' => self.go(-1)?,
             'r' => self.reset()?,
             's' => {
                 self.shell().await?;
-                println!("{}", screen::step(self.step, &self.folder));
+                show(screen::step(self.step, &self.folder))?;
             }
-            '\n' | '\r' => self.check(Instant::now()).await?,
-            _ => println!("{}", style(screen::KEYS).dim()),
+            '\n' | '\r' => return self.check(Instant::now(), After::Enter).await,
+            _ => show(style(screen::KEYS).dim())?,
         }
         Ok(true)
     }
@@ -147,17 +157,14 @@ impl Learner<'_> {
         (self.hint, self.verdict) = (0, None);
         self.step.slug.clone_into(&mut self.progress.step);
         self.progress.write(self.folder.dir())?;
-        println!("{}", screen::step(self.step, &self.folder));
+        show(screen::step(self.step, &self.folder))?;
         Ok(())
     }
 
     fn reset(&mut self) -> Result<()> {
         match self.folder.reset(self.step) {
-            Ok(kept) => println!(
-                "{}",
-                screen::reset(self.step, &self.folder, kept.as_deref())
-            ),
-            Err(error) => println!("{} {error}", style("not reset:").red()),
+            Ok(kept) => show(screen::reset(self.step, &self.folder, kept.as_deref()))?,
+            Err(error) => show(format!("{} {error}", style("not reset:").red()))?,
         }
         self.watch.skip();
         Ok(())
@@ -169,7 +176,7 @@ impl Learner<'_> {
             Some(text) if !text.is_empty() => Some(self.folder.keep_wire(&text)?),
             _ => None,
         };
-        println!("{}", screen::wire(self.verdict.as_ref(), whole.as_deref()));
+        show(screen::wire(self.verdict.as_ref(), whole.as_deref()))?;
         Ok(())
     }
 
@@ -181,32 +188,55 @@ impl Learner<'_> {
             ("LAB_DIR", &*dir)
         };
         self.keys.give_back()?;
-        let ended = interactive(self.program, lab, self.folder.dir(), "learn").await;
+        let ended = interactive(
+            self.program,
+            lab,
+            self.folder.dir(),
+            "learn",
+            self.bench.path(),
+        )
+        .await;
         self.keys.take()?;
         ended
     }
 
-    /// Checks what is saved, again if something was saved meanwhile.
-    async fn check(&mut self, mut since: Instant) -> Result<()> {
+    /// Checks what is saved, again if something was saved meanwhile; false for the end,
+    /// which `q` is meanwhile, too.
+    async fn check(&mut self, mut since: Instant, mut after: After) -> Result<bool> {
         loop {
             let (program, test) = (self.folder.program(), self.folder.test());
-            let verdict = match self.folder.build().await? {
-                Ok(()) => self.bench.check(self.step, &program, &test).await?,
-                Err(why) => Verdict::not_built(&why),
+            let check = async {
+                match self.folder.build().await? {
+                    Ok(()) => self.bench.check(self.step, &program, &test).await,
+                    Err(why) => Ok(Verdict::not_built(&why)),
+                }
             };
-            println!(
-                "{}",
-                screen::verdict(&verdict, self.step, since.elapsed(), true)
-            );
+            let verdict = tokio::select! {
+                verdict = check => verdict?,
+                quit = self.keys.quit() => return quit.map(|()| false),
+            };
+            show(screen::verdict(&verdict, self.step, since.elapsed(), after))?;
             if verdict.passed() {
                 self.progress.pass(self.step);
                 self.progress.write(self.folder.dir())?;
+            } else if self.folder.is_empty(self.step) {
+                let file = self.folder.file(self.step);
+                let note = style("note:").yellow();
+                show(format!(
+                    "{note} {} is empty: `r` puts there what this step starts with",
+                    file.display()
+                ))?;
             }
             self.verdict = Some(verdict);
             match futures_util::FutureExt::now_or_never(self.watch.saved()) {
-                Some(saved) => since = saved,
-                None => return Ok(()),
+                Some(saved) => (since, after) = (saved, After::Save),
+                None => return Ok(true),
             }
         }
     }
+}
+
+/// Prints a line. A terminal that is gone is an error, and no panic: the lab still ends.
+fn show(text: impl std::fmt::Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}").doing("write to", "the terminal")
 }

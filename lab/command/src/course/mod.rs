@@ -33,7 +33,7 @@ pub use folder::Folder;
 pub use language::{LANGUAGES, Language};
 pub use learn::learn;
 pub use progress::Progress;
-pub use screen::verdict as verdict_text;
+pub use screen::{After, verdict as verdict_text};
 pub use steps::{PARTS, STEPS, Step, TEST};
 pub use text::Text;
 pub use verdict::{Miss, Said, Verdict};

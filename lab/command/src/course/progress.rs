@@ -33,6 +33,10 @@ impl Progress {
     /// If it cannot be read, or is of a course that this one does not know.
     pub fn read(folder: &Path) -> Result<Option<Progress>> {
         let path = folder.join(FILE);
+        // A pipe would wait for a writer, and all else with it.
+        if path.exists() && !path.is_file() {
+            return Err(unusable(folder, "it is no regular file"));
+        }
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -66,9 +70,14 @@ impl Progress {
         write().map(drop).doing("write", &path)
     }
 
-    /// The step to continue with.
+    /// The step to continue with: where the learner was, or if that is passed, the next
+    /// that is not.
     pub fn step(&self) -> &'static Step {
-        Step::named(&self.step).unwrap_or(&STEPS[0])
+        let was = Step::named(&self.step).unwrap_or(&STEPS[0]);
+        let mut from_there = STEPS[was.number() - 1..].iter().chain(STEPS);
+        from_there
+            .find(|step| !self.has_passed(step))
+            .unwrap_or(was)
     }
 
     /// True if this step is passed.
@@ -90,4 +99,27 @@ pub(super) fn unusable(folder: &Path, why: &str) -> Error {
         "{}: {why}: mend it, or move it away to start the course anew; your plugin stays",
         folder.join(FILE).display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_continues_with_the_first_open_step() {
+        let slugs = |steps: &[Step]| steps.iter().map(|step| step.slug.to_owned()).collect();
+        let mut progress = Progress {
+            language: None,
+            plugin: None,
+            step: STEPS[1].slug.to_owned(),
+            passed: slugs(&STEPS[1..3]),
+        };
+        assert_eq!(progress.step().slug, STEPS[3].slug);
+        progress.passed = slugs(&STEPS[1..]);
+        assert_eq!(progress.step().slug, STEPS[0].slug);
+        progress.passed = slugs(STEPS);
+        assert_eq!(progress.step().slug, STEPS[1].slug);
+        progress.passed.clear();
+        assert_eq!(progress.step().slug, STEPS[1].slug);
+    }
 }

@@ -25,6 +25,17 @@ const UNFOLDED: usize = 8;
 /// Checks that held, named one by one.
 const HELD: usize = 6;
 
+/// What a check followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// A save, in a terminal.
+    Save,
+    /// A key, in a terminal.
+    Enter,
+    /// `--check`.
+    Command,
+}
+
 /// The keys, in one line.
 pub const KEYS: &str =
     "h hint  w wire  s shell  n/p next/previous  l list  r reset  Enter check  q quit";
@@ -91,7 +102,8 @@ fn paragraphs(text: &str) -> Vec<String> {
 }
 
 /// What a check found, and what to do next; in a terminal that is a key.
-pub fn verdict(verdict: &Verdict, step: &Step, took: Duration, keys: bool) -> String {
+pub fn verdict(verdict: &Verdict, step: &Step, took: Duration, after: After) -> String {
+    let keys = after != After::Command;
     let mut lines = vec![String::new()];
     let left_out = verdict.held.len().saturating_sub(HELD);
     if left_out > 0 {
@@ -118,10 +130,15 @@ pub fn verdict(verdict: &Verdict, step: &Step, took: Duration, keys: bool) -> St
             .flat_map(|said| message(said, &shortened(&said.text), 1)),
     );
     let (number, count) = (step.number(), STEPS.len());
-    let took = took.as_secs_f64();
+    let took = format!("{:.2} s", took.as_secs_f64());
+    let since = if after == After::Save {
+        format!("{took} after the save")
+    } else {
+        format!("in {took}")
+    };
     lines.push(match (verdict.passed(), keys) {
         (true, true) => {
-            let text = format!("✓ Step {number} of {count} is passed, {took:.2} s after the save.");
+            let text = format!("✓ Step {number} of {count} is passed, {since}.");
             let next = if number == count {
                 "That was the last one."
             } else {
@@ -131,15 +148,12 @@ pub fn verdict(verdict: &Verdict, step: &Step, took: Duration, keys: bool) -> St
         }
         (true, false) => {
             let text = format!("✓ Step {number} of {count}, {}, is passed,", step.slug);
-            format!("{} in {took:.2} s.", style(text).green().bold())
+            format!("{} {since}.", style(text).green().bold())
         }
-        (false, true) => format!(
-            "{} {took:.2} s after the save. `h`: a hint.",
-            style("✗ Not yet,").red().bold()
-        ),
+        (false, true) => format!("{} {since}. `h`: a hint.", style("✗ Not yet,").red().bold()),
         (false, false) => {
             let text = format!("✗ Step {number} of {count}, {}, is not passed,", step.slug);
-            format!("{} in {took:.2} s.", style(text).red().bold())
+            format!("{} {since}.", style(text).red().bold())
         }
     });
     lines.join("\n")
@@ -196,7 +210,9 @@ fn message(said: &Said, text: &str, most: usize) -> Vec<String> {
 /// The last of what passed; `whole` is the file that has all of it.
 pub fn wire(verdict: Option<&Verdict>, whole: Option<&Path>) -> String {
     let (Some(verdict), Some(whole)) = (verdict, whole) else {
-        return "nothing has passed yet: save your file, or press Enter".to_owned();
+        return "`w` shows the messages of the last check, and there was none yet: save your file,\n\
+                or press Enter"
+            .to_owned();
     };
     let legend = "→ to the plugin, ← from it, ! its stderr";
     let mut lines = vec![style(legend).dim().to_string()];
@@ -365,12 +381,17 @@ mod tests {
                 miss,
                 wire: (0..50).map(|_| said(Sender::Plugin)).collect(),
             };
-            for keys in [true, false] {
-                let text = verdict(&found, &STEPS[0], Duration::from_millis(1234), keys);
+            for after in [After::Save, After::Enter, After::Command] {
+                let keys = after != After::Command;
+                let text = verdict(&found, &STEPS[0], Duration::from_millis(1234), after);
                 fits(&text, "a verdict");
                 assert!(text.contains("1.23 s"), "{text}");
                 // Words of a terminal only where there is one.
-                assert_eq!(text.contains("after the save"), keys, "{text}");
+                assert_eq!(
+                    text.contains("after the save"),
+                    after == After::Save,
+                    "{text}"
+                );
                 assert_eq!(text.contains("`w`"), keys, "{text}");
                 assert!(
                     keys || !(text.contains("`n`") || text.contains("`h`")),

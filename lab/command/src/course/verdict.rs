@@ -51,7 +51,8 @@ impl Verdict {
             .collect();
         let mut help = errors[..errors.len().min(SHOWN)].join("\n");
         if errors.len() > SHOWN {
-            help.push_str(&format!("\n… {} more lines", errors.len() - SHOWN));
+            let more = counted(errors.len() - SHOWN, "more line");
+            help.push_str(&format!("\n… {more}"));
         }
         Verdict {
             miss: Some(Miss {
@@ -83,6 +84,12 @@ impl Verdict {
     }
 }
 
+/// So many of this.
+pub(super) fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -93,5 +100,18 @@ impl std::fmt::Display for Miss {
         self.help
             .lines()
             .try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(counted(1, "warning"), "1 warning");
+        assert_eq!(counted(0, "warning"), "0 warnings");
+        let miss = Verdict::not_built("a\nb\nc").miss.expect("a miss");
+        assert!(miss.help.ends_with("… 1 more line"), "{miss}");
     }
 }

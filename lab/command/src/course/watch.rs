@@ -94,7 +94,9 @@ fn fingerprint(files: &[PathBuf]) -> u64 {
         let mode = file
             .metadata()
             .map(|metadata| metadata.permissions().mode());
-        (std::fs::read(file).ok(), mode.ok()).hash(&mut hasher);
+        // A pipe would wait for a writer.
+        let text = file.is_file().then(|| std::fs::read(file).ok());
+        (text, mode.ok()).hash(&mut hasher);
     }
     hasher.finish()
 }

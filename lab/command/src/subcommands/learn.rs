@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use cln_lab_command::course::{
-    self, Bench, Folder, LANGUAGES, Language, Progress, STEPS, Step, Verdict,
+    self, After, Bench, Folder, LANGUAGES, Language, Progress, STEPS, Step, Verdict,
 };
 
 use super::spec::Kind;
@@ -77,7 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Err(usage("`--lang other` and `--plugin FILE` go together"));
     }
     let language = args.lang.as_deref().and_then(Language::named);
-    let (folder, progress) = Folder::open(&args.dir, language, args.plugin.as_deref())?;
+    let (folder, mut progress) = Folder::open(&args.dir, language, args.plugin.as_deref())?;
     let program = std::env::current_exe().context("find the program `lab` itself")?;
     let bench = Bench::new(args.kind.node()?, &program, path(&folder));
     let Some(step) = args.check else {
@@ -91,10 +91,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let took = started.elapsed();
     bench.stop().await?;
+    if verdict.passed() {
+        progress.pass(step);
+        progress.write(folder.dir())?;
+    }
     if args.json {
         out::line(serde_json::to_string_pretty(&verdict)?)?;
     } else {
-        out::line(course::verdict_text(&verdict, step, took, false).trim_start())?;
+        out::line(course::verdict_text(&verdict, step, took, After::Command).trim_start())?;
     }
     Ok(ExitCode::from(u8::from(!verdict.passed())))
 }
@@ -108,7 +112,23 @@ fn path(folder: &Folder) -> String {
 
 fn write_pages(folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    for (name, text) in course::pages() {
+    let pages = course::pages();
+    // One may well name a folder with a README of its own.
+    let (index, text) = &pages[0];
+    let title = text.lines().next().unwrap_or_default();
+    let is_course = std::fs::read_to_string(folder.join(index))
+        .is_ok_and(|present| present.lines().next() == Some(title));
+    let mut entries = folder
+        .read_dir()
+        .with_context(|| format!("read {}", folder.display()))?;
+    if !is_course && entries.next().is_some() {
+        return Err(usage(format!(
+            "{} has files that are not the course's: name a folder that is new, empty, or has \
+             its pages",
+            folder.display()
+        )));
+    }
+    for (name, text) in pages {
         let path = folder.join(name);
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }

@@ -126,7 +126,8 @@ impl Shell {
     pub async fn lend(&mut self) -> Result<()> {
         let (place, _) = self.run("pwd").await?;
         let lab = ("LAB_NAME", self.name.as_str());
-        interactive(&self.lab, lab, Path::new(&place), "workshop").await
+        let path = std::env::var("PATH").unwrap_or_default();
+        interactive(&self.lab, lab, Path::new(&place), "workshop", &path).await
     }
 
     /// Leaves the lab up when the shell ends.
@@ -149,12 +150,14 @@ impl Shell {
 }
 
 /// Hands the terminal to a shell in this folder, with the words of `contrib/lab.sh` for
-/// the lab that this variable names, until it ends. `prompt` is what it goes back to.
+/// the lab that this variable names, until it ends. `prompt` is what it goes back to,
+/// `path` its PATH.
 pub(crate) async fn interactive(
     program: &Path,
     (variable, lab): (&str, &str),
     folder: &Path,
     prompt: &str,
+    path: &str,
 ) -> Result<()> {
     let mut rc = tempfile::NamedTempFile::new().doing("create", "a file for bash")?;
     let text = format!(
@@ -167,7 +170,8 @@ pub(crate) async fn interactive(
     shell
         .current_dir(folder)
         .env("LAB", program)
-        .env("LAB_SH", LAB_SH);
+        .env("LAB_SH", LAB_SH)
+        .env("PATH", path);
     shell
         .env_remove("LAB_DIR")
         .env_remove("LAB_NAME")

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::exam::{Exam, Outcome, Stop, missed};
-use super::super::verdict::Miss;
+use super::super::verdict::{Miss, counted};
 use crate::check::{self, Found, Level, Plan};
 use crate::wire::Sender;
 
@@ -24,10 +24,10 @@ pub async fn releases(exam: &mut Exam) -> Outcome {
     {
         return error(exam, found, &all);
     }
-    let warnings = summary.count(Level::Warning);
+    let warnings = counted(summary.count(Level::Warning), "warning");
     exam.held(format!(
-        "no ✗ on {range}: {} messages, {warnings} warnings, which `lab check` shows",
-        summary.sent()
+        "no ✗ on {range}: {}, {warnings}, which `lab check` shows",
+        counted(summary.sent(), "message")
     ));
 
     let (mut plugin, _) = exam.up(json!({})).await?;
