@@ -284,6 +284,12 @@ fn chatters(sandbox: &Sandbox, kinds: Kinds) -> Outcome {
         said.code == Some(1) && said.out.contains("no answer in "),
         "{said:?}"
     );
+    // Of what is no JSON the first line is quoted, to its end.
+    let noisy = "#!/bin/sh\nread -r _; printf 'got a\\nrequest\\n\\n'; cat >/dev/null\n";
+    let noise = check_other(sandbox, kinds, "getmanifest", noisy)?;
+    ensure!(noise.out.contains("`got a…`;"), "{noise:?}");
+    write_executable(&sandbox.path("other.py"), CHATTER)?;
+
     let other = sandbox.path("getmanifest");
     let other = other.to_str().context("a path")?;
     let said = sandbox.lab(&["learn", "--check", "getmanifest", "--json", other])?;

@@ -22,7 +22,7 @@ pub enum Json<'a> {
 impl<'a> Json<'a> {
     /// Takes apart a text that serde_json has found to be JSON.
     ///
-    /// Nested deeper than [`DEEPEST`], it stays as it came.
+    /// Nested deeper than `DEEPEST`, it stays as it came.
     pub fn of(raw: &'a RawValue) -> Json<'a> {
         Json::within(raw, DEEPEST)
     }
