@@ -122,6 +122,10 @@ async fn walk(kinds: Kinds, language: &str, mistakes: &[Mistake]) -> Outcome {
     let mut wrong = Vec::new();
     for step in STEPS {
         let slug = step.slug;
+        // It plays every release, on no node: once is enough.
+        if slug == "releases" && kinds != Kinds::Embedded {
+            continue;
+        }
         let (before, solution) = (language.before(slug), language.solution(slug));
         if before != solution && learner.check(step, before).await?.passed() {
             wrong.push(format!(
