@@ -89,12 +89,12 @@ impl FromStr for Cursor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once(':');
-        let (epoch, seq) = parts.ok_or_else(|| format!("`{text}` is not a cursor: epoch:seq"))?;
+        let wrong = || format!("`{text}` is not a cursor: epoch:seq");
+        let (epoch, seq) = text.split_once(':').ok_or_else(wrong)?;
         let seq = seq.parse().ok().filter(|seq| *seq < u64::MAX / 2);
         Ok(Self {
             epoch: epoch.parse()?,
-            seq: seq.ok_or_else(|| format!("`{text}` is not a cursor: epoch:seq"))?,
+            seq: seq.ok_or_else(wrong)?,
         })
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 
+use crate::older;
 use crate::state::Mark;
 
 /// The file may hold preimages: it is its owner's alone.
@@ -91,7 +92,7 @@ impl LogFile {
         Ok(Self {
             path: path.to_owned(),
             file,
-            identity: (metadata.dev(), metadata.ino()),
+            identity: older::identity(&metadata),
             length,
             torn,
         })
@@ -122,7 +123,7 @@ impl LogFile {
     /// by its length.
     pub fn place(&mut self) -> Place {
         match fs::symlink_metadata(&self.path) {
-            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => {
+            Ok(metadata) if older::identity(&metadata) == self.identity => {
                 if self.length != metadata.len() {
                     self.length = metadata.len();
                     self.torn = ends_within_a_line(&self.file, self.length).unwrap_or(true);

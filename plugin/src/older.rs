@@ -185,9 +185,14 @@ pub fn rotate(path: &Path, keep: u32) -> io::Result<PathBuf> {
 /// # Errors
 /// The disk's.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder(path))?.sync_all()
+}
+
+/// The folder that it lies in.
+pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
-        Some(folder) if folder != Path::new("") => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cursor::Epoch;
+use crate::older;
 use crate::reader::LARGEST;
 
 /// The topic of the record at each start.
@@ -135,11 +136,6 @@ impl State {
         self.known.epoch
     }
 
-    /// Which numbers are given.
-    pub fn epoch(&self) -> Epoch {
-        self.known.epoch
-    }
-
     /// Notes the end.
     pub fn end(&mut self, lost: u64, log: Option<Mark>) {
         self.known.ended = true;
@@ -161,8 +157,9 @@ impl State {
     pub fn find(&mut self) {
         let there = fs::symlink_metadata(&self.path).ok();
         let open = self.file.as_ref().and_then(|file| file.metadata().ok());
-        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
-        if open.is_none() || there.as_ref().map(identity) != open.as_ref().map(identity) {
+        if open.is_none()
+            || there.as_ref().map(older::identity) != open.as_ref().map(older::identity)
+        {
             match self.reopen() {
                 Ok(()) => self.write(),
                 Err(error) => self.fail(&error),

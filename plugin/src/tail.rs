@@ -29,7 +29,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::cursor::{self, Cursor, follows};
-use crate::older::{Generation, generations, identity};
+use crate::older::{Generation, folder, generations, identity};
 use crate::reader;
 
 /// Where to begin.
@@ -327,17 +327,13 @@ impl Reading {
 }
 
 fn watch(path: &Path) -> nix::Result<Inotify> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
     let changes = AddWatchFlags::IN_MODIFY
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_DELETE;
-    inotify.add_watch(folder, changes)?;
+    inotify.add_watch(folder(path), changes)?;
     Ok(inotify)
 }
 

@@ -217,7 +217,7 @@ impl Writer {
         let settings = self.inner.settings.get();
         let style = Style {
             node_id: self.inner.node_id.as_deref(),
-            epoch: self.state.epoch(),
+            epoch: self.inner.epoch,
             format: settings.format,
             redact: settings.redacts(),
         };
@@ -279,7 +279,7 @@ impl Writer {
         if !self.waiters.is_empty() {
             let style = Style {
                 node_id: self.inner.node_id.as_deref(),
-                epoch: self.state.epoch(),
+                epoch: self.inner.epoch,
                 format: Format::Json,
                 redact: settings.redact.unwrap_or(true),
             };

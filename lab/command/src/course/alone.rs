@@ -19,28 +19,36 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One that has read everything, and sleeps for this long, does not answer any more.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// What the plugin does next, until the deadline; `None` if it sleeps.
+async fn until<T>(
+    plugin: &mut PluginHarness,
+    deadline: Instant,
+    mut next: impl AsyncFnMut(&mut PluginHarness) -> T,
+) -> Option<T> {
+    loop {
+        match tokio::time::timeout(scaled(QUIET), next(plugin)).await {
+            Ok(done) => return Some(done),
+            Err(_) if Instant::now() < deadline && !plugin.idle(Duration::ZERO).await => {}
+            Err(_) => return None,
+        }
+    }
+}
+
 /// The next message, until then.
 async fn message(plugin: &mut PluginHarness, deadline: Instant) -> cln_lab::Result<Value> {
-    loop {
-        match tokio::time::timeout(scaled(QUIET), plugin.next_message()).await {
-            Ok(answered) => return answered,
-            Err(_) if Instant::now() < deadline && !plugin.idle(Duration::ZERO).await => {}
-            // It says what is known of such a plugin.
-            Err(_) => return plugin.next_message_within(Duration::ZERO).await,
-        }
+    match until(plugin, deadline, PluginHarness::next_message).await {
+        Some(answered) => answered,
+        // It says what is known of such a plugin.
+        None => plugin.next_message_within(Duration::ZERO).await,
     }
 }
 
 /// Its exit status; `None` if it does not end.
 async fn exit(plugin: &mut PluginHarness) -> Option<ExitStatus> {
     let deadline = Instant::now() + scaled(PATIENCE);
-    loop {
-        match tokio::time::timeout(scaled(QUIET), plugin.wait_exit()).await {
-            Ok(ended) => return ended.ok(),
-            Err(_) if Instant::now() < deadline && !plugin.idle(Duration::ZERO).await => {}
-            Err(_) => return None,
-        }
-    }
+    until(plugin, deadline, PluginHarness::wait_exit)
+        .await?
+        .ok()
 }
 
 impl Exam {

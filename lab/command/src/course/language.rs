@@ -28,8 +28,14 @@ pub struct Language {
     pub solutions: &'static [(&'static str, &'static str)],
 }
 
-/// The names and texts of these files of `course/FOLDER/`.
-macro_rules! files {
+/// The solutions in `course/FOLDER/`, by step.
+macro_rules! solutions {
+    ($folder:literal, $ending:literal) => {
+        solutions!($folder, $ending:
+            "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
+            "library" "invoice" "error" "method" "restart"
+            "all" "order" "topic" "hook" "test" "releases")
+    };
     ($folder:literal, $ending:literal: $($step:literal)*) => {
         &[$(($step, include_str!(concat!("../../course/", $folder, "/", $step, $ending)))),*]
     };
@@ -48,10 +54,7 @@ pub static LANGUAGES: &[Language] = &[
         build: &[],
         needs: &["python3"],
         start: include_str!("../../course/python/start.py"),
-        solutions: files!("python", ".py":
-            "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
-            "library" "invoice" "error" "method" "restart"
-            "all" "order" "topic" "hook" "test" "releases"),
+        solutions: solutions!("python", ".py"),
     },
     Language {
         name: "rust",
@@ -74,10 +77,7 @@ pub static LANGUAGES: &[Language] = &[
         ],
         needs: &["cargo"],
         start: include_str!("../../course/rust/start.rs"),
-        solutions: files!("rust", ".rs":
-            "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
-            "library" "invoice" "error" "method" "restart"
-            "all" "order" "topic" "hook" "test" "releases"),
+        solutions: solutions!("rust", ".rs"),
     },
     Language {
         name: "sh",
@@ -91,10 +91,7 @@ pub static LANGUAGES: &[Language] = &[
         // From part two on.
         needs: &["jq"],
         start: include_str!("../../course/sh/start.sh"),
-        solutions: files!("sh", ".sh":
-            "getmanifest" "init" "dynamic" "connect" "disconnect" "stream" "silence" "log"
-            "library" "invoice" "error" "method" "restart"
-            "all" "order" "topic" "hook" "test" "releases"),
+        solutions: solutions!("sh", ".sh"),
     },
 ];
 

@@ -4,7 +4,7 @@ use cln_lab::{NodeKind, NodeSpec};
 
 use super::out;
 use super::progress::Progress;
-use super::spec::PluginArg;
+use super::spec::{PluginArg, pair};
 use super::target::Target;
 
 #[derive(Debug, clap::Args)]
@@ -32,12 +32,6 @@ pub struct Args {
     /// Which node [default: as the others]
     #[arg(long, value_name = "auto|lightningd|embedded")]
     node: Option<NodeKind>,
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    let (name, value) = pair.ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 impl Args {

@@ -13,6 +13,7 @@ use cln_lab::{Error, NodeKind, corpus};
 use cln_lab_command::check::{self, Level, Plan, codes};
 use serde_json::{Map, Value};
 
+use super::spec::{node_kind, pair};
 use super::{out, usage};
 
 #[derive(Debug, clap::Args)]
@@ -74,11 +75,6 @@ pub struct Args {
     codes: bool,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
 /// Exit status 0 without an error found.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.codes {
@@ -107,11 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .into_owned();
     let checked = match args.node {
         None => check::check(&plan).await,
-        Some(kind) => {
-            let kind = kind.map_or_else(NodeKind::from_env, Ok);
-            let kind = kind.map_err(|error| usage(format!("LAB_NODE: {error}")))?;
-            check::on_node(&plan, kind).await
-        }
+        Some(kind) => check::on_node(&plan, node_kind(kind)?).await,
     };
     let summary = match checked {
         Ok(summary) => summary,

@@ -23,9 +23,21 @@ pub struct Kind {
 impl Kind {
     /// The kind of the nodes: `--node`, else `LAB_NODE`, else `auto`.
     pub fn node(&self) -> anyhow::Result<NodeKind> {
-        let node = self.node.map_or_else(NodeKind::from_env, Ok);
-        node.map_err(|error| usage(format!("LAB_NODE: {error}")))
+        node_kind(self.node)
     }
+}
+
+/// The kind of the nodes: this one, else `LAB_NODE`, else `auto`.
+pub fn node_kind(given: Option<NodeKind>) -> anyhow::Result<NodeKind> {
+    let kind = given.map_or_else(NodeKind::from_env, Ok);
+    kind.map_err(|error| usage(format!("LAB_NODE: {error}")))
+}
+
+/// `NAME=VALUE`.
+pub fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = pair.ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Debug, clap::Args)]
