@@ -9,7 +9,7 @@ export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
 CARGO ?= cargo
 
 # Tests wait for nodes more than they compute.
-export NEXTEST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+export NEXTEST_TEST_THREADS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 
 .PHONY: help lab test soak again bench fuzz lint topics course doctor clean build bitcoind nextest
 
@@ -48,7 +48,7 @@ bench: bitcoind ## measure, side by side; nothing is asserted
 	@$(CARGO) bench --workspace --benches
 
 fuzz: ## give each property test RUNS cases, a million by default
-	PROPTEST_CASES=$(or $(RUNS),1000000) $(CARGO) test --release --workspace --lib --bins \
+	PROPTEST_CASES=$(or $(RUNS),1000000) $(CARGO) test --profile bench --workspace --lib --bins \
 	    --test fuzz --test from_scratch_framing
 
 lint: ## formatting, clippy, documentation, licences

@@ -89,7 +89,7 @@ impl Kinds {
 
     /// Why it is skipped here; `None` if it runs. `LAB_NODE` chooses one kind; with
     /// `lightningd`, a missing one is an error, not a reason to skip.
-    fn skipped_because(self) -> Option<String> {
+    pub fn skipped_because(self) -> Option<String> {
         match (NodeKind::from_env(), self) {
             (Ok(NodeKind::Lightningd), Kinds::Lightningd) => None,
             (Ok(NodeKind::Embedded), Kinds::Embedded) => None,

@@ -115,26 +115,28 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(write_executable(path, text)?)
 }
 
-/// The whole course in one language.
+/// The whole course in one language. What is done wrong, which is most of it, is checked on
+/// one kind of node: lightningd where there is one.
 async fn walk(kinds: Kinds, language: &str, mistakes: &[Mistake]) -> Outcome {
     let language = Language::named(language).context("no such language")?;
     let mut learner = Learner::new(kinds, language)?;
+    let only_solutions = kinds == Kinds::Embedded && Kinds::Lightningd.skipped_because().is_none();
     let mut wrong = Vec::new();
     for step in STEPS {
         let slug = step.slug;
         // It plays every release, on no node: once is enough.
-        if slug == "releases" && kinds != Kinds::Embedded {
+        if slug == "releases" && only_solutions {
             continue;
         }
         let (before, solution) = (language.before(slug), language.solution(slug));
-        if before != solution && learner.check(step, before).await?.passed() {
+        if !only_solutions && before != solution && learner.check(step, before).await?.passed() {
             wrong.push(format!(
                 "{slug}: what passes the step before passes it, too"
             ));
         }
         let ours: Vec<&Mistake> = mistakes.iter().filter(|m| m.step == slug).collect();
         ensure!(ours.len() >= 2, "{slug}: {} mistakes", ours.len());
-        for mistake in ours {
+        for mistake in ours.into_iter().filter(|_| !only_solutions) {
             let verdict = learner.check(step, &mistake.made_in(solution)?).await?;
             match &verdict.miss {
                 Some(miss) if miss.to_string().contains(mistake.says) => {}
