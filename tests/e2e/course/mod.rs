@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use cln_lab::write_executable;
-use cln_lab_command::course::{Bench, Folder, Language, STEPS, Step, Verdict};
+use cln_lab_command::course::{Bench, Folder, Language, STEPS, Step, TEST, Verdict};
 use lab_tests::author::Author;
 use lab_tests::{Kinds, Outcome, Suite, program, without};
 use mistakes::Mistake;
@@ -56,6 +56,8 @@ struct Learner {
     bench: Rc<Bench>,
     folder: Folder,
     took: Vec<(&'static str, Duration)>,
+    /// What was built beforehand, in a language that is compiled.
+    programs: Option<rust::Programs>,
     /// One at a time builds.
     _author: Option<Author>,
     _dir: tempfile::TempDir,
@@ -80,6 +82,7 @@ impl Learner {
             bench: Bench::new(kinds.kind_of(0), program("lab")?, path),
             folder,
             took: Vec::new(),
+            programs: None,
             _author: author,
             _dir: dir,
         })
@@ -90,7 +93,12 @@ impl Learner {
         write(&self.folder.file(step), text)?;
         let started = Instant::now();
         let (program, test) = (self.folder.program(), self.folder.test());
-        let verdict = match self.folder.build().await? {
+        let its = if step.slug == TEST { &test } else { &program };
+        let built = match &self.programs {
+            Some(programs) if programs.put(text, its)? => Ok(()),
+            _ => self.folder.build().await?,
+        };
+        let verdict = match built {
             Ok(()) => self.bench.check(step, &program, &test).await?,
             Err(why) => Verdict::not_built(&why),
         };
@@ -120,6 +128,22 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 async fn walk(kinds: Kinds, language: &str, mistakes: &[Mistake]) -> Outcome {
     let language = Language::named(language).context("no such language")?;
     let mut learner = Learner::new(kinds, language)?;
+    if language.name == "rust" {
+        // But for the first step, where the learner's own build is tried.
+        let mut texts = Vec::new();
+        for step in &STEPS[1..] {
+            let solution = language.solution(step.slug);
+            texts.extend([language.before(step.slug), solution].map(str::to_owned));
+            for mistake in mistakes.iter().filter(|m| m.step == step.slug) {
+                texts.push(mistake.made_in(solution)?);
+            }
+        }
+        // The test's file is none before its step.
+        texts.retain(|text| !text.is_empty());
+        texts.sort_unstable();
+        texts.dedup();
+        learner.programs = Some(rust::Programs::build(&texts)?);
+    }
     let only_solutions = kinds == Kinds::Embedded && Kinds::Lightningd.skipped_because().is_none();
     let mut wrong = Vec::new();
     for step in STEPS {

@@ -1,5 +1,6 @@
 //! Mistakes in Rust.
 
+use std::hash::{Hash, Hasher};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,64 @@ pub fn prepare(package: &Path) -> anyhow::Result<()> {
     std::fs::create_dir(package.join(".cargo"))?;
     let offline = "[net]\noffline = true\n";
     Ok(std::fs::write(package.join(".cargo/config.toml"), offline)?)
+}
+
+/// Programs of many texts, built by one cargo, which keeps those it has.
+#[derive(Debug)]
+pub struct Programs {
+    dir: PathBuf,
+}
+
+impl Programs {
+    /// Builds them; one that cannot be built is left out.
+    pub fn build(texts: &[String]) -> anyhow::Result<Programs> {
+        let rust = Language::named("rust").expect("a language");
+        let dir = workspace()?.join("target/author");
+        let package = dir.join("programs");
+        if !package.exists() {
+            std::fs::create_dir_all(package.join("src/bin"))?;
+            for (name, text) in rust.files {
+                std::fs::write(package.join(name), text)?;
+            }
+            prepare(&package)?;
+        }
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--quiet", "--target-dir=target", "--keep-going"]);
+        for text in texts {
+            let name = name_of(text);
+            super::write(&package.join(format!("src/bin/{name}.rs")), text)?;
+            cargo.args(["--bin", &name]);
+        }
+        cargo.current_dir(&package).env("CARGO_INCREMENTAL", "0");
+        let built = cargo.output()?;
+        let said = String::from_utf8_lossy(&built.stderr);
+        // What it cannot build is for who needs it to say.
+        ensure!(!said.contains("error: failed"), "{said}");
+        Ok(Programs {
+            dir: dir.join("debug"),
+        })
+    }
+
+    /// Puts the program of this text there, unless there is none.
+    pub fn put(&self, text: &str, there: &Path) -> anyhow::Result<bool> {
+        let program = self.dir.join(name_of(text));
+        if !program.exists() {
+            return Ok(false);
+        }
+        // In one step: another may run what is there.
+        let new = there.with_extension("new");
+        // It stays where both were the same file.
+        let _ = std::fs::remove_file(&new);
+        std::fs::hard_link(program, &new)?;
+        std::fs::rename(new, there)?;
+        Ok(true)
+    }
+}
+
+fn name_of(text: &str) -> String {
+    let mut hasher = std::hash::DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("p{:016x}", hasher.finish())
 }
 
 /// clippy has nothing to say about the solutions.

@@ -1,6 +1,6 @@
 //! The course as one takes it, in a terminal.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use cln_lab::control::{Control, Down};
 use cln_lab::registry::Claim;
-use cln_lab::{IoContext, Lab, Result};
+use cln_lab::{Error, IoContext, Lab, Result};
 use console::style;
 
 use super::folder::Folder;
-use super::keys::Keys;
 use super::progress::Progress;
 use super::screen::After;
 use super::watch::Watch;
 use super::{Bench, STEPS, Step, Verdict, screen};
+use crate::keys::Keys;
 use crate::workshop::interactive;
 
 /// The name under which the lab can be found from other terminals, unless it is taken.
@@ -33,6 +33,11 @@ pub async fn learn(
     bench: Rc<Bench>,
     program: &Path,
 ) -> Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::usage(
+            "`lab learn` needs a terminal; without one, `lab learn --check STEP`",
+        ));
+    }
     let keys = Keys::new()?;
     show("starting two nodes …")?;
     if folder

@@ -16,7 +16,6 @@ mod book;
 mod checks;
 mod exam;
 mod folder;
-mod keys;
 mod language;
 mod learn;
 mod on_node;

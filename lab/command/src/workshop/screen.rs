@@ -2,13 +2,14 @@
 
 use std::io::Write;
 
-use cln_lab::{IoContext, Result};
+use cln_lab::Result;
 use console::style;
 use futures_util::future::LocalBoxFuture;
 use serde_json::Value;
 
 use super::report::{Report, StepReport};
 use super::walkthrough::{Next, Observer};
+use crate::keys::Keys;
 
 /// Lines a step, and columns a line.
 const LINES: usize = 20;
@@ -127,23 +128,13 @@ impl<W: Write> Observer for Screen<W> {
                 style("— Enter: next, s: shell, q: quit — ").dim()
             );
             let _ = self.out.flush();
-            let (send, line) = tokio::sync::oneshot::channel();
-            // Not the runtime's: nobody waits for a thread that reads for ever.
-            std::thread::spawn(move || {
-                let mut line = String::new();
-                let read = std::io::stdin().read_line(&mut line);
-                let _ = send.send(read.map(|count| (count > 0).then_some(line)));
-            });
-            let line = line
-                .await
-                .map_err(std::io::Error::other)
-                .and_then(|line| line);
-            let line = line.doing("read from", "the terminal")?;
-            Ok(match line.as_deref().map(str::trim) {
-                None | Some("q") => Next::Quit,
-                Some("s") => Next::Shell,
-                Some("") => Next::Step,
-                Some(_) => Next::Unclear,
+            let key = Keys::new()?.next().await?;
+            let _ = writeln!(self.out);
+            Ok(match key {
+                'q' => Next::Quit,
+                's' => Next::Shell,
+                '\n' | '\r' | ' ' => Next::Step,
+                _ => Next::Unclear,
             })
         })
     }

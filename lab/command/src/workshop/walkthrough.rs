@@ -216,7 +216,7 @@ impl<'a> Walkthrough<'a> {
         }
     }
 
-    /// The end of the lab, always played, shown as the last step.
+    /// The end of the lab, always played; shown unless less was asked for.
     pub async fn last_step<T>(
         &mut self,
         name: &str,
@@ -225,7 +225,8 @@ impl<'a> Walkthrough<'a> {
         check: impl AsyncFnOnce(&mut Step) -> Result<T>,
     ) -> Result<T> {
         let ended = std::mem::take(&mut self.ended);
-        self.shown = 1..=usize::MAX;
+        let first = if self.is_shown() { 1 } else { usize::MAX };
+        self.shown = first..=usize::MAX;
         self.last = true;
         let outcome = self.step(name, why, command, check).await;
         self.ended = ended;

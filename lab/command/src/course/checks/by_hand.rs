@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::bench::process_of;
 use super::super::exam::{Exam, Outcome, lines_of, missed};
 use super::super::on_node::FILE;
-use super::{connect_payload, must_record, recorded, subscribed, wrapped};
+use super::{connect_payload, must_record, must_subscribe, recorded, subscribed, wrapped};
 
 /// The file can be run.
 pub async fn lab(exam: &mut Exam) -> Outcome {
@@ -79,7 +79,11 @@ pub async fn dynamic(exam: &mut Exam) -> Outcome {
 
 /// A topic, and a line for each event.
 pub async fn connect(exam: &mut Exam) -> Outcome {
-    let plugin = subscribed(exam, &["connect"]).await?;
+    let (plugin, manifest) = exam.up(json!({})).await?;
+    // Who is ahead of the course may be.
+    if must_subscribe(exam, &manifest, &["connect", "disconnect"]).is_err() {
+        must_subscribe(exam, &manifest, &["connect"])?;
+    }
     let message = wrapped("connect", &connect_payload(9735));
     let lines = recorded(exam, plugin, "connect was sent", &[message]).await?;
     must_record(exam, &lines, &["connect"])?;
