@@ -72,9 +72,10 @@ codes! {
         "Register it only where LIGHTNINGD_VERSION in the environment is late enough."
     TOPIC "C0106" Warning Manifest
         "a topic that this release never sends"
-        "lightningd accepts any topic, since another plugin may send it, so nothing reports a \
-         misspelt one or one that came later. `*` is for all from v23.08 on (CLN 6347)."
-        "Correct the name; or have nothing depend on the topic before that release."
+        "lightningd accepts any topic, since another plugin may send it: of a misspelt one, or \
+         one that came later, it only logs a line. `*` is for all from v23.08 on (CLN 6347)."
+        "Correct the name; or have nothing depend on the topic before that release, or without \
+         the plugin that sends it."
     NATIVE "C0107" Error Manifest
         "it announces a topic of lightningd as its own"
         "lightningd kills the plugin: `these may however only be sent by lightningd`. Releases \

@@ -53,6 +53,8 @@ fn finding(finding: &Finding) -> Value {
         "text": finding.text,
         "sent": finding.sent,
         "came": finding.came,
+        "why": finding.code.why,
+        "to_do": finding.code.remedy,
     })
 }
 

@@ -152,9 +152,12 @@ fn subscription(topic: &Value, release: &Release) -> Option<Finding> {
         };
         return never(format!("`{topic}` is sent {when}"));
     }
-    // Another plugin may send it, unless it is a slip of the pen.
-    let near = near(topic, cln_topics::TOPICS.iter().map(|known| known.name))?;
-    never(format!("nobody sends `{topic}`: is `{near}` meant?"))
+    let near = near(topic, cln_topics::TOPICS.iter().map(|known| known.name));
+    never(match near {
+        Some(near) => format!("nobody sends `{topic}`: is `{near}` meant?"),
+        // lightningd says as much, at its level `unusual`.
+        None => format!("`{topic}` is no topic of lightningd: only another plugin can send it"),
+    })
 }
 
 /// What a misspelt name most likely is, if it is one: the nearest of these, at most two

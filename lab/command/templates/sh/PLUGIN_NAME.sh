@@ -2,17 +2,17 @@
 # Greets each peer that connects, in the node's log, and counts them. Needs jq.
 #
 # lightningd sends one JSON value after the other; `jq` finds where each ends, wherever
-# the line breaks are, and writes it on a line of its own.
+# the line breaks are, and writes three lines of it: its method, its id, all of it.
 connections=0
 greeting=hello
 
 answer() { # the id is returned exactly as it came
-    printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n\n' "$(get .id)" "$1"
+    printf '{"jsonrpc":"2.0","id":%s,"result":%s}\n\n' "$id" "$1"
 }
-get() { printf '%s\n' "$message" | jq -c "$1"; }
 
-jq --unbuffered -c . | while IFS= read -r message; do
-    case $(get .method) in
+jq --unbuffered -c '.method, .id, .' |
+while IFS= read -r method && IFS= read -r id && IFS= read -r message; do
+    case $method in
     '"getmanifest"')
         answer '{
             "dynamic": true,
