@@ -51,7 +51,7 @@ pub struct Args {
     /// How many notifications are sent at once, within a second
     #[arg(long, value_name = "N", default_value = "10000")]
     burst: usize,
-    /// How many releases are played at once [default: the number of cores]
+    /// How many releases are played at once [default: three a core]
     #[arg(short, long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// Play it on running nodes instead of with recorded messages
