@@ -53,7 +53,8 @@ async fn forward_fail(fixture: &Fixture) -> Result<()> {
 
 /// Waits until a node has the announcement of another (BOLT 7).
 pub(super) async fn announced(node: &Node, other: &Node) -> Result<()> {
-    const GOSSIP: Duration = Duration::from_secs(60);
+    // Before v23.11 a node passes gossip on once a minute.
+    const GOSSIP: Duration = Duration::from_secs(240);
     let what = format!("{} to know the features of {}", node.name(), other.name());
     eventually(what, GOSSIP, async || {
         let answer: Value = node.call("listnodes", json!({"id": other.id()})).await?;
