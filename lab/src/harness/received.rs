@@ -9,9 +9,9 @@ use tokio::process::ChildStdout;
 use tokio::sync::Notify;
 
 use super::PluginHarness;
+use crate::Result;
 use crate::lock::lock;
 use crate::wire::MessageReader;
-use crate::Result;
 
 /// Of more messages of a kind that nobody takes, only the last are kept.
 const MOST: usize = 100_000;
@@ -107,7 +107,7 @@ impl PluginHarness {
     /// skipped.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] with the lines that came instead; [`Error::Died`].
+    /// [`crate::Error::TimedOut`] with the lines that came instead; [`crate::Error::Died`].
     pub async fn expect_log(&mut self, text: &str) -> Result<PluginLog> {
         let received = Arc::clone(&self.received);
         self.wait(&format!("a log line with `{text}`"), || {
