@@ -16,6 +16,7 @@ pub fn tests(suite: Suite) -> Suite {
     suite
         .scenario_alone("a_program_has_labs", labs)
         .scenario_alone("nothing_is_left_when_its_input_ends", input_ends)
+        .scenario_alone("answers_that_nobody_reads_stop_nothing", unread)
         .scenario_alone("lab_add_adds_a_node", add)
         .test("what_it_does_not_understand_is_answered", wrong_lines)
 }
@@ -170,6 +171,41 @@ async fn input_ends(kinds: Kinds) -> Outcome {
         )
         .await?;
     }
+    // While a lab starts, and with nobody to read the answer.
+    let mut serve = Serve::start(&sandbox, kinds)?;
+    let mut stdin = serve.stdin.take().context("open")?;
+    stdin.write_all(b"{\"do\":\"up\",\"nodes\":[{},{}]}\n")?;
+    drop((
+        stdin,
+        std::mem::replace(&mut serve.stdout, empty(&sandbox)?),
+    ));
+    ensure!(serve.child.wait()?.success());
+    ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
+    Ok(())
+}
+
+/// The output of a program that has none.
+fn empty(sandbox: &Sandbox) -> anyhow::Result<BufReader<ChildStdout>> {
+    let mut child = sandbox.command("true").stdout(Stdio::piped()).spawn()?;
+    let stdout = child.stdout.take().context("a pipe")?;
+    child.wait()?;
+    Ok(BufReader::new(stdout))
+}
+
+/// Answers that nobody reads stop neither its labs nor its end.
+async fn unread(kinds: Kinds) -> Outcome {
+    let sandbox = Sandbox::new()?;
+    let mut serve = Serve::start(&sandbox, kinds)?;
+    let dir = serve.up(json!([]))?;
+    let wrong = json!({"id": "x".repeat(10_000), "do": "dance"});
+    let stdin = serve.stdin.as_mut().context("open")?;
+    for _ in 0..50 {
+        writeln!(stdin, "{wrong}")?;
+    }
+    let report = ask(&dir, json!({"do": "report"}))?;
+    ensure!(report["done"].is_string(), "{report}");
+    drop(serve.stdin.take());
+    ensure!(serve.child.wait()?.success());
     ensure!(sandbox.left()?.is_empty(), "{:?}", sandbox.left()?);
     Ok(())
 }
@@ -223,6 +259,10 @@ async fn wrong_lines() -> Outcome {
         let failed = answer["failed"].as_str().context(answer.to_string())?;
         ensure!(failed.contains(why), "{line}: {failed}");
     }
+    let stdin = serve.stdin.as_mut().context("open")?;
+    stdin.write_all(b"{\"id\":\"\xff\"}\n")?;
+    let answer = serve.answer()?;
+    ensure!(answer["failed"].is_string(), "{answer}");
     let dir = serve.up(json!([]))?;
     ensure!(ask(&dir, json!({"do": "down"}))? == json!({"done": null}));
     Ok(())

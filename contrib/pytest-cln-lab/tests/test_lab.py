@@ -81,10 +81,38 @@ def test_a_payment_crosses_two_channels(lab: Lab, lightningd: None) -> None:
     assert paid["status"] == "complete"
 
 
+def test_a_lab_that_was_ended(lab: Lab) -> None:
+    lab.add_node()
+    lab.down()
+    assert not lab.dir.exists()
+
+
+def test_a_plugin_that_does_not_take_part_is_not_waited_for(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    for text, why in {
+        "exec >&-; sleep 60": "it closed its standard output, but still runs",
+        "printf '\\377'; sleep 60": "no UTF-8",
+        "sleep 60": "no answer to `getmanifest` in 0.5 s",
+    }.items():
+        plugin.write_text(f"#!/bin/sh\n{text}\n")
+        plugin.chmod(0o700)
+        with pytest.raises((LabError, TimedOut), match=why):
+            PluginHarness(plugin, timeout=0.5)
+    answers = [
+        f"read -r line; read -r line; echo '{{\"id\":\"harness:{method}#{n}\",\"result\":{{}}}}'"
+        for n, method in enumerate(["getmanifest", "init"], 1)
+    ]
+    plugin.write_text("#!/bin/sh\n" + "\n".join([*answers, "sleep 60"]) + "\n")
+    with PluginHarness(plugin, timeout=0.5) as deaf:
+        with pytest.raises(TimedOut, match="has not read its input for 0.5 s"):
+            for _ in range(100):
+                deaf.notify("connect", {"id": "02" * 5000})
+
+
 def test_a_plugin_without_a_node(counter: Path) -> None:
     with PluginHarness(counter, {"greeting": "hi"}) as plugin:
         assert "connect" in plugin.manifest["subscriptions"]
         plugin.notify("connect", {"id": "02aa"})
         assert plugin.call("seen") == {"ids": ["02aa"]}
-        with pytest.raises(LabError, match="ended before it answered `die`: 3"):
+        with pytest.raises(LabError, match="no answer to `die`: the plugin ended: 3"):
             plugin.call("die")

@@ -119,6 +119,60 @@ def test_nothing_is_left_after_ctrl_c_and_kill_9(folder: Path) -> None:
         started.unlink()
 
 
+def test_a_lab_serve_that_died_or_is_silent_is_reported(folder: Path) -> None:
+    text = """
+import os, signal
+def test_it(lab_server):
+    os.kill(lab_server._process.pid, signal.SIGKILL)
+    lab_server.up()
+"""
+    said = run(folder, text)
+    assert said.returncode == 1 and "did not start a lab: -9" in said.stdout, said.stdout
+    fake = folder / "lab"
+    fake.touch(0o700)
+    fakes = {
+        "did not say that it serves: nothing came in 3 s": "exec sleep 600",
+        "did not start a lab: nothing came in 18 s": (
+            'echo \'{"serve":1,"version":"0.1.0","node":null}\'\nexec sleep 600'
+        ),
+        "but wrote b'hello": "echo hello",
+    }
+    for what, does in fakes.items():
+        fake.write_text(f"#!/bin/sh\n{does}\n")
+        said = run(folder, text.replace("os.kill", "0 and os.kill"), LAB=str(fake), LAB_TIMEOUT_FACTOR="0.1")
+        assert said.returncode == 1 and what in said.stdout, said.stdout
+
+
+HARNESS = """
+import os, time
+from cln_lab import PluginHarness
+
+def test_waits(tmp_path):
+    path = tmp_path / "plugin"
+    path.write_text('''#!/usr/bin/env python3
+import os, sys, time
+print('{"id":"harness:getmanifest#1","result":{}}', flush=True)
+print('{"id":"harness:init#2","result":{}}', flush=True)
+open(os.environ["PID"], "w").write(str(os.getpid()))
+time.sleep(600)
+''')
+    path.chmod(0o700)
+    PluginHarness(path)
+    time.sleep(600)
+"""
+
+
+def test_a_harness_leaves_nothing_when_pytest_is_killed(folder: Path) -> None:
+    pid = folder / "pid"
+    running = start(folder, HARNESS, PID=str(pid))
+    wait_for(lambda: pid.exists() and pid.read_text() or running.poll() is not None)
+    assert running.poll() is None and len(left(folder)) == 1
+    running.kill()
+    running.communicate()
+    gone = Path(f"/proc/{pid.read_text()}")
+    wait_for(lambda: not left(folder) and not gone.exists(), 20)
+
+
 def test_what_is_wrong_is_said_in_one_line(folder: Path) -> None:
     fake = folder / "lab"
     wrongs: Dict[str, Optional[Dict[str, Any]]] = {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import queue
+import select
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Type, Union
@@ -18,6 +20,10 @@ from .wait import TimedOut
 
 #: How long a plugin may take to answer, in seconds.
 ANSWER = 10.0
+
+# Outlives pytest, whatever ends that, and cleans up: unless it is told that the plugin has
+# ended, its group is killed first.
+_WATCH = 'read -r ended || kill -s KILL -- "-$2" 2>/dev/null; rm -rf -- "$1"'
 
 
 class PluginHarness:
@@ -39,18 +45,31 @@ class PluginHarness:
         timeout: float = ANSWER,
     ) -> None:
         self.timeout = timeout
-        self._folder = tempfile.TemporaryDirectory(prefix="cln-lab-harness-")
+        self._folder = tempfile.mkdtemp(prefix="cln-lab-harness-")
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [str(Path(path).absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            cwd=self._folder.name,
+            cwd=self._folder,
             env={**os.environ, "LIGHTNINGD_PLUGIN": "1", **(env or {})},
+            # A group of its own, with all that it starts.
+            start_new_session=True,
         )
+        self._watch = subprocess.Popen(
+            ["sh", "-c", _WATCH, "sh", self._folder, str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        # So that one that does not read is noticed.
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._next_id = 0
         self._answers: "queue.Queue[Optional[Dict[str, Any]]]" = queue.Queue()
+        self._noise = ""
         #: What it has sent that is no answer: log lines, notifications, requests.
         self.sent: List[Dict[str, Any]] = []
         threading.Thread(target=self._read, daemon=True).start()
@@ -60,7 +79,7 @@ class PluginHarness:
                 "getmanifest", {"allow-deprecated-apis": False}
             )
             init = {
-                "lightning-dir": self._folder.name,
+                "lightning-dir": self._folder,
                 "rpc-file": "lightning-rpc",
                 "startup": True,
                 "network": "regtest",
@@ -81,6 +100,8 @@ class PluginHarness:
                     self._answers.put(message)
                 else:
                     self.sent.append(message)
+        except UnicodeDecodeError as error:
+            self._noise = f"what is no UTF-8 came on its standard output: {error}"
         except (OSError, ValueError):
             """It was closed."""
         self._answers.put(None)
@@ -102,15 +123,22 @@ class PluginHarness:
                     f"no answer to `{method}` in {self.timeout} s\n{self.stderr()}"
                 ) from None
             if answer is None:
-                status = self._process.wait()
-                raise LabError(
-                    f"the plugin ended before it answered `{method}`: {status}\n{self.stderr()}"
-                )
+                self._answers.put(None)
+                raise LabError(f"no answer to `{method}`: {self._end()}\n{self.stderr()}")
             if answer["id"] != request_id:
                 continue
             if "error" in answer:
                 raise LabError(f"`{method}`: {json.dumps(answer['error'])}")
             return answer["result"]
+
+    def _end(self) -> str:
+        """Why nothing more comes from it."""
+        if self._noise:
+            return self._noise
+        try:
+            return f"the plugin ended: {self._process.wait(1)}"
+        except subprocess.TimeoutExpired:
+            return "it closed its standard output, but still runs"
 
     def notify(self, topic: str, payload: Any) -> None:
         """Sends a notification, in the form of today: the payload under the topic's name."""
@@ -118,11 +146,21 @@ class PluginHarness:
 
     def _send(self, message: Dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            """It has ended: the wait for its answer says so."""
+        pipe = self._process.stdin.fileno()
+        rest = json.dumps(message).encode() + b"\n\n"
+        end = time.monotonic() + self.timeout
+        while rest:
+            if not select.select([], [pipe], [], max(end - time.monotonic(), 0))[1]:
+                raise TimedOut(
+                    f"the plugin has not read its input for {self.timeout} s\n{self.stderr()}"
+                )
+            try:
+                rest = rest[os.write(pipe, rest) :]
+            except BlockingIOError:
+                """Less room than a whole piece needs: it is looked for again."""
+            except BrokenPipeError:
+                # It has ended: the wait for its answer says so.
+                return
 
     def stderr(self) -> str:
         """What it wrote to standard error."""
@@ -142,7 +180,8 @@ class PluginHarness:
         except subprocess.TimeoutExpired:
             self._process.kill()
             code = self._process.wait()
-        self._folder.cleanup()
+        if self._watch.stdin and not self._watch.stdin.closed:
+            self._watch.communicate(b"ended\n")
         return code
 
     def __enter__(self) -> PluginHarness:

@@ -203,6 +203,8 @@ class Lab:
         self.bitcoind = Bitcoind(self.dir)
         #: All nodes, in order.
         self.nodes: List[Node] = []
+        #: Whether :meth:`down` was called.
+        self.is_down = False
 
     def add_node(
         self,
@@ -339,6 +341,7 @@ class Lab:
         :raises Failed: if something had gone wrong that was not allowed: a BROKEN line,
             a crash, a plugin that died.
         """
+        self.is_down = True
         ask(self.dir, "down", keep=keep)
 
     def wait_for_log(self, regex: str, timeout: float = TIMEOUT) -> Tuple[Node, str]:

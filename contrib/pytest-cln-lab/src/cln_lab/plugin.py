@@ -37,7 +37,8 @@ def lab(lab_server: Server, request: pytest.FixtureRequest) -> Iterator[Lab]:
     lab = Lab(lab_server)
     watch(request.node, lab.dir)
     yield lab
-    end(lab_server, request.node, lab.dir)
+    if not lab.is_down:
+        end(lab_server, request.node, lab.dir)
 
 
 def watch(item: Any, lab: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,14 @@ Option = Tuple[str, Optional[str]]
 
 #: Of `lab serve`'s lines.
 PROTOCOL = 1
+
+#: How long it may take to start, and to start a lab, in seconds: the very first one makes a chain.
+START, UP = 30.0, 180.0
+
+
+def scaled(seconds: float) -> float:
+    """For a slow machine: times ``LAB_TIMEOUT_FACTOR``, as in the lab itself."""
+    return seconds * max(float(os.environ.get("LAB_TIMEOUT_FACTOR") or 1), 0.1)
 
 
 class LabError(Exception):
@@ -68,7 +77,8 @@ class Server:
     def __init__(self) -> None:
         self.program = program()
         Server.inherited = dict(os.environ)
-        self._lock = threading.Lock()
+        # One that is taken again: for what it has said of a failed request.
+        self._lock = threading.RLock()
         # What a failing lab reports; a pipe could be full.
         self._stderr = tempfile.TemporaryFile()
         self._read_to = 0
@@ -77,29 +87,48 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            # The embedded node only where it is asked for.
+            env={**os.environ, "LAB_NODE": os.environ.get("LAB_NODE") or "lightningd"},
             # Ctrl-C is for pytest, which ends the labs.
             start_new_session=True,
         )
-        hello = self._read("say that it serves")
-        if hello.get("serve") != PROTOCOL:
-            raise LabError(
-                f"{self.program} speaks another protocol than pytest-cln-lab {__version__}: {hello}"
-            )
+        try:
+            hello = self._read("say that it serves", START)
+            if hello.get("serve") != PROTOCOL or not isinstance(hello.get("version"), str):
+                raise LabError(
+                    f"{self.program} speaks another protocol than pytest-cln-lab {__version__}: "
+                    f"{hello}"
+                )
+        except LabError:
+            self._process.kill()
+            self.close()
+            raise
         if hello["version"].split(".")[:2] != __version__.split(".")[:2]:
             warnings.warn(
                 f"{self.program} is of version {hello['version']}, pytest-cln-lab of {__version__}: "
                 "take both from one release"
             )
         #: What its nodes are by default, such as ``lightningd v26.06.6``; ``None`` if none is found.
-        self.node: Optional[str] = hello["node"]
+        self.node: Optional[str] = hello.get("node")
 
-    def _read(self, what: str) -> Dict[str, Any]:
+    def _read(self, what: str, within: float) -> Dict[str, Any]:
         assert self._process.stdout is not None
+        within = scaled(within)
+        # It writes whole lines, and one for each request.
+        if not select.select([self._process.stdout], [], [], within)[0]:
+            self._process.kill()
+            why = f"nothing came in {within:.0f} s, and it was killed"
+            raise LabError(f"`{self.program} serve` did not {what}: {why}\n{self.stderr()}")
         line = self._process.stdout.readline()
         if not line:
             status = self._process.wait()
             raise LabError(f"`{self.program} serve` did not {what}: {status}\n{self.stderr()}")
-        answer: Dict[str, Any] = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise LabError(f"`{self.program} serve` did not {what}, but wrote {line!r}: is it `lab`?")
         return answer
 
     def stderr(self) -> str:
@@ -128,7 +157,7 @@ class Server:
                 self._process.stdin.flush()
             except BrokenPipeError:
                 pass
-            answer = self._read("start a lab")
+            answer = self._read("start a lab", UP)
         if "failed" in answer:
             raise LabError(answer["failed"])
         return Path(answer["done"]["dir"])
@@ -136,8 +165,15 @@ class Server:
     def close(self) -> None:
         """Ends it and every lab that it holds."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.stdin.close()
+        except BrokenPipeError:
+            """It has ended already."""
+        try:
+            self._process.wait(scaled(UP))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
         self._stderr.close()
 

@@ -1,5 +1,8 @@
 //! `lab serve`
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use anyhow::Context;
 use cln_lab::control::Control;
 use cln_lab::{Implementation, Lab, LabBuilder, NodeKind, NodeSpec};
@@ -7,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::out;
 
@@ -23,7 +26,7 @@ and takes requests for labs, answered as they are up:
   {"id":1,"do":"up","nodes":[{"options":[["fee-base","10"]]}],"bitcoind":[["txindex","1"]]}
   {"id":1,"done":{"dir":"/tmp/cln-lab-x"}}
   {"id":2,"do":"up","nodes":"two"}
-  {"id":2,"failed":"invalid type: string \"two\", expected a sequence at line 1 column 33"}
+  {"id":2,"failed":"invalid type: string \"two\", expected a sequence "}
 `gates`, true by default: whether `down` fails for a BROKEN line, a crash, a dead plugin.
 
 Everything else is asked of the lab itself, on DIR/lab.sock, a line a connection:
@@ -58,6 +61,9 @@ enum Request {
     },
 }
 
+/// How long what was answered last may take to be read, after the end of standard input.
+const MOMENT: Duration = Duration::from_secs(1);
+
 fn yes() -> bool {
     true
 }
@@ -80,43 +86,61 @@ impl Request {
 /// Returns when standard input has ended, and every lab with it.
 pub async fn run(_: Args) -> anyhow::Result<()> {
     let node = NodeKind::from_env()?.find().await;
-    out::line(json!({
+    let (print, written) = printer();
+    print.send(json!({
         "serve": 1,
         "version": env!("CARGO_PKG_VERSION"),
         "node": node.as_ref().ok().map(|(_, is)| Implementation::to_string(is)),
     }))?;
     let (open, _) = watch::channel(());
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let mut lines = BufReader::new(tokio::io::stdin()).split(b'\n');
     let mut hosted = FuturesUnordered::new();
     loop {
         tokio::select! {
-            line = lines.next_line() => match line.context("read standard input")? {
-                Some(line) => hosted.push(host(line, open.subscribe())),
+            line = lines.next_segment() => match line.context("read standard input")? {
+                Some(line) => hosted.push(host(line, print.clone(), open.subscribe())),
                 None => break,
             },
-            Some(ended) = hosted.next() => ended?,
+            Some(()) = hosted.next() => {}
         }
     }
-    drop(open);
-    while let Some(ended) = hosted.next().await {
-        ended?;
-    }
+    drop((open, print));
+    while hosted.next().await.is_some() {}
+    // What nobody reads is not waited for.
+    let _ = tokio::time::timeout(MOMENT, written).await;
     Ok(())
+}
+
+/// Prints lines in a thread of its own: one that nobody reads must not stop the labs. The
+/// other end is closed once all is written, or nobody reads any more.
+fn printer() -> (mpsc::Sender<Value>, oneshot::Receiver<()>) {
+    let (print, lines) = mpsc::channel();
+    let (done, written) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _done: oneshot::Sender<()> = done;
+        for line in lines {
+            if out::line(line).is_err() {
+                return;
+            }
+        }
+    });
+    (print, written)
 }
 
 /// Starts the lab that a line asks for, and serves it until its end is asked for, or
 /// `open` is closed.
-async fn host(line: String, mut open: watch::Receiver<()>) -> anyhow::Result<()> {
+async fn host(line: Vec<u8>, print: mpsc::Sender<Value>, mut open: watch::Receiver<()>) {
     let mut id = Value::Null;
-    let started = tokio::select! {
-        started = start(&line, &mut id) => started,
-        _ = open.changed() => return Ok(()),
-    };
-    let (lab, control) = match started {
+    // Also where `open` is closed meanwhile: half a lab cannot be discarded.
+    let (lab, control) = match start(&line, &mut id).await {
         Ok(started) => started,
-        Err(error) => return out::line(json!({"id": id, "failed": format!("{error:#}")})),
+        Err(error) => {
+            // If nobody reads it, standard input ends as well.
+            let _ = print.send(json!({"id": id, "failed": format!("{error:#}")}));
+            return;
+        }
     };
-    out::line(json!({"id": id, "done": {"dir": lab.dir()}}))?;
+    let _ = print.send(json!({"id": id, "done": {"dir": lab.dir()}}));
     tokio::select! {
         down = control.serve(&lab) => {
             let keep = down.keep;
@@ -125,11 +149,10 @@ async fn host(line: String, mut open: watch::Receiver<()>) -> anyhow::Result<()>
         }
         _ = open.changed() => lab.discard(),
     }
-    Ok(())
 }
 
-async fn start(line: &str, id: &mut Value) -> anyhow::Result<(Lab, Control)> {
-    let line: Line = serde_json::from_str(line)?;
+async fn start(line: &[u8], id: &mut Value) -> anyhow::Result<(Lab, Control)> {
+    let line: Line = serde_json::from_slice(line)?;
     *id = line.id;
     let request: Request = serde_json::from_value(line.request)?;
     let lab = request.builder().start().await?;

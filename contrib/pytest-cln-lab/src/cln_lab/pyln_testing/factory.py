@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import os
 import shutil
@@ -177,7 +178,9 @@ class NodeFactory:
             except Exception:
                 if expect_fail:
                     return node
-                daemon.stop()
+                # Why it did not start is the error, not that it does not end, either.
+                with contextlib.suppress(Exception):
+                    daemon.stop()
                 raise
         return node
 
