@@ -183,7 +183,16 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
 /// A message as lightningd takes it: all that [`Scan`] finds whole and that is UTF-8.
 fn accepted(message: &[u8]) -> std::result::Result<Value, String> {
     let text = std::str::from_utf8(message).map_err(|error| error.to_string())?;
-    Ok(lenient(text.trim_ascii(), DEPTH))
+    let mut value = lenient(text.trim_ascii(), DEPTH);
+    // Of members with one name lightningd takes the first, serde_json the last.
+    if let (Value::Object(map), Some(Members(all))) = (&mut value, Members::read(text.trim_ascii()))
+        && map.len() < all.len()
+    {
+        for (name, value) in all.into_iter().rev() {
+            map.insert(name.to_owned(), lenient(value, DEPTH));
+        }
+    }
+    Ok(value)
 }
 
 /// A value whose brackets are nested at most so deep beside what serde_json can read.
@@ -406,6 +415,9 @@ mod tests {
             let seen = seen.expect("a message");
             assert!(seen["id"] == 1 && seen["result"].is_array(), "{levels}");
         }
+        let mut messages = MessageReader::new(&br#"{"id":1,"id":2,"result":{"a":1}}"#[..]);
+        let first = messages.next_accepted().await.expect("accepted");
+        assert_eq!(first, Some(json!({"id": 1, "result": {"a": 1}})));
         for refused in [&b"{\"x\":\"\xff\"}"[..], b"print", b"{]"] {
             let mut messages = MessageReader::new(refused);
             assert!(messages.next_accepted().await.is_err(), "{refused:?}");

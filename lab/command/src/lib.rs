@@ -32,3 +32,9 @@ fn hash_of(preimage: &str) -> Option<String> {
     let bytes = <[u8; 32]>::from_hex(preimage).ok()?;
     Some(sha256::Hash::hash(&bytes).to_string())
 }
+
+/// So many of this.
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}

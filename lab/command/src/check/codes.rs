@@ -192,10 +192,10 @@ codes! {
          ignored; if the id was changed on its way, the request waits for ever."
         "Never answer a notification, which has no id. Return ids as they came, byte for byte: \
          they are strings."
-    NO_VERSION "C0603" Error Stream
+    NO_VERSION "C0603" Error Manifest
         "an answer without \"jsonrpc\""
-        "Until v25.09 lightningd kills the plugin: `JSON-RPC message does not contain \
-         \"jsonrpc\" field`."
+        "lightningd, every release from v23.02 on, kills the plugin: `JSON-RPC message does not \
+         contain \"jsonrpc\" field`."
         "Put `\"jsonrpc\": \"2.0\"` into every message."
     PIECES "C0604" Error Stream
         "messages in pieces, or several at once, are not understood"

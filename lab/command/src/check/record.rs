@@ -50,11 +50,16 @@ impl Run<'_> {
 
     /// An answer has to say that it is JSON-RPC.
     pub(super) fn version_of(&mut self, answer: &Value, method: &str, request: &str) {
-        if answer.get("jsonrpc").is_some() || self.release.since(25, 12) {
+        if answer.get("jsonrpc").is_some() {
             return;
         }
         let text = format!("the answer to `{method}` has no \"jsonrpc\"");
-        let finding = Finding::new(&codes::NO_VERSION, "jsonrpc", text);
+        let mut finding = Finding::new(&codes::NO_VERSION, "jsonrpc", text);
+        finding.stage = match method {
+            "getmanifest" => Stage::Manifest,
+            "init" => Stage::Init,
+            _ => Stage::Methods,
+        };
         self.found(finding.sent(request).came(answer.to_string()));
         self.over = true;
     }

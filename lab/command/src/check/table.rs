@@ -5,6 +5,7 @@ use console::style;
 use super::codes::Code;
 use super::finding::Level;
 use super::summary::{Found, Summary, ranges};
+use crate::counted;
 
 /// How much of a message is shown.
 const FOLDED: usize = 240;
@@ -56,9 +57,10 @@ fn shown(found: &Found, all: &[&str]) -> Vec<String> {
     let mut lines = vec![format!(
         "{mark} {} {}",
         style(code.code).bold(),
-        finding.text
+        visible(&finding.text)
     )];
     let mut add = |name: &str, text: &str| {
+        let text = visible(text);
         let mut text = text.trim().lines();
         let first = text.next().unwrap_or_default();
         lines.push(format!(
@@ -77,6 +79,12 @@ fn shown(found: &Found, all: &[&str]) -> Vec<String> {
     add("why", &wrapped(code.why));
     add("to do", &wrapped(code.remedy));
     lines
+}
+
+/// What a plugin wrote, without what a terminal takes for commands.
+fn visible(text: &str) -> String {
+    let command = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.replace(command, "\u{fffd}")
 }
 
 fn last_line(summary: &Summary, plugin: &str) -> String {
@@ -101,10 +109,12 @@ fn last_line(summary: &Summary, plugin: &str) -> String {
         n => format!(", {n} topics and hooks without a recording"),
     };
     format!(
-        "{} {plugin}: {errors} errors, {warnings} warnings on {releases} releases; {} messages in \
-         {:.2} s{share}{unplayed}",
+        "{} {plugin}: {}, {} on {}; {} in {:.2} s{share}{unplayed}",
         coloured(mark),
-        summary.sent(),
+        counted(errors, "error"),
+        counted(warnings, "warning"),
+        counted(releases, "release"),
+        counted(summary.sent(), "message"),
         summary.took.as_secs_f64(),
     )
 }

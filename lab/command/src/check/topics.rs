@@ -135,7 +135,11 @@ impl Run<'_> {
         // It may have read all, and wait for what never comes.
         if let (Some((method, id, request)), true) = (probe, troubles.is_empty() && !unread) {
             let sent = session.send(&[request]).await;
-            unread = sent.is_err() || session.plugin.response(&method, &id).await.is_err();
+            let answer = match messages.len() {
+                1 => session.plugin.response(&method, &id).await,
+                _ => session.answered(&method, &id).await,
+            };
+            unread = sent.is_err() || answer.is_err();
             session.settle(self.plan.patience).await;
             session.forget_failures();
             if unread {

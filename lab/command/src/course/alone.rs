@@ -10,14 +10,15 @@ use serde_json::{Map, Value, json};
 
 use super::bench::UNBUFFERED;
 use super::exam::{Exam, LINES, Outcome, Stop, missed};
-use super::verdict::{Miss, counted};
+use super::verdict::Miss;
+use crate::counted;
 use crate::wire::Sender;
 
 /// How long a plugin may take for an answer, before the factor.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One that has read everything, and sleeps for this long, does not answer any more.
-const QUIET: Duration = Duration::from_secs(1);
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 
 /// What the plugin does next, until the deadline; `None` if it sleeps.
 async fn until<T>(
@@ -156,7 +157,8 @@ impl Exam {
                 tokio::task::consume_budget().await;
                 continue;
             }
-            if message.get("id") != Some(&id) {
+            // lightningd kills a plugin that leaves out what protocol it speaks.
+            if message.get("id") != Some(&id) || message["jsonrpc"] != "2.0" {
                 return missed(self.done(), expected, message);
             }
             return Ok(message);

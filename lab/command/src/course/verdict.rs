@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::counted;
 use crate::wire::Sender;
 
 /// What a check found.
@@ -82,12 +83,6 @@ impl Verdict {
     pub fn passed(&self) -> bool {
         self.miss.is_none()
     }
-}
-
-/// So many of this.
-pub(super) fn counted(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }
 
 impl std::fmt::Display for Miss {

@@ -13,13 +13,14 @@ use cln_lab::{Error, NodeKind, corpus};
 use cln_lab_command::check::{self, Level, Plan, codes};
 use serde_json::{Map, Value};
 
+use super::progress::Progress;
 use super::spec::{node_kind, pair};
 use super::{out, usage};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  lab check ./my-plugin                     every release, in a second, no node
+  lab check ./my-plugin                     every release, in seconds, no node
   lab check ./my-plugin --release v24.11..  from one on; ..v24.02, v24.02..v25.05
   lab check ./my-plugin --option my-url=http://localhost --rpc answers.json
   lab check ./my-plugin --node              on nodes of the installed release
@@ -102,7 +103,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .to_string_lossy()
         .into_owned();
     let checked = match args.node {
-        None => check::check(&plan).await,
+        None => {
+            let doing = format!("checking {name} on {} releases", plan.releases.len());
+            Progress::during(doing, check::check(&plan)).await
+        }
         Some(kind) => check::on_node(&plan, node_kind(kind)?).await,
     };
     let summary = match checked {

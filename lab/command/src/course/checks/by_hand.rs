@@ -5,6 +5,7 @@ use std::rc::Rc;
 use cln_lab::{IoContext, PluginHarness};
 use serde_json::{Value, json};
 
+use super::super::alone::QUIET;
 use super::super::bench::process_of;
 use super::super::exam::{Exam, Outcome, lines_of, missed};
 use super::super::on_node::FILE;
@@ -171,6 +172,8 @@ pub async fn stream(exam: &mut Exam) -> Outcome {
     ] {
         exam.doing(what);
         exam.raw(&mut plugin, bytes).await?;
+        // Once it has read that: otherwise it may read two pieces as one.
+        plugin.idle(QUIET).await;
     }
     exam.doing("a message in two pieces, three at once, one on several lines");
     let sent = exam.close(&mut plugin).await?;

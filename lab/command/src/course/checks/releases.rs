@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::super::exam::{Exam, Outcome, Stop, missed};
-use super::super::verdict::{Miss, counted};
+use super::super::verdict::Miss;
 use crate::check::{self, Found, Level, Plan};
+use crate::counted;
 use crate::wire::Sender;
 
 /// Enough to see whether it reads on; `lab check` sends more.
