@@ -18,8 +18,8 @@ Examples:
   lab learn                                 in Python, in the folder `learn`; continues there
   lab learn --lang other --plugin ./x       any executable, in any language
   lab learn --check init                    one step, without a terminal: exit status 0 or 1
-The keys are on the screen. Another terminal has the nodes after `source contrib/lab.sh`, with
-LAB_NAME=learn.")]
+The keys are on the screen. In another terminal `source contrib/lab.sh` and `start_ln`,
+with LAB_NAME=learn, give you the same nodes; `stop_ln` there ends them here, too.")]
 pub struct Args {
     #[command(flatten)]
     kind: Kind,

@@ -161,7 +161,8 @@ pub(crate) async fn interactive(
 ) -> Result<()> {
     let mut rc = tempfile::NamedTempFile::new().doing("create", "a file for bash")?;
     let text = format!(
-        "eval \"$LAB_SH\" >/dev/null\neval \"$(\"$LAB\" env)\"\nPS1='{prompt}$ '\nunset HISTFILE\n\
+        "eval \"$LAB_SH\" >/dev/null\nenv=$(\"$LAB\" env 2>/dev/null) && eval \"$env\" || echo 'no lab is up yet'\n\
+         unset env\nPS1='{prompt}$ '\nunset HISTFILE\n\
          echo 'exit (or Ctrl-D) goes on with `lab {prompt}`'\n"
     );
     rc.write_all(text.as_bytes()).doing("write", rc.path())?;
