@@ -1,0 +1,146 @@
+//! How the broker is reached. Secrets come from files or from the environment: a command
+//! line is seen by every user of the machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use async_nats::{Client, ConnectOptions, Event};
+use tokio::sync::Notify;
+
+/// What names the broker and proves who we are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Broker {
+    /// The broker: nats://HOST:PORT or tls://HOST:PORT; several with commas between
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "NATS_URL",
+        default_value = "nats://127.0.0.1:4222"
+    )]
+    pub nats: String,
+    /// A credentials file, as nsc writes it
+    #[arg(long, value_name = "FILE", env = "NATS_CREDS")]
+    pub creds: Option<PathBuf>,
+    /// A file with an nkey's seed
+    #[arg(long, value_name = "FILE", env = "NATS_NKEY")]
+    pub nkey: Option<PathBuf>,
+    /// A file with a token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The user; the password is in --password-file or in NATS_PASSWORD
+    #[arg(long, value_name = "NAME", env = "NATS_USER")]
+    pub user: Option<String>,
+    /// A file with the user's password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Certificates to trust, as PEM, in place of the system's
+    #[arg(long, value_name = "FILE", env = "NATS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// Our certificate, as PEM
+    #[arg(long, value_name = "FILE", env = "NATS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of our certificate, as PEM
+    #[arg(long, value_name = "FILE", env = "NATS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+/// A connection that ends when it is lost. To connect again by itself, as async-nats does,
+/// would send what comes later though something before it was lost.
+#[derive(Debug)]
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    /// It was lost.
+    pub lost: Arc<Notify>,
+}
+
+/// Longer than any session: by then the client is gone.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl Broker {
+    /// Connects, once.
+    ///
+    /// # Errors
+    /// No broker answers, it refuses us, or a file cannot be read.
+    pub async fn connect(&self) -> Result<Connection> {
+        let (lost, connected) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+        let options = self.options()?.name("eventlog-publish");
+        let tell = lost.clone();
+        let again = connected.clone();
+        let options = options
+            .event_callback(move |event| {
+                if matches!(event, Event::Disconnected | Event::Closed) {
+                    tell.notify_one();
+                }
+                async {}
+            })
+            .reconnect_delay_callback(move |_| {
+                if again.load(SeqCst) {
+                    NEVER
+                } else {
+                    Duration::ZERO
+                }
+            });
+        let servers: Vec<&str> = self.nats.split(',').map(str::trim).collect();
+        let client = options
+            .connect(servers)
+            .await
+            .with_context(|| format!("no connection to {}", self.public()))?;
+        connected.store(true, SeqCst);
+        Ok(Connection { client, lost })
+    }
+
+    fn options(&self) -> Result<ConnectOptions> {
+        let mut options = ConnectOptions::new().connection_timeout(Duration::from_secs(5));
+        if let Some(file) = &self.creds {
+            options = options.credentials(&secret(file)?)?;
+        }
+        if let Some(file) = &self.nkey {
+            options = options.nkey(secret(file)?);
+        }
+        let token = self.token_file.as_deref().map(secret).transpose()?;
+        if let Some(token) = token.or_else(|| std::env::var("NATS_TOKEN").ok()) {
+            options = options.token(token);
+        }
+        if let Some(user) = &self.user {
+            let password = self.password_file.as_deref().map(secret).transpose()?;
+            let password = password.or_else(|| std::env::var("NATS_PASSWORD").ok());
+            let Some(password) = password else {
+                bail!("the user's password: name --password-file, or set NATS_PASSWORD");
+            };
+            options = options.user_and_password(user.clone(), password);
+        }
+        if let Some(file) = &self.tls_ca {
+            options = options.add_root_certificates(file.clone());
+        }
+        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            options = options.add_client_certificate(cert.clone(), key.clone());
+        }
+        Ok(options)
+    }
+
+    /// The address without what may be a password in it.
+    pub fn public(&self) -> String {
+        let without = |url: &str| match (url.find("://"), url.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme < at => {
+                format!("{}://…{}", &url[..scheme], &url[at..])
+            }
+            (None, Some(at)) => format!("…{}", &url[at..]),
+            _ => url.to_owned(),
+        };
+        self.nats
+            .split(',')
+            .map(without)
+            .collect::<Vec<_>>()
+            .join(",")
+    }
+}
+
+fn secret(file: &Path) -> Result<String> {
+    let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+    Ok(text.trim().to_owned())
+}
