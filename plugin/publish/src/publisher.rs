@@ -124,6 +124,7 @@ fn alone(file: &Path) -> Result<Flock<File>> {
     let lock = File::options()
         .create(true)
         .write(true)
+        .truncate(false)
         .mode(0o600)
         .open(&path);
     let lock = lock.with_context(|| path.display().to_string())?;

@@ -52,6 +52,10 @@ fn main() {
         "nothing_is_lost_or_doubled_whoever_is_killed",
         whoever_is_killed,
     );
+    test(
+        "who_keeps_his_place_in_a_file_publishes_twice",
+        place_in_a_file,
+    );
     test("a_second_publisher_is_refused", second_publisher);
     test("a_message_of_somebody_else_is_reported", somebody_else);
     test("what_does_not_fit_is_said", what_does_not_fit);
@@ -134,13 +138,13 @@ impl Broker {
             while left > 0 {
                 let message = tokio::time::timeout(PATIENCE, messages.next()).await;
                 let message = message.expect("no next message").unwrap().unwrap();
-                let id = message
-                    .headers
-                    .as_ref()
-                    .unwrap()
-                    .get("Nats-Msg-Id")
-                    .unwrap();
-                found.push((id.to_string(), message.subject.to_string()));
+                let record: Place = serde_json::from_slice(&message.payload).unwrap();
+                let id = id(record.into());
+                let headers = message.headers.as_ref();
+                if let Some(header) = headers.and_then(|headers| headers.get("Nats-Msg-Id")) {
+                    assert_eq!(header.as_str(), id);
+                }
+                found.push((id, message.subject.to_string()));
                 left -= 1;
             }
             found
@@ -255,6 +259,19 @@ impl Recording {
             assert!(started.elapsed() < PATIENCE, "{} of {}", ids.len(), self.n);
         }
         ids
+    }
+}
+
+/// Of a record, its cursor.
+#[derive(serde::Deserialize)]
+struct Place {
+    epoch: eventlog::cursor::Epoch,
+    seq: u64,
+}
+
+impl std::convert::From<Place> for Cursor {
+    fn from(Place { epoch, seq }: Place) -> Cursor {
+        Cursor { epoch, seq }
     }
 }
 
@@ -451,6 +468,45 @@ fn whoever_is_killed(program: &Path) {
     assert_eq!(wrong, None, "{}", publisher.log());
     assert_eq!(found.len(), all.len());
     publisher.stop();
+}
+
+/// What others do: publish, and note in a file how far that is done. Dies after `count`
+/// records.
+async fn naive(file: &Path, place: &Path, port: u16, count: usize) {
+    let client = async_nats::connect(url(port)).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let noted = fs::read_to_string(place).ok();
+    let from = noted.map_or(From::Oldest, |text| From::After(text.parse().unwrap()));
+    let mut tail = Tail::open(file, from).unwrap();
+    for n in 1..=count {
+        let Some(Item::Record(record)) = tail.next().unwrap() else {
+            return;
+        };
+        let sent = context.publish("cln.regtest.02aa.any", record.line.into());
+        sent.await.unwrap().await.unwrap();
+        // Not at once: a file written for each message is slow.
+        if n % 10 == 0 {
+            fs::write(place, record.cursor.to_string()).unwrap();
+        }
+    }
+}
+
+/// What finds nothing wrong above finds it here.
+fn place_in_a_file(program: &Path) {
+    let broker = Broker::start(program);
+    let mut recording = Recording::start();
+    recording.record(100);
+    let mut check = Publisher::start(&recording.file(), broker.port, &["--check"]);
+    assert!(check.child.wait().unwrap().success(), "{}", check.log());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for count in [35, 1000] {
+        let place = recording.dir.path().join("place");
+        runtime.block_on(naive(&recording.file(), &place, broker.port, count));
+    }
+    let (found, all) = (ids(&broker.messages("cln.>")), recording.ids());
+    assert_eq!(found.len(), all.len() + 5);
+    assert_eq!(found[30..35], found[35..40]);
+    assert_eq!(found[..35], all[..35]);
 }
 
 fn second_publisher(program: &Path) {
