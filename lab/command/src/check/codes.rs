@@ -155,7 +155,8 @@ codes! {
         "an answer to a hook that lightningd does not accept"
         "lightningd ends with `Plugin returned an invalid response`; for `rpc_command` it \
          logs a line and continues as without the plugin (CLN 7224, 8181)."
-        "Answer as the hook's page in the documentation says."
+        "Answer with an object, as the hook's page in the documentation says: most take \
+         `{\"result\": \"continue\"}`."
     HOOK_DIES "C0404" Error Hooks
         "it dies of a hook"
         "lightningd continues as if the plugin were not there, and does not start it again; what \

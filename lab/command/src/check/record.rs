@@ -133,8 +133,8 @@ impl Run<'_> {
                 Finding::new(dies, subject, format!("it ended after {subject}")).came(how)
             }
             Trouble::Failed(text) => {
-                let what = headline(&text);
-                Finding::new(fails, subject, format!("{subject}: {what}")).came(text)
+                let (what, advice) = (headline(&text), arguments(&text));
+                Finding::new(fails, subject, format!("{subject}: {what}{advice}")).came(text)
             }
             Trouble::Noise(text) => {
                 self.over = true;
@@ -171,6 +171,17 @@ impl Run<'_> {
     pub(super) fn ended(&mut self) {
         let session = self.session.take();
         self.over |= session.is_some_and(|session| !session.rpc.unanswered().is_empty());
+    }
+}
+
+/// What to do about the arguments of a handler in Python.
+fn arguments(came: &str) -> &'static str {
+    if came.contains("unexpected keyword argument") {
+        "; take `**kwargs` as well, since releases add members"
+    } else if came.contains("missing a required argument") {
+        "; give that argument a default, since it has another name or place in this release"
+    } else {
+        ""
     }
 }
 

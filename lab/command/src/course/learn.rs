@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cln_lab::control::{Control, Down};
 use cln_lab::registry::Claim;
@@ -18,6 +18,9 @@ use super::watch::Watch;
 use super::{Bench, STEPS, Step, Verdict, screen};
 use crate::keys::Keys;
 use crate::workshop::interactive;
+
+/// What takes longer than this is announced.
+const SOON: Duration = Duration::from_millis(700);
 
 /// The name under which the lab can be found from other terminals, unless it is taken.
 const NAME: &str = "learn";
@@ -216,9 +219,14 @@ impl Learner<'_> {
                     Err(why) => Ok(Verdict::not_built(&why)),
                 }
             };
-            let verdict = tokio::select! {
-                verdict = check => verdict?,
-                quit = self.keys.quit() => return quit.map(|()| false),
+            let mut check = pin!(check);
+            let verdict = loop {
+                tokio::select! {
+                    verdict = &mut check => break verdict?,
+                    quit = self.keys.quit() => return quit.map(|()| false),
+                    // Once: most checks are done by then.
+                    () = tokio::time::sleep(SOON), if since.elapsed() < SOON => show("checking …")?,
+                }
             };
             show(screen::verdict(&verdict, self.step, since.elapsed(), after))?;
             if verdict.passed() {

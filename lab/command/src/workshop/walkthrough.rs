@@ -189,11 +189,10 @@ impl<'a> Walkthrough<'a> {
         if !ok {
             return Err(Error::usage(format!("step `{name}`: a check failed")));
         }
-        if shown && !self.last {
-            self.ask().await?;
-        }
         if self.steps.len() >= *self.shown.end() {
             self.ended = true;
+        } else if shown && !self.last {
+            self.ask().await?;
         }
         if self.ended {
             return Err(Error::usage("nothing more was asked for"));

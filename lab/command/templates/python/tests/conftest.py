@@ -16,11 +16,12 @@ class Node(LightningRpc):
         self.node_id = os.environ[f"{name.upper()}_ID"]
         self.port = int(os.environ[f"{name.upper()}_PORT"])
         self.log = Path(os.environ[f"{name.upper()}_DIR"], "log")
+        self.logged = self.log.stat().st_size
 
     def wait_for_log(self, text, seconds=30):
-        """Waits until a line of the node's log contains `text`."""
+        """Waits until a line that the node has logged in this test contains `text`."""
         deadline = time.monotonic() + seconds
-        while text not in (log := self.log.read_text(errors="replace")):
+        while text not in (log := self.log.read_bytes()[self.logged :].decode(errors="replace")):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no `{text}` in {self.log} after {seconds} s:\n{log[-2000:]}")
             time.sleep(0.02)
@@ -28,7 +29,11 @@ class Node(LightningRpc):
 
 @pytest.fixture
 def l1():
-    return Node("l1")
+    node = Node("l1")
+    yield node
+    # The next test has the same nodes.
+    for peer in node.listpeers()["peers"]:
+        node.disconnect(peer["id"], force=True)
 
 
 @pytest.fixture
