@@ -789,6 +789,15 @@ async fn advice() -> Outcome {
             "byte for byte",
         ),
         (missing, "/.venv/bin:$PATH"),
+        // On every release, and yet no warning.
+        (
+            r#"on() {
+                [ $kind != connect ] || printf '%s\n' 'Traceback (most recent call last):' \
+                    "TypeError: on_connect() got an unexpected keyword argument 'id'" >&2
+                false
+            }"#,
+            "keyword argument 'id'; take `**kwargs` as well",
+        ),
     ] {
         let plugin = script(&sandbox, text)?;
         let plugin = plugin.to_str().context("not UTF-8")?;

@@ -113,13 +113,15 @@ codes! {
         "lightningd does not start it again: from then on the node runs without it. Shapes \
          change: v23.08 wrapped `connect`, `disconnect` and `block_added` in an object of the \
          topic's name (CLN 6388), v24.11 no longer sends the raw members beside it (CLN 8118), \
-         v23.11 made amounts numbers (CLN 6884), v25.09 removed `payload` (CLN 8478); lab/corpus/CHANGES.md has all."
+         v23.11 made amounts numbers (CLN 6884), v25.09 removed `payload` (CLN 8478); \
+         `lab topics --changes` lists all."
         "Read the message that was sent; take each member as optional, in either shape."
     FAILS "C0302" Warning Topics
         "a handler fails"
         "The plugin lives, but this event is lost to it. It is an error where the same topic is \
          handled on another release: then the shape is what it fails at, as at v23.08 (CLN \
-         6388) or v23.11 (CLN 6884); lab/corpus/CHANGES.md has all."
+         6388) or v23.11 (CLN 6884), as `lab topics --changes` lists them; and where a handler \
+         in Python does not take the arguments that it is called with."
         "Read the message that was sent; take each member as optional, in either shape."
     ADDED "C0303" Warning Topics
         "it fails if a member is added"
@@ -165,7 +167,8 @@ codes! {
     HOOK_FAILS "C0405" Warning Hooks
         "a hook's handler fails, but the hook is answered"
         "Some libraries answer for a handler that failed, so that lightningd does not end \
-         (pyln-client since CLN 4031): what the hook is for is not done."
+         (pyln-client since CLN 4031): what the hook is for is not done. An error for the same \
+         reasons as C0302."
         "Read the message that was sent; take each member as optional, in either shape."
     METHOD_DIES "C0501" Error Methods
         "a call with wrong parameters kills it, or is lost"

@@ -134,7 +134,12 @@ impl Run<'_> {
             }
             Trouble::Failed(text) => {
                 let (what, advice) = (headline(&text), arguments(&text));
-                Finding::new(fails, subject, format!("{subject}: {what}{advice}")).came(text)
+                let finding = Finding::new(fails, subject, format!("{subject}: {what}{advice}"));
+                let as_sent = [&codes::FAILS, &codes::HOOK_FAILS].contains(&fails);
+                // Whatever is in the message, it is never handled.
+                let certain = as_sent && !advice.is_empty();
+                let level = if certain { Level::Error } else { finding.level };
+                finding.level(level).came(text)
             }
             Trouble::Noise(text) => {
                 self.over = true;

@@ -41,12 +41,7 @@ impl Summary {
         let mut found: Vec<Found> = Vec::new();
         for report in &reports {
             for finding in &report.findings {
-                let same = |other: &&mut Found| {
-                    let other = &other.finding;
-                    other.code == finding.code
-                        && other.subject == finding.subject
-                        && other.level == finding.level
-                };
+                let same = |other: &&mut Found| is_same(&other.finding, finding);
                 match found.iter_mut().find(same) {
                     Some(found) => found.releases.push(report.release.clone()),
                     None => found.push(Found {
@@ -102,6 +97,22 @@ impl Summary {
     }
 }
 
+/// Whether two findings are one, on two releases. A handler may fail in another way on each:
+/// who mends the one has not mended the other.
+fn is_same(a: &Finding, b: &Finding) -> bool {
+    let fails = [&codes::FAILS, &codes::HOOK_FAILS].contains(&a.code);
+    a.code == b.code
+        && a.subject == b.subject
+        && a.level == b.level
+        && (!fails || words(&a.text).eq(words(&b.text)))
+}
+
+/// The words of a text that are no numbers, ids or amounts: those are new each time.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let plain = |word: &&str| !word.bytes().any(|byte| byte.is_ascii_digit());
+    text.split_whitespace().filter(plain)
+}
+
 /// The topics and hooks that were played on this release, and at which nothing went wrong.
 fn handled(report: &Report) -> impl Iterator<Item = (Stage, String)> + '_ {
     let well = |(stage, subject): &&(Stage, String)| {
@@ -138,6 +149,15 @@ pub fn ranges<T: AsRef<str>>(releases: &[T], all: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_failure_is_another_finding() {
+        let fails = |text: &str| Finding::new(&codes::HOOK_FAILS, "`openchannel`", text);
+        let (a, b) = (fails("TypeError: 1000"), fails("KeyError: 'funding'"));
+        assert!(!is_same(&a, &b) && is_same(&a, &fails("TypeError: 2000")));
+        let slow = |text: &str| Finding::new(&codes::BURST, "burst", text);
+        assert!(is_same(&slow("it is slow"), &slow("it is very slow")));
+    }
 
     #[test]
     fn releases_are_shown_as_ranges() {
