@@ -11,7 +11,7 @@ CARGO ?= cargo
 # Tests wait for nodes more than they compute.
 export NEXTEST_TEST_THREADS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help lab test soak again bench fuzz lint topics course doctor clean build bitcoind nextest
+.PHONY: help all lab test soak again bench fuzz lint topics course doctor clean build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -21,7 +21,7 @@ help: ## print this
 lab: build bitcoind ## play the workshop: two nodes, a plugin, each step checked
 	@target/debug/lab workshop
 
-test: build bitcoind nextest ## run every test, on real nodes where lightningd is found
+test: all bitcoind nextest ## run every test, on real nodes where lightningd is found
 	@target/debug/lab doctor --nodes
 	$(CARGO) nextest run --workspace
 	$(CARGO) test --doc --workspace --quiet
@@ -80,6 +80,10 @@ clean: ## remove everything that was built or downloaded
 
 build:
 	@$(CARGO) build --workspace --bins --examples
+
+# With what `build` makes, at once: cores that wait for one crate build another.
+all:
+	@$(CARGO) build --workspace --bins --examples --tests
 
 bitcoind:
 	@contrib/get-bitcoind --print >/dev/null 2>&1 || contrib/get-bitcoind

@@ -131,15 +131,15 @@ def test_it(lab_server):
     fake = folder / "lab"
     fake.touch(0o700)
     fakes = {
-        "did not say that it serves: nothing came in 3 s": "exec sleep 600",
-        "did not start a lab: nothing came in 18 s": (
+        "did not say that it serves: nothing came in 2 s": "exec sleep 600",
+        "did not start a lab: nothing came in 9 s": (
             'echo \'{"serve":1,"version":"0.1.0","node":null}\'\nexec sleep 600'
         ),
         "but wrote b'hello": "echo hello",
     }
     for what, does in fakes.items():
         fake.write_text(f"#!/bin/sh\n{does}\n")
-        said = run(folder, text.replace("os.kill", "0 and os.kill"), LAB=str(fake), LAB_TIMEOUT_FACTOR="0.1")
+        said = run(folder, text.replace("os.kill", "0 and os.kill"), LAB=str(fake), LAB_TIMEOUT_FACTOR="0.05")
         assert said.returncode == 1 and what in said.stdout, said.stdout
 
 

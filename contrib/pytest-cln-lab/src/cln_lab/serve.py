@@ -28,7 +28,7 @@ START, UP = 30.0, 180.0
 
 def scaled(seconds: float) -> float:
     """For a slow machine: times ``LAB_TIMEOUT_FACTOR``, as in the lab itself."""
-    return seconds * max(float(os.environ.get("LAB_TIMEOUT_FACTOR") or 1), 0.1)
+    return seconds * max(float(os.environ.get("LAB_TIMEOUT_FACTOR") or 1), 0.01)
 
 
 class LabError(Exception):
