@@ -26,6 +26,7 @@ const VERSION: &str = "v26.06.6";
 
 /// More of a plugin's standard error, in bytes, is not kept: its end is.
 const STDERR: usize = 64 * 1024;
+
 /// Describes how to start a plugin; [`HarnessBuilder::spawn`] starts it.
 #[derive(Debug)]
 pub struct HarnessBuilder {
