@@ -20,7 +20,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -222,15 +222,6 @@ impl Tail {
         // eventlog has done so for the older files.
         let file = self.file.as_ref();
         file.map_or(Ok(()), |file| file.file.get_ref().sync_data())
-    }
-
-    /// A descriptor of its own that is readable when something in the folder has changed:
-    /// then [`Tail::clear`].
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
-        self.as_fd().try_clone_to_owned()
     }
 
     /// The last record given.

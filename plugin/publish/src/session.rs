@@ -6,6 +6,7 @@
 //! ends, and the next one looks at what the stream has.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -229,7 +230,7 @@ impl<'a> Session<'a> {
     }
 
     async fn follow(&mut self, mut tail: Tail, stop: &mut watch::Receiver<bool>) -> End {
-        let folder = tail.try_clone_fd().and_then(|fd| {
+        let folder = tail.as_fd().try_clone_to_owned().and_then(|fd| {
             // SAFETY: the descriptor is the `AsyncFd`'s own, and no other call closes it.
             Ok(unsafe { AsyncFd::register(fd) }?)
         });

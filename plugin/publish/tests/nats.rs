@@ -74,6 +74,11 @@ fn server() -> Result<PathBuf, String> {
     which::which("nats-server").map_err(|error| format!("nats-server: {error}"))
 }
 
+fn block_on<T>(task: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap().block_on(task)
+}
+
 fn url(port: u16) -> String {
     format!("nats://127.0.0.1:{port}")
 }
@@ -116,11 +121,7 @@ impl Broker {
 
     /// What the stream holds: message ids and subjects.
     fn messages(&self, filter: &str) -> Vec<(String, String)> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let client = async_nats::connect(url(self.port)).await.unwrap();
             let context = async_nats::jetstream::new(client);
             let stream = context.get_stream("CLN").await.unwrap();
@@ -346,11 +347,7 @@ impl Drop for Publisher {
 fn until(broker: &Broker, publisher: &Publisher, count: usize) -> Vec<(String, String)> {
     let started = Instant::now();
     loop {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let present = runtime.block_on(async {
+        let present = block_on(async {
             let client = async_nats::connect(url(broker.port)).await.ok()?;
             let stream = async_nats::jetstream::new(client)
                 .get_stream("CLN")
@@ -498,10 +495,9 @@ fn place_in_a_file(program: &Path) {
     recording.record(100);
     let mut check = Publisher::start(&recording.file(), broker.port, &["--check"]);
     assert!(check.child.wait().unwrap().success(), "{}", check.log());
-    let runtime = tokio::runtime::Runtime::new().unwrap();
     for count in [35, 1000] {
         let place = recording.dir.path().join("place");
-        runtime.block_on(naive(&recording.file(), &place, broker.port, count));
+        block_on(naive(&recording.file(), &place, broker.port, count));
     }
     let (found, all) = (ids(&broker.messages("cln.>")), recording.ids());
     assert_eq!(found.len(), all.len() + 5);
@@ -535,11 +531,7 @@ fn somebody_else(program: &Path) {
     let publisher = Publisher::start(&recording.file(), broker.port, &["--topics", "connect"]);
     until(&broker, &publisher, 34);
     publisher.stop();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    block_on(async {
         let client = async_nats::connect(url(broker.port)).await.unwrap();
         let context = async_nats::jetstream::new(client);
         let sent = context

@@ -19,6 +19,13 @@ pub struct Code {
     pub remedy: &'static str,
 }
 
+impl Code {
+    /// Whether a handler fails at a message as it was sent, and the plugin lives.
+    pub fn is_of_handlers(&self) -> bool {
+        [&FAILS, &HOOK_FAILS].contains(&self)
+    }
+}
+
 macro_rules! codes {
     ($($name:ident $code:literal $level:ident $stage:ident $title:literal $why:literal $remedy:literal)*) => {
         $(

@@ -134,12 +134,13 @@ impl Run<'_> {
             }
             Trouble::Failed(text) => {
                 let (what, advice) = (headline(&text), arguments(&text));
-                let finding = Finding::new(fails, subject, format!("{subject}: {what}{advice}"));
-                let as_sent = [&codes::FAILS, &codes::HOOK_FAILS].contains(&fails);
+                let mut finding =
+                    Finding::new(fails, subject, format!("{subject}: {what}{advice}"));
                 // Whatever is in the message, it is never handled.
-                let certain = as_sent && !advice.is_empty();
-                let level = if certain { Level::Error } else { finding.level };
-                finding.level(level).came(text)
+                if fails.is_of_handlers() && !advice.is_empty() {
+                    finding.level = Level::Error;
+                }
+                finding.came(text)
             }
             Trouble::Noise(text) => {
                 self.over = true;

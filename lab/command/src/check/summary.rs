@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::codes;
 use super::finding::{Finding, Level, Report, Stage};
 
 /// What a check found.
@@ -32,9 +31,8 @@ impl Summary {
     pub fn of(mut reports: Vec<Report>, took: Duration) -> Summary {
         let handled: BTreeSet<(Stage, String)> = reports.iter().flat_map(handled).collect();
         for finding in reports.iter_mut().flat_map(|report| &mut report.findings) {
-            let fails = [&codes::FAILS, &codes::HOOK_FAILS].contains(&finding.code);
             let subject = (finding.stage, name(&finding.subject).to_owned());
-            if fails && !finding.doubtful && handled.contains(&subject) {
+            if finding.code.is_of_handlers() && !finding.doubtful && handled.contains(&subject) {
                 finding.level = Level::Error;
             }
         }
@@ -100,11 +98,10 @@ impl Summary {
 /// Whether two findings are one, on two releases. A handler may fail in another way on each:
 /// who mends the one has not mended the other.
 fn is_same(a: &Finding, b: &Finding) -> bool {
-    let fails = [&codes::FAILS, &codes::HOOK_FAILS].contains(&a.code);
     a.code == b.code
         && a.subject == b.subject
         && a.level == b.level
-        && (!fails || words(&a.text).eq(words(&b.text)))
+        && (!a.code.is_of_handlers() || words(&a.text).eq(words(&b.text)))
 }
 
 /// The words of a text that are no numbers, ids or amounts: those are new each time.
@@ -148,6 +145,7 @@ pub fn ranges<T: AsRef<str>>(releases: &[T], all: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::codes;
     use super::*;
 
     #[test]
