@@ -72,6 +72,10 @@ pub async fn walk(kinds: Kinds) -> Outcome {
     ensure!(std::fs::read_to_string(&wire)?.contains("lab:getmanifest"));
     terminal.write("l")?;
     terminal.wait_for(&format!("2 of {} passed", STEPS.len()))?;
+    terminal.write("p")?;
+    terminal.wait_for("1. Two nodes")?;
+    terminal.write("n")?;
+    terminal.wait_for("2. Who are you?")?;
 
     // A reset keeps what was written.
     terminal.write("r")?;
