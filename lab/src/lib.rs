@@ -55,6 +55,7 @@ mod wait;
 mod wire;
 
 pub use bitcoin::Bitcoind;
+pub use bitcoin::bcli::relay as relay_bcli;
 pub use error::{Error, IoContext, Result};
 pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
 pub use lab::Lab;

@@ -70,8 +70,7 @@ pub fn lightning_cli(lightningd: &Path) -> Option<PathBuf> {
 /// # Errors
 /// [`Error::NotFound`] with what to do.
 pub fn embedded() -> Result<PathBuf> {
-    let library = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let workspace = library.parent().unwrap_or(library);
+    let workspace = workspace();
     find(
         "CLN_EMBEDDED",
         "cln-embedded",
@@ -83,6 +82,16 @@ pub fn embedded() -> Result<PathBuf> {
             workspace.display()
         ),
     )
+}
+
+/// The command `lab`: beside the running program or in the target folder it comes from,
+/// else in the target folder of the workspace that this library was built from. Not on
+/// the PATH, where it might be of another version; and not without the embedded node
+/// beside it, since others may have a program of this name.
+pub(crate) fn lab() -> Option<PathBuf> {
+    let built = || Some(workspace().join("target/debug/lab")).filter(|lab| is_ours(lab));
+    let found = beside("lab").or_else(built)?;
+    is_executable(&found.with_file_name("cln-embedded")).then_some(found)
 }
 
 /// A program that this workspace builds (`lab`, `eventlog`, an example of the
@@ -109,7 +118,18 @@ fn beside(name: &str) -> Option<PathBuf> {
         .skip(1)
         .take(3)
         .flat_map(|folder| [folder.join(name), folder.join("examples").join(name)])
-        .find(|path| is_executable(path) && unsafe_because(path).is_none())
+        .find(|path| is_ours(path))
+}
+
+/// True if it can be run, and nobody else could have put it there.
+fn is_ours(path: &Path) -> bool {
+    is_executable(path) && unsafe_because(path).is_none()
+}
+
+/// Where this library was built.
+fn workspace() -> &'static Path {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR"));
+    library.parent().unwrap_or(library)
 }
 
 /// The operating system's own name for itself.

@@ -44,16 +44,22 @@ impl Client {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        let client = Arc::clone(&self.0);
+        let client = self.clone();
         let name = method.to_owned();
-        let answer = tokio::task::spawn_blocking(move || client.call::<T>(&name, &params)).await;
+        let answer = tokio::task::spawn_blocking(move || client.wait::<T>(&name, &params)).await;
         match answer {
-            Ok(answer) => answer.map_err(|error| failed(method, error)),
+            Ok(answer) => answer,
             Err(join) => Err(Error::Answer {
                 from: format!("bitcoind: {method}"),
                 why: join.to_string(),
             }),
         }
+    }
+
+    /// Calls a method, on this thread.
+    pub fn wait<T: DeserializeOwned>(&self, method: &str, params: &[Value]) -> Result<T> {
+        let answer = self.0.call::<T>(method, params);
+        answer.map_err(|error| failed(method, error))
     }
 }
 

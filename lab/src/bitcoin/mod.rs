@@ -1,5 +1,6 @@
 //! A regtest bitcoind.
 
+pub(crate) mod bcli;
 mod client;
 mod mining;
 pub(crate) mod prepared_chain;
@@ -331,7 +332,7 @@ fn config(port: u16, password: &str, options: &[(String, String)]) -> Result<Str
          dbcache=4\n\
          par=1\n\
          keypool=2\n\
-         rpcthreads=8\n\
+         rpcthreads=64\n\
          rpcworkqueue=256\n\
          rpcservertimeout=300\n\
          rpcuser={USER}\n\

@@ -6,13 +6,16 @@
 use std::fmt::Write;
 
 use super::{Holder, Lean, NETWORK, Node, NodeSpec};
+use crate::bitcoin::bcli;
 use crate::lock::lock;
 use crate::process::files::write_private;
 use crate::{Error, Implementation, Result, binaries};
 
 /// Options that the lab sets and that may be given more than once: a test's values
 /// come in addition.
-const MULTIPLE: [&str; 2] = ["addr", "disable-plugin"];
+const MULTIPLE: [&str; 3] = ["addr", "disable-plugin", "important-plugin"];
+/// How many seconds lightningd waits before it asks again for a block that is not there.
+const POLL: &str = "dev-bitcoind-poll";
 
 impl Node {
     /// Writes `config`, readable by its owner only: it names bitcoind's password.
@@ -85,7 +88,20 @@ impl Node {
             if version.at_least(23, 11) {
                 lines.push(("developer".to_owned(), None));
                 lines.push(("dev-fast-gossip".to_owned(), None));
-                lines.push(("dev-bitcoind-poll".to_owned(), Some("1".to_owned())));
+                let in_place = if spec.sets(POLL) {
+                    None
+                } else {
+                    bcli::in_place_of(&self.program, &self.dir)?
+                };
+                let seconds = if let Some((ours, its)) = in_place {
+                    for (name, path) in [("disable-plugin", its), ("important-plugin", ours)] {
+                        lines.push((name.to_owned(), Some(path.display().to_string())));
+                    }
+                    "0"
+                } else {
+                    "1"
+                };
+                lines.push((POLL.to_owned(), Some(seconds.to_owned())));
                 // Without it lightningd runs each of its daemons once more at its
                 // start, for their version.
                 lines.push(("dev-no-version-checks".to_owned(), None));

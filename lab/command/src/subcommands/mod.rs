@@ -2,6 +2,7 @@
 
 mod add;
 mod advice;
+mod bcli;
 mod bitcoin_cli;
 mod channel;
 mod check;
@@ -130,6 +131,9 @@ enum Command {
     /// The plugin that `lab topics --run` records with
     #[command(hide = true)]
     Witness(witness::Args),
+    /// The plugin through which the lab's lightningd sees blocks
+    #[command(hide = true)]
+    Bcli(bcli::Args),
     /// Show which programs are found, their versions, and what to do about missing ones
     Doctor(doctor::Args),
     /// Print a script that completes `lab` in a shell
@@ -195,6 +199,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::New(args) => new::run(&args)?,
         Command::Serve(args) => serve::run(args).await?,
         Command::Witness(args) => witness::run(args).await?,
+        Command::Bcli(args) => bcli::run(args).await?,
         Command::Doctor(args) => return doctor::run(args).await,
         Command::Completions(args) => completions::run(&args)?,
     }
