@@ -4,7 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use cln_lab::{Error, Keep, Lab, NodeKind, NodeSpec, Plugin};
 use lab_tests::{Kinds, Outcome, Suite, write_script};
 use nix::sys::signal::{Signal, kill};
@@ -138,8 +138,18 @@ async fn ended(kinds: Kinds) -> Outcome {
 }
 
 async fn bitcoind(kinds: Kinds) -> Outcome {
-    let lab = kinds.lab(1).bitcoind_option("txindex", 1).start().await?;
+    let lab = kinds.lab(1).bitcoind_option("txindex", 1);
+    let lab = lab.bitcoind_option("wallet", "mining").start().await?;
     let bitcoind = lab.bitcoind();
+    let mined_to_it = async || {
+        let wallets: Value = bitcoind.call("listwallets", vec![]).await?;
+        let coins: Vec<Value> = bitcoind.call("listunspent", vec![]).await?;
+        let address = coins[0]["address"].as_str().context("no address")?;
+        ensure!(wallets == json!(["mining"]), "{wallets}");
+        ensure!(address.starts_with("bcrt1q"), "{address}");
+        anyhow::Ok(())
+    };
+    mined_to_it().await?;
     let indexes = async || bitcoind.call::<Value>("getindexinfo", vec![]).await;
     ensure!(indexes().await?.get("txindex").is_some());
     let (height, pid) = (bitcoind.height().await?, bitcoind.pid());
@@ -152,6 +162,7 @@ async fn bitcoind(kinds: Kinds) -> Outcome {
     let now = indexes().await?;
     ensure!(now.get("basic block filter index").is_some() && now.get("txindex").is_none());
     ensure!(bitcoind.height().await? == height && bitcoind.pid() != pid);
+    mined_to_it().await?;
     lab.mine(1).await?;
     bitcoind.stop().await?;
     Ok(lab.stop().await?)
@@ -171,6 +182,7 @@ async fn wrong_options() -> Outcome {
         ("rpcport", "1"),
         ("txindex", "1\nrpcport=1"),
         ("[main]", ""),
+        ("wallet", "../mine"),
     ] {
         let lab = Lab::builder().keep(Keep::Never);
         let refused = lab.bitcoind_option(name, value).start().await;

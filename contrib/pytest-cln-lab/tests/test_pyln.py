@@ -61,6 +61,7 @@ def test_bitcoind_takes_options(directory, bitcoind) -> None:  # type: ignore
     write_config(os.path.join(directory, "bitcoin.conf"), config, {})
     bitcoind.start()
     assert set(bitcoind.rpc.getindexinfo()) == {"basic block filter index", "txindex"}
+    assert bitcoind.rpc.listwallets() == ["lightningd-tests"]
     txid = bitcoind.send_and_mine_block(bitcoind.getnewaddress(), 1234)
     outputs = bitcoind.rpc.getrawtransaction(txid, 1)["vout"]
     assert Decimal("0.00001234") in [out["value"] for out in outputs]

@@ -30,8 +30,8 @@ use crate::{Error, Probe, Result, eventually};
 const START: Duration = Duration::from_secs(60);
 /// How long it may take to end after `stop`.
 const STOP: Duration = Duration::from_secs(30);
-/// The one wallet, which owns every coin mined.
-pub(crate) const WALLET: &str = "default";
+/// The one wallet, which owns every coin mined, if it has no other name.
+const WALLET: &str = "default";
 
 /// A bitcoind on regtest with one wallet, `default`, reached on 127.0.0.1.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Bitcoind {
     /// Of its last start.
     pid: AtomicU32,
     holder: Holder,
+    /// Its wallet's name; empty for one that another process holds.
+    wallet: String,
     password: String,
     dir: PathBuf,
     program: PathBuf,
@@ -77,6 +79,7 @@ impl Bitcoind {
             daemon: Mutex::new(None),
             pid: pid.into(),
             holder: Holder::Other,
+            wallet: String::new(),
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -100,11 +103,13 @@ impl Bitcoind {
         let port = Port::lease()?;
         std::fs::create_dir_all(dir).doing("create folder", dir)?;
         let password = password()?;
+        let wallet = options.iter().rfind(|(name, _)| name == "wallet");
         let bitcoind = Bitcoind {
             client: Client::new(port.number(), USER, &password)?,
             daemon: Mutex::new(None),
             pid: AtomicU32::new(0),
             holder: Holder::Us(Arc::clone(reaper)),
+            wallet: wallet.map_or(WALLET, |(_, name)| name).to_owned(),
             password,
             dir: dir.to_owned(),
             program: program.to_owned(),
@@ -170,14 +175,19 @@ impl Bitcoind {
     }
 
     async fn load_wallet(&self) -> Result<()> {
-        if self.dir.join("regtest/wallets").join(WALLET).is_dir() {
-            self.call::<Value>("loadwallet", vec![json!(WALLET)])
-                .await?;
-        } else {
-            self.call::<Value>("createwallet", vec![json!(WALLET)])
-                .await?;
+        let wallets = self.dir.join("regtest/wallets");
+        let (ours, prepared) = (wallets.join(&self.wallet), wallets.join(WALLET));
+        if !ours.is_dir() && prepared.is_dir() {
+            std::fs::rename(&prepared, &ours).doing("rename", &prepared)?;
         }
-        Ok(())
+        let method = if ours.is_dir() {
+            "loadwallet"
+        } else {
+            "createwallet"
+        };
+        self.call::<Value>(method, vec![json!(self.wallet)])
+            .await
+            .map(drop)
     }
 
     /// The number of blocks after the genesis block.
@@ -302,19 +312,24 @@ const RESERVED: [&str; 8] = [
 fn config(port: u16, password: &str, options: &[(String, String)]) -> Result<String> {
     let mut own = String::new();
     for (name, value) in options {
-        if RESERVED.contains(&name.as_str()) || format!("{name}{value}").contains(['\n', '\r', '['])
-        {
+        let is_reserved = RESERVED.contains(&name.as_str())
+            || format!("{name}{value}").contains(['\n', '\r', '['])
+            || name == "wallet" && (value.is_empty() || value.contains(['/', '.']));
+        if is_reserved {
             return Err(Error::usage(format!(
                 "option `{name}` of bitcoind: it is the lab's to set, or `{value}` is no value"
             )));
         }
-        let _ = writeln!(own, "{name}={value}");
+        if name != "wallet" {
+            let _ = writeln!(own, "{name}={value}");
+        }
     }
     // maxtipage: a prepared chain may be old, and bitcoind must not think that it is
     // syncing. fastprune: block files of 64 kB instead of 16 MB. keypool:
     // a thousand keys for each kind of address take 0.3 s to load. corepolicy: Bitcoin
     // Knots otherwise refuses what it takes for spam, such as a lock time of 21,
     // which its own wallet picks once in a thousand; Bitcoin Core ignores the line.
+    // addresstype: Bitcoin Core's own, Knots' is another.
     // Of an option that is there twice the first counts, and that of the section.
     Ok(format!(
         "regtest=1\n\
@@ -327,6 +342,7 @@ fn config(port: u16, password: &str, options: &[(String, String)]) -> Result<Str
          persistmempool=0\n\
          fallbackfee=0.00001\n\
          corepolicy=1\n\
+         addresstype=bech32\n\
          maxtipage=3153600000\n\
          fastprune=1\n\
          dbcache=4\n\

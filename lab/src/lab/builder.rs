@@ -78,8 +78,8 @@ impl LabBuilder {
     }
 
     /// Sets an option of bitcoind, a line of its configuration: `txindex` to `1`,
-    /// `blockfilterindex` to `1`. Where it listens, and its user and password, are the
-    /// lab's to set.
+    /// `blockfilterindex` to `1`. `wallet` is the name of its one wallet, `default`. Where
+    /// it listens, and its user and password, are the lab's to set.
     #[must_use]
     pub fn bitcoind_option(mut self, name: impl Into<String>, value: impl ToString) -> LabBuilder {
         self.bitcoind.push((name.into(), value.to_string()));

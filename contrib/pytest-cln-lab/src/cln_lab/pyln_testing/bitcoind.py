@@ -19,8 +19,8 @@ BITCOIND_CONFIG: Dict[str, Any] = {
     "fallbackfee": Decimal(1000) / 10**8,
 }
 
-#: pyln-testing's bitcoind has it.
-OPTIONS = {"txindex": "1"}
+#: As pyln-testing's bitcoind has them.
+OPTIONS = {"txindex": "1", "wallet": "lightningd-tests"}
 
 SimpleBitcoinProxy = BitcoinRpc
 
