@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pyln.testing.fixtures import *  # type: ignore # noqa: F401,F403
 from pyln.testing.utils import (  # type: ignore
     BITCOIND_CONFIG,
     only_one,
+    reserve_unused_port,
     sync_blockheight,
     wait_for,
     write_config,
@@ -90,3 +92,12 @@ def test_what_cannot_be_had_is_named(node_factory, directory) -> None:  # type: 
         l1.query_gossip("x")
     assert Path(directory, "lightning-1").is_dir()
     wait_for(lambda: True)
+
+
+def test_reserved_ports_have_a_free_one_behind_them() -> None:
+    ports = [reserve_unused_port() for _ in range(50)]
+    assert len(set(ports)) == 50
+    for port in ports:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port + 1))

@@ -59,10 +59,21 @@ _lock = threading.Lock()
 _reserved: Set[int] = set()
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
 def reserve_unused_port() -> int:
     """A port that nothing has now, and that was not given out before.
 
-    A node's own are leased by the lab; this one is the test's.
+    A node's own are leased by the lab; this one is the test's. The next one is free, too:
+    a bitcoind takes it for connections from Tor.
     """
     with _lock:
         while True:
@@ -76,7 +87,7 @@ def reserve_unused_port() -> int:
                     accepted, _ = listener.accept()
                     accepted.close()
                 port: int = listener.getsockname()[1]
-            if port not in _reserved:
+            if port not in _reserved and _is_free(port + 1):
                 _reserved.add(port)
                 return port
 
