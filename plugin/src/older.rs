@@ -39,6 +39,7 @@ pub struct Generation {
     path: PathBuf,
     n: u32,
     identity: (u64, u64),
+    length: u64,
 }
 
 /// The file and the older ones, the newest first, and what is there that is not
@@ -72,8 +73,12 @@ pub fn generations(path: &Path) -> (Vec<Generation>, Vec<PassedOver>) {
             Ok(metadata) => {
                 let identity = identity(&metadata);
                 if found.iter().all(|seen| seen.identity != identity) {
-                    let path = path.to_owned();
-                    found.push(Generation { path, n, identity });
+                    found.push(Generation {
+                        path: path.to_owned(),
+                        n,
+                        identity,
+                        length: metadata.len(),
+                    });
                 }
             }
         }
@@ -123,6 +128,11 @@ impl Generation {
     /// Device and inode.
     pub(crate) fn identity(&self) -> (u64, u64) {
         self.identity
+    }
+
+    /// Bytes, when it was found.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
     }
 
     /// Its path, as far as known.

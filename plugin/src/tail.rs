@@ -224,6 +224,21 @@ impl Tail {
         file.map_or(Ok(()), |file| file.file.get_ref().sync_data())
     }
 
+    /// The bytes of the files that come after the last record given.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn unread(&self) -> io::Result<u64> {
+        let held = self.held.as_ref().map_or(0, |record| record.line.len() + 1) as u64;
+        let (files, _) = generations(&self.path);
+        let here = self.file.as_ref();
+        let newer = files
+            .iter()
+            .take_while(|one| here.is_none_or(|here| one.identity() != here.identity));
+        let newer = newer.map(Generation::length).sum::<u64>();
+        Ok(held + newer + here.map_or(Ok(0), Reading::unread)?)
+    }
+
     /// The last record given.
     pub fn cursor(&self) -> Option<Cursor> {
         self.last
@@ -300,6 +315,16 @@ impl Reading {
             line: Vec::new(),
             skipping: false,
         }))
+    }
+
+    fn unread(&self) -> io::Result<u64> {
+        let mut file = self.file.get_ref();
+        let begun = match self.line.last() {
+            Some(b'\n') | None => 0,
+            Some(_) => self.line.len(),
+        };
+        let read = file.stream_position()? - (self.file.buffer().len() + begun) as u64;
+        Ok(file.metadata()?.len().saturating_sub(read))
     }
 
     /// The next whole line.

@@ -1,19 +1,27 @@
-//! `eventlog-publish` publishes the records of eventlog to NATS JetStream: each of them
-//! once, in a node's order.
+//! `eventlog-publish` publishes the records of eventlog, in a node's order: to NATS
+//! JetStream each of them once, to a signed webhook at least once.
 //!
-//! The files that eventlog writes are the outbox, and the stream says how far they are
-//! published: there is no third place that could disagree.
+//! The files that eventlog writes are the outbox; how far it is empty is known on the other
+//! side, or noted once it was said there.
 //!
 //! # Layout
 //!
 //! - [`node`]: whose records they are: subjects and message ids
-//! - [`connect`]: how the broker is reached, with which secrets
-//! - [`stream`]: the stream, made or checked
-//! - [`session`]: one connection, from the last message on, until it is lost
+//! - [`outbox`]: the files, as what is still to be published
+//! - [`sink`]: where records go: the shape of what follows
+//! - [`nats`]: JetStream: how it is reached, its stream, a session
+//! - [`webhook`]: signed POSTs
+//! - [`place`]: how far a sink is that cannot be asked
 //! - [`publisher`]: sessions one after the other, with pauses between
+//! - [`progress`]: what was done so far
+//! - [`secret`]: passwords and keys, from files or the environment
 
-pub mod connect;
+pub mod nats;
 pub mod node;
+pub mod outbox;
+pub mod place;
+pub mod progress;
 pub mod publisher;
-pub mod session;
-pub mod stream;
+pub mod secret;
+pub mod sink;
+pub mod webhook;

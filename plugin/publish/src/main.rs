@@ -1,25 +1,35 @@
 //! The command `eventlog-publish`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use eventlog_publish::connect::Broker;
+use eventlog_publish::nats::Nats;
+use eventlog_publish::nats::connect::Broker;
+use eventlog_publish::nats::stream::Wanted;
 use eventlog_publish::node::Node;
-use eventlog_publish::publisher::{self, Progress};
-use eventlog_publish::session::Settings;
-use eventlog_publish::stream::Wanted;
+use eventlog_publish::outbox::Outbox;
+use eventlog_publish::place::Place;
+use eventlog_publish::progress::Progress;
+use eventlog_publish::publisher;
+use eventlog_publish::sink::Sink;
+use eventlog_publish::webhook::{self, Webhook};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-/// Publish the records of eventlog to NATS JetStream: each once, in a node's order
+/// Publish the records of eventlog: to NATS JetStream each once, to a webhook at least once
 ///
-/// It reads the file and the older ones that rotation left, and publishes each record to
-/// the subject cln.NETWORK.NODE_ID.TOPIC. The stream says how far that is done: nothing is
-/// kept here. While the broker is away the files keep what comes: eventlog-rotate-keep says
-/// how much.
+/// It reads the file and the older ones that rotation left, and publishes each record, in
+/// their order: to NATS with the subject cln.NETWORK.NODE_ID.TOPIC and its cursor as message
+/// id. The stream says how far that is done: nothing is kept here. While the other side is
+/// away the files keep what comes: eventlog-rotate-keep says how much.
+///
+/// To a webhook (--webhook) a record is the body of a POST, signed as standardwebhooks.com
+/// has it: in the header webhook-signature v1, and the base64 of the HMAC-SHA256 over
+/// ID.TIME.BODY, of the headers webhook-id and webhook-timestamp. An answer of 2xx takes it;
+/// after any other it is sent again, and what comes after it waits. A place in a file says
+/// how far that is done: who is killed sends the last POST again, with the same id.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Args {
@@ -29,6 +39,11 @@ struct Args {
     broker: Broker,
     #[command(flatten)]
     stream: Wanted,
+    #[command(flatten)]
+    hook: webhook::Target,
+    /// The file that notes how far a webhook has the records; beside them by default
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    cursor_file: Option<PathBuf>,
     /// The network in the subjects; the name of the file's folder by default
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
@@ -38,10 +53,11 @@ struct Args {
     /// Only these topics, with commas between
     #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
     topics: Vec<String>,
-    /// The most messages in flight; with 1 the order is kept even if a cluster's stream
-    /// changes its leader
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
-    window: u16,
+    /// The most messages in flight, 256 by default; with 1 the order is kept even if a
+    /// cluster's stream changes its leader. Of a webhook the most records in one POST, a line
+    /// each; 1 by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    window: Option<u16>,
     /// Publish only what the disk has confirmed
     #[arg(long)]
     durable: bool,
@@ -56,13 +72,14 @@ struct Args {
 const EXAMPLES: &str = "\
 Examples:
   eventlog-publish ~/.lightning/bitcoin/eventlog.jsonl --nats tls://broker:4222 --creds node.creds
+  eventlog-publish eventlog.jsonl --webhook https://HOST/PATH --webhook-secret-file secret
   eventlog-publish eventlog.jsonl --topics invoice_payment,invoice_creation --check
   nats sub 'cln.*.*.invoice_payment'             the payments of the whole fleet
 
-Passwords and tokens are read from files, or from NATS_PASSWORD and NATS_TOKEN.";
+Secrets are read from files, or from NATS_PASSWORD, NATS_TOKEN and WEBHOOK_SECRET.";
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() {
     let args = Args::parse();
     let filter = EnvFilter::try_from_env("EVENTLOG_PUBLISH_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
@@ -71,13 +88,15 @@ async fn main() -> ExitCode {
         .with_target(false)
         .with_writer(std::io::stderr)
         .init();
-    match run(args).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let code = match run(args).await {
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    // Not by a return, which would wait for a thread at a file or at a slow server.
+    std::process::exit(code)
 }
 
 async fn run(args: Args) -> Result<()> {
@@ -91,22 +110,44 @@ async fn run(args: Args) -> Result<()> {
         found = tokio::task::spawn_blocking(find) => {
             found?.with_context(|| args.file.display().to_string())?
         }
-        _ = stopped.changed() => std::process::exit(0), // it waits for a first record
+        _ = stopped.changed() => return Ok(()), // it waits for a first record
     };
-    let settings = Settings {
+    let window = args
+        .window
+        .unwrap_or(if args.hook.webhook.is_some() { 1 } else { 256 });
+    let outbox = Outbox {
+        file: args.file,
         topics: args.topics.into_iter().collect(),
-        window: args.window.into(),
+        window: window.into(),
         durable: args.durable,
         skip_gap: args.skip_gap,
     };
-    let to = (&args.broker, &args.stream);
-    if args.check {
-        let report = publisher::check(&args.file, &node, to, &settings).await?;
-        println!("{report}");
+    match &args.hook.webhook {
+        Some(url) => {
+            let place = Place::new(args.cursor_file, &outbox.file, ".webhook.cursor");
+            let tls = &args.broker.tls;
+            let webhook = Webhook::new(url, &args.hook, tls, place, &node, &outbox)?;
+            to(&webhook, &outbox, args.check, stop).await
+        }
+        None => {
+            let nats = Nats::new(args.broker, args.stream, node, &outbox);
+            to(&nats, &outbox, args.check, stop).await
+        }
+    }
+}
+
+async fn to(
+    sink: &impl Sink,
+    outbox: &Outbox,
+    check: bool,
+    stop: watch::Receiver<bool>,
+) -> Result<()> {
+    if check {
+        println!("{}", publisher::check(sink, outbox).await?);
         return Ok(());
     }
     let progress = Progress::default();
-    publisher::publish(&args.file, &node, to, &settings, &progress, stop).await?;
+    publisher::publish(sink, outbox, &progress, stop).await?;
     let counts = progress.counts();
     tracing::info!("stopped: {} records published", counts.published);
     Ok(())

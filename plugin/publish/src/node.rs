@@ -8,6 +8,9 @@ use eventlog::cursor::Cursor;
 use eventlog::tail::{From, Item, Tail};
 use serde::Deserialize;
 
+/// The version of the records' shape, in the header `Eventlog-Schema`.
+pub const SCHEMA: &str = "1";
+
 /// The node whose records are published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {

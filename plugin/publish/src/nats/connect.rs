@@ -1,8 +1,6 @@
-//! How the broker is reached. Secrets come from files or from the environment: a command
-//! line is seen by every user of the machine.
+//! How the broker is reached.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -10,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::Notify;
+
+use crate::secret::{self, Tls};
 
 /// What names the broker and proves who we are.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,15 +37,9 @@ pub struct Broker {
     /// A file with the user's password
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// Certificates to trust, as PEM, in place of the system's
-    #[arg(long, value_name = "FILE", env = "NATS_CA")]
-    pub tls_ca: Option<PathBuf>,
-    /// Our certificate, as PEM
-    #[arg(long, value_name = "FILE", env = "NATS_CERT", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// The key of our certificate, as PEM
-    #[arg(long, value_name = "FILE", env = "NATS_KEY", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)] // it would be a heading of --help
+    pub tls: Tls,
 }
 
 /// A connection that ends when it is lost. To connect again by itself, as async-nats does,
@@ -97,27 +91,25 @@ impl Broker {
     fn options(&self) -> Result<ConnectOptions> {
         let mut options = ConnectOptions::new().connection_timeout(Duration::from_secs(5));
         if let Some(file) = &self.creds {
-            options = options.credentials(&secret(file)?)?;
+            options = options.credentials(&secret::read(file)?)?;
         }
         if let Some(file) = &self.nkey {
-            options = options.nkey(secret(file)?);
+            options = options.nkey(secret::read(file)?);
         }
-        let token = self.token_file.as_deref().map(secret).transpose()?;
-        if let Some(token) = token.or_else(|| std::env::var("NATS_TOKEN").ok()) {
+        if let Some(token) = secret::find(self.token_file.as_ref(), "NATS_TOKEN")? {
             options = options.token(token);
         }
         if let Some(user) = &self.user {
-            let password = self.password_file.as_deref().map(secret).transpose()?;
-            let password = password.or_else(|| std::env::var("NATS_PASSWORD").ok());
+            let password = secret::find(self.password_file.as_ref(), "NATS_PASSWORD")?;
             let Some(password) = password else {
                 bail!("the user's password: name --password-file, or set NATS_PASSWORD");
             };
             options = options.user_and_password(user.clone(), password);
         }
-        if let Some(file) = &self.tls_ca {
+        if let Some(file) = &self.tls.tls_ca {
             options = options.add_root_certificates(file.clone());
         }
-        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
+        if let (Some(cert), Some(key)) = (&self.tls.tls_cert, &self.tls.tls_key) {
             options = options.add_client_certificate(cert.clone(), key.clone());
         }
         Ok(options)
@@ -125,22 +117,7 @@ impl Broker {
 
     /// The address without what may be a password in it.
     pub fn public(&self) -> String {
-        let without = |url: &str| match (url.find("://"), url.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme < at => {
-                format!("{}://…{}", &url[..scheme], &url[at..])
-            }
-            (None, Some(at)) => format!("…{}", &url[at..]),
-            _ => url.to_owned(),
-        };
-        self.nats
-            .split(',')
-            .map(without)
-            .collect::<Vec<_>>()
-            .join(",")
+        let urls: Vec<String> = self.nats.split(',').map(secret::public).collect();
+        urls.join(",")
     }
-}
-
-fn secret(file: &Path) -> Result<String> {
-    let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
-    Ok(text.trim().to_owned())
 }

@@ -1,65 +1,44 @@
 //! Records to a real nats-server: `NATS_SERVER`, or the one on the PATH, or the one in
 //! `LAB_NODES_DIR`.
 
-#![allow(clippy::unwrap_used)]
-
-use std::borrow::Cow;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::{Child, Command};
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
-use cln_plugin::options::Value;
-use eventlog::cursor::Cursor;
-use eventlog::notification::Notification;
-use eventlog::options::{Settings, Shared};
-use eventlog::recorder::{Inlet, Recorder};
-use eventlog::stdin::Sink;
+use async_nats::jetstream::stream::{Info, Stream};
 use eventlog::tail::{From, Item, Tail};
 use futures_util::StreamExt;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-const NODE: &str = "02aa";
+use crate::common::{PATIENCE, Place, Proxy, Publisher, Recording, id, rounds, signal};
 
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn main() {
-    let mut trials = Vec::new();
-    let mut test = |name: &str, run: fn(&Path)| {
-        let name = match server() {
-            Ok(_) => name.to_owned(),
-            Err(_) => format!("{name}::skipped (no nats-server found)"),
-        };
-        let ignored = server().is_err();
-        let trial = Trial::test(name, move || {
-            run(&server().map_err(Failed::from)?);
-            Ok(())
-        });
-        trials.push(trial.with_ignored_flag(ignored));
-    };
-    test(
-        "each_record_is_published_once_and_in_order",
-        once_and_in_order,
-    );
-    test(
-        "nothing_is_lost_or_doubled_whoever_is_killed",
-        whoever_is_killed,
-    );
-    test(
-        "who_keeps_his_place_in_a_file_publishes_twice",
-        place_in_a_file,
-    );
-    test("a_second_publisher_is_refused", second_publisher);
-    test("a_message_of_somebody_else_is_reported", somebody_else);
-    test("what_does_not_fit_is_said", what_does_not_fit);
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+pub fn trials() -> Vec<Trial> {
+    let test = |name: &str, run: fn(&Path)| crate::with(&format!("nats::{name}"), server(), run);
+    vec![
+        test(
+            "each_record_is_published_once_and_in_order",
+            once_and_in_order,
+        ),
+        test(
+            "nothing_is_lost_or_doubled_whoever_is_killed",
+            whoever_is_killed,
+        ),
+        test(
+            "who_keeps_his_place_in_a_file_publishes_twice",
+            place_in_a_file,
+        ),
+        test("what_the_broker_lost_is_sent_again", lost_by_the_broker),
+        test("what_is_in_flight_is_finished_or_given_up", terminated),
+        test("a_second_publisher_is_refused", second_publisher),
+        test("a_message_of_somebody_else_is_reported", somebody_else),
+        test("what_does_not_fit_is_said", what_does_not_fit),
+    ]
 }
 
 fn server() -> Result<PathBuf, String> {
@@ -81,6 +60,11 @@ fn block_on<T>(task: impl Future<Output = T>) -> T {
 
 fn url(port: u16) -> String {
     format!("nats://127.0.0.1:{port}")
+}
+
+async fn stream(broker: &Broker) -> Result<Stream<Info>, Box<dyn std::error::Error>> {
+    let client = async_nats::connect(url(broker.port)).await?;
+    Ok(async_nats::jetstream::new(client).get_stream("CLN").await?)
 }
 
 /// A broker with a folder and a port of its own.
@@ -122,9 +106,7 @@ impl Broker {
     /// What the stream holds: message ids and subjects.
     fn messages(&self, filter: &str) -> Vec<(String, String)> {
         block_on(async {
-            let client = async_nats::connect(url(self.port)).await.unwrap();
-            let context = async_nats::jetstream::new(client);
-            let stream = context.get_stream("CLN").await.unwrap();
+            let stream = stream(self).await.unwrap();
             let consumer = stream
                 .create_consumer(OrderedConfig {
                     filter_subject: filter.to_owned(),
@@ -192,155 +174,9 @@ fn spawn(program: &Path, dir: &TempDir, port: u16) -> Child {
     child
 }
 
-/// eventlog, in this process.
-struct Recording {
-    dir: TempDir,
-    recorder: Recorder,
-    inlet: Inlet,
-    n: u64,
-}
-
-impl Recording {
-    fn start() -> Self {
-        let dir = TempDir::new().unwrap();
-        let folder = dir.path().join("regtest");
-        fs::create_dir(&folder).unwrap();
-        let value = |name: &str| match name {
-            "eventlog-topics" => Some(Value::String("*".to_owned())),
-            "eventlog-rotate-size" => Some(Value::String("64KiB".to_owned())),
-            "eventlog-rotate-keep" => Some(Value::Integer(1000)),
-            _ => None,
-        };
-        let (fixed, settings) = Settings::read(value, &folder).unwrap();
-        let node = Some(NODE.to_owned());
-        let (recorder, _) = Recorder::start(fixed, Shared::new(settings), node).unwrap();
-        Self {
-            inlet: Inlet::new(recorder.clone()),
-            recorder,
-            dir,
-            n: 0,
-        }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("regtest/eventlog.jsonl")
-    }
-
-    /// Records so many notifications, of three topics.
-    fn record(&mut self, count: u64) {
-        for n in self.n..self.n + count {
-            let topic = ["connect", "disconnect", "invoice_creation"][n as usize % 3];
-            let payload = format!("{{\"n\":{n}}}");
-            let notification = Notification {
-                topic: Cow::Borrowed(topic),
-                origin: None,
-                payload: &payload,
-                is_json: true,
-            };
-            self.inlet.notification(SystemTime::now(), &notification);
-        }
-        self.n += count;
-        self.recorder.flush();
-    }
-
-    /// The message ids of all that is recorded, in order.
-    fn ids(&self) -> Vec<String> {
-        let mut tail = Tail::open(&self.file(), From::Oldest).unwrap();
-        let mut ids = Vec::new();
-        let started = Instant::now();
-        // The start's record as well.
-        while (ids.len() as u64) < self.n + 1 {
-            match tail.next().unwrap() {
-                Some(Item::Record(record)) => ids.push(id(record.cursor)),
-                Some(gap) => panic!("{gap:?}"),
-                None => {
-                    tail.wait(Some(Duration::from_millis(100))).unwrap();
-                }
-            }
-            assert!(started.elapsed() < PATIENCE, "{} of {}", ids.len(), self.n);
-        }
-        ids
-    }
-}
-
-/// Of a record, its cursor.
-#[derive(serde::Deserialize)]
-struct Place {
-    epoch: eventlog::cursor::Epoch,
-    seq: u64,
-}
-
-impl std::convert::From<Place> for Cursor {
-    fn from(Place { epoch, seq }: Place) -> Cursor {
-        Cursor { epoch, seq }
-    }
-}
-
-fn id(cursor: Cursor) -> String {
-    format!("{NODE}/{}/{}", cursor.epoch, cursor.seq)
-}
-
-/// The command.
-struct Publisher {
-    child: Child,
-    log: Arc<Mutex<String>>,
-}
-
-impl Publisher {
-    fn start(file: &Path, port: u16, args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_eventlog-publish"))
-            .arg(file)
-            .args(["--nats", &format!("nats://127.0.0.1:{port}")])
-            .args(args)
-            .env("NO_COLOR", "1")
-            .stderr(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (mut stderr, lines) = (child.stderr.take().unwrap(), log.clone());
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = stderr.read(&mut bytes) {
-                lines
-                    .lock()
-                    .unwrap()
-                    .push_str(&String::from_utf8_lossy(&bytes[..count]));
-            }
-        });
-        Self { child, log }
-    }
-
-    fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
-    }
-
-    /// SIGTERM; it ends well.
-    fn stop(mut self) -> String {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}: {}", self.log());
-        self.log()
-    }
-
-    /// It ends with an error.
-    fn failed(mut self) -> String {
-        let started = Instant::now();
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < PATIENCE, "it runs on: {}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        assert!(!self.child.wait().unwrap().success(), "{}", self.log());
-        self.log()
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(file: &Path, broker: &Broker, args: &[&str]) -> Publisher {
+    let url = url(broker.port);
+    Publisher::start(file, &[&["--nats", &url], args].concat())
 }
 
 /// Waits until the stream has so many messages of the node.
@@ -348,11 +184,7 @@ fn until(broker: &Broker, publisher: &Publisher, count: usize) -> Vec<(String, S
     let started = Instant::now();
     loop {
         let present = block_on(async {
-            let client = async_nats::connect(url(broker.port)).await.ok()?;
-            let stream = async_nats::jetstream::new(client)
-                .get_stream("CLN")
-                .await
-                .ok()?;
+            let stream = stream(broker).await.ok()?;
             Some(stream.cached_info().state.messages as usize)
         });
         if present >= Some(count) {
@@ -375,7 +207,7 @@ fn once_and_in_order(program: &Path) {
     let broker = Broker::start(program);
     let mut recording = Recording::start();
     recording.record(3000);
-    let publisher = Publisher::start(&recording.file(), broker.port, &["--durable"]);
+    let publisher = start(&recording.file(), &broker, &["--durable"]);
     recording.record(3000);
     let all = recording.ids();
     let messages = until(&broker, &publisher, all.len());
@@ -390,62 +222,21 @@ fn once_and_in_order(program: &Path) {
     assert!(publisher.stop().contains("6001 records published"));
 }
 
-/// Something between the two that cuts.
-struct Proxy {
-    port: u16,
-    cut: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let cut = Arc::new(AtomicBool::new(false));
-        let is_cut = cut.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
-                    continue;
-                };
-                for (from, into) in [(&client, &server), (&server, &client)] {
-                    let (mut from, mut into) =
-                        (from.try_clone().unwrap(), into.try_clone().unwrap());
-                    let is_cut = is_cut.clone();
-                    std::thread::spawn(move || {
-                        let mut bytes = [0; 1 << 14];
-                        while let Ok(count @ 1..) = from.read(&mut bytes) {
-                            // What is on its way is lost.
-                            if is_cut.load(SeqCst) || into.write_all(&bytes[..count]).is_err() {
-                                break;
-                            }
-                        }
-                        let _ = (from.shutdown(Shutdown::Both), into.shutdown(Shutdown::Both));
-                    });
-                }
-            }
-        });
-        Self { port, cut }
-    }
-}
-
 fn whoever_is_killed(program: &Path) {
-    let soak = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "soak");
-    let rounds = if soak { 20 } else { 3 };
     const EACH: u64 = 700;
     let mut broker = Broker::start(program);
     let proxy = Proxy::start(broker.port);
     let mut recording = Recording::start();
     recording.record(EACH);
-    let start = |file: &Path| Publisher::start(file, proxy.port, &[]);
+    let start = |file: &Path| Publisher::start(file, &["--nats", &url(proxy.port)]);
     let file = recording.file();
     let mut publisher = start(&file);
     let published = |broker: &Broker, publisher: &Publisher, n: u64| {
         until(broker, publisher, usize::try_from(n).unwrap()).len()
     };
-    for _ in 0..rounds {
+    for _ in 0..rounds(3) {
         recording.record(EACH);
-        publisher.child.kill().unwrap();
-        publisher.child.wait().unwrap();
+        publisher.kill();
         publisher = start(&file);
         published(&broker, &publisher, recording.n / 2);
         recording.record(EACH);
@@ -493,7 +284,7 @@ fn place_in_a_file(program: &Path) {
     let broker = Broker::start(program);
     let mut recording = Recording::start();
     recording.record(100);
-    let mut check = Publisher::start(&recording.file(), broker.port, &["--check"]);
+    let mut check = start(&recording.file(), &broker, &["--check"]);
     assert!(check.child.wait().unwrap().success(), "{}", check.log());
     for count in [35, 1000] {
         let place = recording.dir.path().join("place");
@@ -509,16 +300,16 @@ fn second_publisher(program: &Path) {
     let broker = Broker::start(program);
     let mut recording = Recording::start();
     recording.record(10);
-    let publisher = Publisher::start(&recording.file(), broker.port, &[]);
+    let publisher = start(&recording.file(), &broker, &[]);
     until(&broker, &publisher, 11);
-    let second = Publisher::start(&recording.file(), broker.port, &[]).failed();
+    let second = start(&recording.file(), &broker, &[]).failed();
     assert!(second.contains("another publisher publishes"), "{second}");
     // One on another machine, with a copy.
     let copy = TempDir::new().unwrap();
     let folder = copy.path().join("regtest");
     fs::create_dir(&folder).unwrap();
     fs::copy(recording.file(), folder.join("eventlog.jsonl")).unwrap();
-    let elsewhere = Publisher::start(&folder.join("eventlog.jsonl"), broker.port, &[]);
+    let elsewhere = start(&folder.join("eventlog.jsonl"), &broker, &[]);
     publisher.stop();
     drop(elsewhere);
     assert_eq!(ids(&broker.messages("cln.>")), recording.ids());
@@ -528,7 +319,7 @@ fn somebody_else(program: &Path) {
     let broker = Broker::start(program);
     let mut recording = Recording::start();
     recording.record(100);
-    let publisher = Publisher::start(&recording.file(), broker.port, &["--topics", "connect"]);
+    let publisher = start(&recording.file(), &broker, &["--topics", "connect"]);
     until(&broker, &publisher, 34);
     publisher.stop();
     block_on(async {
@@ -540,7 +331,7 @@ fn somebody_else(program: &Path) {
             .unwrap();
         sent.await.unwrap();
     });
-    let failed = Publisher::start(&recording.file(), broker.port, &[]).failed();
+    let failed = start(&recording.file(), &broker, &[]).failed();
     assert!(failed.contains("is not from eventlog-publish"), "{failed}");
 }
 
@@ -548,7 +339,7 @@ fn what_does_not_fit(program: &Path) {
     let broker = Broker::start(program);
     let mut recording = Recording::start();
     recording.record(1);
-    let failed = Publisher::start(&recording.file(), broker.port, &["--no-create", "--check"]);
+    let failed = start(&recording.file(), &broker, &["--no-create", "--check"]);
     let failed = failed.failed();
     assert!(failed.contains("stream CLN"), "{failed}");
     let config = recording.dir.path().join("stream.json");
@@ -556,7 +347,84 @@ fn what_does_not_fit(program: &Path) {
         "max_msgs":-1,"max_bytes":-1,"discard":"old","max_age":0,"storage":"file","num_replicas":1}"#;
     fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap();
-    let failed = Publisher::start(&recording.file(), broker.port, &["--stream-config", config]);
+    let failed = start(&recording.file(), &broker, &["--stream-config", config]);
     let failed = failed.failed();
     assert!(failed.contains("nothing of this node"), "{failed}");
+}
+
+/// One server does what one of several may: it loses a message and keeps the next.
+fn lost_by_the_broker(program: &Path) {
+    let mut broker = Broker::start(program);
+    let mut recording = Recording::start();
+    recording.record(1000);
+    let publisher = start(&recording.file(), &broker, &[]);
+    until(&broker, &publisher, 1001);
+    publisher.stop();
+    block_on(async {
+        let stream = stream(&broker).await.unwrap();
+        let last = stream.get_last_raw_message_by_subject("cln.>").await;
+        let last = last.unwrap();
+        let confirmed = last.headers.get("Eventlog-Confirmed").unwrap().as_str();
+        let (confirmed, _) = confirmed.split_once(' ').unwrap();
+        let confirmed: u64 = confirmed.parse().unwrap();
+        assert!(
+            confirmed + 2 < last.sequence,
+            "{confirmed} of {}",
+            last.sequence
+        );
+        for lost in [confirmed + 1, last.sequence - 1] {
+            assert!(stream.delete_message(lost).await.unwrap());
+        }
+    });
+    // Else it remembers their ids.
+    broker.kill();
+    broker.restart();
+    let publisher = start(&recording.file(), &broker, &[]);
+    until(&broker, &publisher, 1001);
+    let log = publisher.stop();
+    assert_eq!(log.matches("was missing in the stream").count(), 2, "{log}");
+    // Now the last message is not the latest record.
+    for _ in 0..2 {
+        recording.record(10);
+        let all = recording.ids();
+        let publisher = start(&recording.file(), &broker, &[]);
+        let mut found = ids(&until(&broker, &publisher, all.len()));
+        publisher.stop();
+        found.sort_by_key(|id| all.iter().position(|one| one == id));
+        assert_eq!(found, all);
+    }
+}
+
+fn terminated(program: &Path) {
+    let broker = Broker::start(program);
+    let proxy = Proxy::start(broker.port);
+    let mut recording = Recording::start();
+    recording.record(10);
+    let mut all = recording.ids();
+    for finished in [true, false] {
+        let publisher = Publisher::start(&recording.file(), &["--nats", &url(proxy.port)]);
+        recording.record(1);
+        until(&broker, &publisher, all.len() + 1);
+        signal(&broker.child, Signal::SIGSTOP);
+        let before = proxy.sent.load(SeqCst);
+        recording.record(10);
+        publisher.until("they are sent", || proxy.sent.load(SeqCst) > before);
+        let started = Instant::now();
+        publisher.terminate();
+        if finished {
+            signal(&broker.child, Signal::SIGCONT);
+            publisher.ended();
+            all = recording.ids();
+            assert_eq!(ids(&broker.messages("cln.>")), all);
+        } else {
+            let log = publisher.ended();
+            let took = started.elapsed().as_secs();
+            assert!((5..15).contains(&took), "{took} s: {log}");
+            signal(&broker.child, Signal::SIGCONT);
+        }
+    }
+    let publisher = start(&recording.file(), &broker, &[]);
+    all = recording.ids();
+    assert_eq!(ids(&until(&broker, &publisher, all.len())), all);
+    publisher.stop();
 }

@@ -1,0 +1,279 @@
+//! One connection: from the last message that the stream has of this node, until it is
+//! lost.
+//!
+//! Acknowledgements are awaited in order, with a bounded number in flight.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_nats::jetstream::context::{Context, ContextBuilder, PublishError, PublishErrorKind};
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, Stream};
+use eventlog::cursor::Cursor;
+use eventlog::tail::{From, Item, Record, Tail};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+
+use super::connect::{Broker, Connection};
+use super::stream::Wanted;
+use crate::node::{Node, SCHEMA};
+use crate::outbox::Outbox;
+use crate::sink::{self, Arrived, End};
+
+/// How long the broker may take to acknowledge a message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The header that says what was acknowledged without a gap when a message was sent: the
+/// stream's sequence number and the record's cursor. What is behind it may lack some.
+const CONFIRMED: &str = "Eventlog-Confirmed";
+
+/// What that header says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Confirmed {
+    sequence: u64,
+    /// `None`: nothing was.
+    cursor: Option<Cursor>,
+}
+
+impl Confirmed {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "0" {
+            return Some(Self::default());
+        }
+        let (sequence, cursor) = text.split_once(' ')?;
+        Some(Self {
+            sequence: sequence.parse().ok()?,
+            cursor: Some(cursor.parse().ok()?),
+        })
+    }
+}
+
+impl fmt::Display for Confirmed {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.cursor {
+            None => f.write_str("0"),
+            Some(cursor) => write!(f, "{} {cursor}", self.sequence),
+        }
+    }
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    node: Node,
+    context: Context,
+    stream: Stream<Info>,
+    connection: Connection,
+    subjects: HashMap<String, Subject>,
+    in_flight: FuturesOrdered<BoxFuture<'static, InFlight>>,
+    /// Up to here everything is in the stream.
+    confirmed: Confirmed,
+}
+
+/// A record's cursor, its subject, and what the broker said.
+type InFlight = (Cursor, String, Result<PublishAck, PublishError>);
+
+/// What is known of a subject.
+#[derive(Debug, Default)]
+struct Subject {
+    /// The stream's number of its last message.
+    last: u64,
+    in_flight: usize,
+}
+
+impl Session {
+    pub(super) async fn open(
+        broker: &Broker,
+        wanted: &Wanted,
+        node: &Node,
+        window: usize,
+    ) -> Result<Self, End> {
+        let connection = broker.connect().await.map_err(End::Lost)?;
+        let context = ContextBuilder::new()
+            .timeout(PATIENCE)
+            .max_ack_inflight(window * 2)
+            .build(connection.client.clone());
+        let stream = wanted.find(&context).await.map_err(End::Lost)?;
+        wanted.fits(&stream, node).map_err(End::Fatal)?;
+        Ok(Self {
+            node: node.clone(),
+            context,
+            stream,
+            connection,
+            subjects: HashMap::new(),
+            in_flight: FuturesOrdered::new(),
+            confirmed: Confirmed::default(),
+        })
+    }
+    /// Sends again what is missing before the last record that the stream has: a broker of
+    /// several servers may lose one message and keep the next, if it gets another leader in
+    /// between. Gives that record.
+    async fn fill(
+        &mut self,
+        outbox: &Outbox,
+        last: &StreamMessage,
+        confirmed: Confirmed,
+    ) -> Result<Cursor, End> {
+        let last_cursor = self.cursor(last).map_err(End::Fatal)?;
+        let mut present = HashSet::from([last_cursor]);
+        let mut number = confirmed.sequence + 1;
+        while number < last.sequence {
+            let next = self.stream.raw_message_builder().sequence(number);
+            let next = next.next_by_subject(self.node.all()).send().await;
+            let next = next.map_err(|error| End::Lost(error.into()))?;
+            present.extend(self.cursor(&next).ok());
+            number = next.sequence + 1;
+        }
+        // One that was sent again stands behind later ones.
+        let all = present.iter().copied().chain(confirmed.cursor);
+        let to = all.max_by_key(|cursor| cursor.seq).unwrap_or(last_cursor);
+        let removed = self.stream.cached_info().state.first_sequence > confirmed.sequence + 1;
+        let from = confirmed.cursor.map_or(From::Oldest, From::After);
+        let Ok(mut tail) = Tail::open(&outbox.file, from) else {
+            return Ok(to); // no longer kept here
+        };
+        while !removed && let Some(item) = tail.next().map_err(|error| End::Fatal(error.into()))? {
+            let Item::Record(record) = item else { continue };
+            if record.cursor == to {
+                break;
+            }
+            if outbox.wants(&record) && !present.contains(&record.cursor) {
+                tracing::warn!("{}: it was missing in the stream", record.cursor);
+                sink::Session::send(self, record).await?;
+                sink::Session::arrived(self).await?;
+                self.confirmed = confirmed; // until all are there
+            }
+        }
+        Ok(to)
+    }
+
+    async fn last_of(&self, subject: &str) -> Result<Option<StreamMessage>> {
+        match self.stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| format!("the last message of {subject}")),
+        }
+    }
+
+    fn cursor(&self, message: &StreamMessage) -> Result<Cursor> {
+        let id = message.headers.get(async_nats::header::NATS_MESSAGE_ID);
+        let cursor = id.and_then(|id| self.node.cursor(id.as_str()));
+        cursor.with_context(|| {
+            format!(
+                "message {} of the stream, {}, is not from eventlog-publish: its id is {:?}",
+                message.sequence, message.subject, id
+            )
+        })
+    }
+
+    /// Takes the next acknowledgement.
+    fn acknowledged(&mut self, (cursor, name, acknowledged): InFlight) -> Result<Arrived, End> {
+        match acknowledged {
+            Ok(ack) if ack.duplicate => Err(End::Conflict(anyhow::anyhow!(
+                "{cursor}: it is in the stream already, and this session has not sent it"
+            ))),
+            Ok(ack) => {
+                let subject = self.subjects.entry(name).or_default();
+                subject.in_flight -= 1;
+                subject.last = subject.last.max(ack.sequence);
+                self.confirmed = Confirmed {
+                    sequence: subject.last.max(self.confirmed.sequence),
+                    cursor: Some(cursor),
+                };
+                Ok(Arrived {
+                    count: 1,
+                    last: cursor,
+                })
+            }
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                let why = format!("{cursor}: {name} has a message that is not ours");
+                Err(End::Conflict(anyhow::Error::from(error).context(why)))
+            }
+            Err(error) => {
+                let refused = error.kind() == PublishErrorKind::Other;
+                let why = format!("{cursor}: it was not acknowledged");
+                let error = anyhow::Error::from(error).context(why);
+                Err(if refused {
+                    End::Refused(error)
+                } else {
+                    End::Lost(error)
+                })
+            }
+        }
+    }
+}
+
+impl sink::Session for Session {
+    async fn last(&mut self) -> Result<Option<Cursor>, End> {
+        let last = self.last_of(&self.node.all()).await.map_err(End::Lost)?;
+        let last = last.map(|last| self.cursor(&last)).transpose();
+        last.map_err(End::Fatal)
+    }
+
+    async fn resume(&mut self, outbox: &Outbox) -> Result<Option<Cursor>, End> {
+        let last = self.last_of(&self.node.all()).await.map_err(End::Lost)?;
+        let Some(last) = last else { return Ok(None) };
+        let confirmed = last.headers.get(CONFIRMED);
+        let cursor = match confirmed.and_then(|text| Confirmed::parse(text.as_str())) {
+            Some(confirmed) => {
+                self.confirmed = confirmed;
+                self.fill(outbox, &last, confirmed).await?
+            }
+            None => self.cursor(&last).map_err(End::Fatal)?,
+        };
+        self.confirmed = Confirmed {
+            sequence: last.sequence,
+            cursor: Some(cursor),
+        };
+        Ok(Some(cursor))
+    }
+
+    async fn send(&mut self, record: Record) -> Result<(), End> {
+        let name = self.node.subject(&record.topic);
+        if !self.subjects.contains_key(&name) {
+            let last = self.last_of(&name).await.map_err(End::Lost)?;
+            let last = last.map_or(0, |message| message.sequence);
+            self.subjects
+                .insert(name.clone(), Subject { last, in_flight: 0 });
+        }
+        let subject = self.subjects.entry(name.clone()).or_default();
+        let mut message = PublishMessage::build()
+            .message_id(self.node.message_id(record.cursor))
+            .expected_stream(&self.stream.cached_info().config.name)
+            .header("Content-Type", "application/json")
+            .header("Eventlog-Schema", SCHEMA)
+            .header(CONFIRMED, self.confirmed.to_string().as_str())
+            .payload(record.line.into());
+        // Another publisher of this node is refused. What is behind one in flight has no
+        // number to expect yet; its first one had.
+        if subject.in_flight == 0 {
+            message = message.expected_last_subject_sequence(subject.last);
+        }
+        subject.in_flight += 1;
+        let sent = self.context.send_publish(name.clone(), message).await;
+        let sent = sent.map_err(|error| End::Lost(error.into()))?;
+        let cursor = record.cursor;
+        self.in_flight
+            .push_back(Box::pin(async move { (cursor, name, sent.await) }));
+        Ok(())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    async fn arrived(&mut self) -> Result<Arrived, End> {
+        tokio::select! {
+            biased;
+            () = self.connection.lost.notified() => {
+                Err(End::Lost(anyhow::anyhow!("the connection was lost")))
+            }
+            Some(acknowledged) = self.in_flight.next() => self.acknowledged(acknowledged),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What is published, and who publishes it.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use cln_plugin::options::Value;
+use eventlog::cursor::Cursor;
+use eventlog::notification::Notification;
+use eventlog::options::{Settings, Shared};
+use eventlog::recorder::{Inlet, Recorder};
+use eventlog::stdin::Sink;
+use eventlog::tail::{From, Item, Tail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+pub const NODE: &str = "02aa";
+
+/// No test waits longer for anything.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// So many rounds; twenty of `make soak`.
+pub fn rounds(few: usize) -> usize {
+    let soak = std::env::var("NEXTEST_PROFILE").is_ok_and(|profile| profile == "soak");
+    if soak { 20 } else { few }
+}
+
+/// eventlog, in this process.
+pub struct Recording {
+    pub dir: TempDir,
+    pub recorder: Recorder,
+    pub inlet: Inlet,
+    pub n: u64,
+}
+
+impl Recording {
+    pub fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let folder = dir.path().join("regtest");
+        fs::create_dir(&folder).unwrap();
+        let value = |name: &str| match name {
+            "eventlog-topics" => Some(Value::String("*".to_owned())),
+            "eventlog-rotate-size" => Some(Value::String("64KiB".to_owned())),
+            "eventlog-rotate-keep" => Some(Value::Integer(1000)),
+            _ => None,
+        };
+        let (fixed, settings) = Settings::read(value, &folder).unwrap();
+        let node = Some(NODE.to_owned());
+        let (recorder, _) = Recorder::start(fixed, Shared::new(settings), node).unwrap();
+        Self {
+            inlet: Inlet::new(recorder.clone()),
+            recorder,
+            dir,
+            n: 0,
+        }
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("regtest/eventlog.jsonl")
+    }
+
+    /// Records so many notifications, of three topics.
+    pub fn record(&mut self, count: u64) {
+        for n in self.n..self.n + count {
+            let topic = ["connect", "disconnect", "invoice_creation"][n as usize % 3];
+            let payload = format!("{{\"n\":{n}}}");
+            let notification = Notification {
+                topic: Cow::Borrowed(topic),
+                origin: None,
+                payload: &payload,
+                is_json: true,
+            };
+            self.inlet.notification(SystemTime::now(), &notification);
+        }
+        self.n += count;
+        self.recorder.flush();
+    }
+
+    /// The message ids of all that is recorded, in order.
+    pub fn ids(&self) -> Vec<String> {
+        let mut tail = Tail::open(&self.file(), From::Oldest).unwrap();
+        let mut ids = Vec::new();
+        let started = Instant::now();
+        // The start's record as well.
+        while (ids.len() as u64) < self.n + 1 {
+            match tail.next().unwrap() {
+                Some(Item::Record(record)) => ids.push(id(record.cursor)),
+                Some(gap) => panic!("{gap:?}"),
+                None => {
+                    tail.wait(Some(Duration::from_millis(100))).unwrap();
+                }
+            }
+            assert!(started.elapsed() < PATIENCE, "{} of {}", ids.len(), self.n);
+        }
+        ids
+    }
+}
+
+/// Of a record, its cursor.
+#[derive(serde::Deserialize)]
+pub struct Place {
+    pub epoch: eventlog::cursor::Epoch,
+    pub seq: u64,
+}
+
+impl std::convert::From<Place> for Cursor {
+    fn from(Place { epoch, seq }: Place) -> Cursor {
+        Cursor { epoch, seq }
+    }
+}
+
+pub fn id(cursor: Cursor) -> String {
+    format!("{NODE}/{}/{}", cursor.epoch, cursor.seq)
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// The command.
+pub struct Publisher {
+    pub child: Child,
+    pub log: Arc<Mutex<String>>,
+}
+
+impl Publisher {
+    pub fn start(file: &Path, args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_eventlog-publish"))
+            .arg(file)
+            .args(args)
+            .env("NO_COLOR", "1")
+            .env("NO_PROXY", "127.0.0.1")
+            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (mut stderr, lines) = (child.stderr.take().unwrap(), log.clone());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = stderr.read(&mut bytes) {
+                lines
+                    .lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        });
+        Self { child, log }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a condition.
+    pub fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < PATIENCE, "{what}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn terminate(&self) {
+        signal(&self.child, Signal::SIGTERM);
+    }
+
+    /// SIGTERM; it ends well.
+    pub fn stop(self) -> String {
+        self.terminate();
+        self.ended()
+    }
+
+    /// It ends well. Gives its log.
+    pub fn ended(mut self) -> String {
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+        self.log()
+    }
+
+    /// It ends with an error.
+    pub fn failed(mut self) -> String {
+        let started = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < PATIENCE, "it runs on: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!self.child.wait().unwrap().success(), "{}", self.log());
+        self.log()
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Something between the two that cuts.
+pub struct Proxy {
+    pub port: u16,
+    pub cut: Arc<AtomicBool>,
+    /// Bytes that came from clients.
+    pub sent: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    pub fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cut = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (is_cut, count_sent) = (cut.clone(), sent.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                    continue;
+                };
+                let back = Arc::default();
+                for (from, into, count_in) in
+                    [(&client, &server, &count_sent), (&server, &client, &back)]
+                {
+                    let (mut from, mut into) =
+                        (from.try_clone().unwrap(), into.try_clone().unwrap());
+                    let (is_cut, count_in) = (is_cut.clone(), count_in.clone());
+                    std::thread::spawn(move || {
+                        let mut bytes = [0; 1 << 14];
+                        while let Ok(count @ 1..) = from.read(&mut bytes) {
+                            count_in.fetch_add(count, SeqCst);
+                            // What is on its way is lost.
+                            if is_cut.load(SeqCst) || into.write_all(&bytes[..count]).is_err() {
+                                break;
+                            }
+                        }
+                        let _ = (from.shutdown(Shutdown::Both), into.shutdown(Shutdown::Both));
+                    });
+                }
+            }
+        });
+        Self { port, cut, sent }
+    }
+}
