@@ -29,8 +29,10 @@ impl Node {
     /// The folder has no name, the records name several nodes, or cannot be read.
     pub fn find(file: &Path, network: Option<&str>, id: Option<&str>) -> Result<Self> {
         let folder = || {
-            let folder = file.canonicalize().ok()?.parent()?.file_name()?.to_owned();
-            folder.into_string().ok()
+            // Not the file: that may be missing for the moment of a rotation.
+            let folder = file.parent().filter(|folder| *folder != Path::new(""));
+            let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+            folder.file_name()?.to_str().map(str::to_owned)
         };
         let network = match network {
             Some(network) => network.to_owned(),
@@ -108,6 +110,15 @@ fn first_id(file: &Path) -> Result<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_for_a_moment_has_a_network() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let folder = dir.path().join("regtest");
+        std::fs::create_dir(&folder).unwrap();
+        let node = Node::find(&folder.join("eventlog.jsonl"), None, Some("02ab"));
+        assert_eq!(node.unwrap().network, "regtest");
+    }
 
     #[test]
     fn subjects_and_ids() {

@@ -10,6 +10,7 @@ use async_nats::{Client, ConnectOptions, Event};
 use tokio::sync::Notify;
 
 use crate::secret::{self, Tls};
+use crate::sink::End;
 
 /// What names the broker and proves who we are.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,12 +45,29 @@ pub struct Broker {
 
 /// A connection that ends when it is lost. To connect again by itself, as async-nats does,
 /// would send what comes later though something before it was lost.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Connection {
     /// The client.
     pub client: Client,
     /// It was lost.
     pub lost: Arc<Notify>,
+}
+
+impl Connection {
+    /// Does this, for as long as the connection is there: what is asked over one that is
+    /// lost would wait for its answer.
+    pub(crate) async fn while_there<T>(
+        &self,
+        work: impl Future<Output = Result<T, End>>,
+    ) -> Result<T, End> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.lost.notified() => {
+                Err(End::Lost(anyhow::anyhow!("the connection was lost")))
+            }
+        }
+    }
 }
 
 /// Longer than any session: by then the client is gone.

@@ -96,7 +96,11 @@ impl Session {
             .timeout(PATIENCE)
             .max_ack_inflight(window * 2)
             .build(connection.client.clone());
-        let stream = wanted.find(&context).await.map_err(End::Lost)?;
+        let stream = connection.while_there(async {
+            let stream = wanted.find(&context).await;
+            stream.map_err(End::Lost)
+        });
+        let stream = stream.await?;
         wanted.fits(&stream, node).map_err(End::Fatal)?;
         Ok(Self {
             node: node.clone(),
@@ -108,6 +112,25 @@ impl Session {
             confirmed: Confirmed::default(),
         })
     }
+    /// Where the stream ends, with all before it in place.
+    async fn mend(&mut self, outbox: &Outbox) -> Result<Option<Cursor>, End> {
+        let last = self.last_of(&self.node.all()).await.map_err(End::Lost)?;
+        let Some(last) = last else { return Ok(None) };
+        let confirmed = last.headers.get(CONFIRMED);
+        let cursor = match confirmed.and_then(|text| Confirmed::parse(text.as_str())) {
+            Some(confirmed) => {
+                self.confirmed = confirmed;
+                self.fill(outbox, &last, confirmed).await?
+            }
+            None => self.cursor(&last).map_err(End::Fatal)?,
+        };
+        self.confirmed = Confirmed {
+            sequence: last.sequence,
+            cursor: Some(cursor),
+        };
+        Ok(Some(cursor))
+    }
+
     /// Sends again what is missing before the last record that the stream has: a broker of
     /// several servers may lose one message and keep the next, if it gets another leader in
     /// between. Gives that record.
@@ -142,12 +165,42 @@ impl Session {
             }
             if outbox.wants(&record) && !present.contains(&record.cursor) {
                 tracing::warn!("{}: it was missing in the stream", record.cursor);
-                sink::Session::send(self, record).await?;
+                self.put(record).await?;
                 sink::Session::arrived(self).await?;
                 self.confirmed = confirmed; // until all are there
             }
         }
         Ok(to)
+    }
+
+    async fn put(&mut self, record: Record) -> Result<(), End> {
+        let name = self.node.subject(&record.topic);
+        if !self.subjects.contains_key(&name) {
+            let last = self.last_of(&name).await.map_err(End::Lost)?;
+            let last = last.map_or(0, |message| message.sequence);
+            self.subjects
+                .insert(name.clone(), Subject { last, in_flight: 0 });
+        }
+        let subject = self.subjects.entry(name.clone()).or_default();
+        let mut message = PublishMessage::build()
+            .message_id(self.node.message_id(record.cursor))
+            .expected_stream(&self.stream.cached_info().config.name)
+            .header("Content-Type", "application/json")
+            .header("Eventlog-Schema", SCHEMA)
+            .header(CONFIRMED, self.confirmed.to_string().as_str())
+            .payload(record.line.into());
+        // Another publisher of this node is refused. What is behind one in flight has no
+        // number to expect yet; its first one had.
+        if subject.in_flight == 0 {
+            message = message.expected_last_subject_sequence(subject.last);
+        }
+        subject.in_flight += 1;
+        let sent = self.context.send_publish(name.clone(), message).await;
+        let sent = sent.map_err(|error| End::Lost(error.into()))?;
+        let cursor = record.cursor;
+        self.in_flight
+            .push_back(Box::pin(async move { (cursor, name, sent.await) }));
+        Ok(())
     }
 
     async fn last_of(&self, subject: &str) -> Result<Option<StreamMessage>> {
@@ -210,57 +263,22 @@ impl Session {
 
 impl sink::Session for Session {
     async fn last(&mut self) -> Result<Option<Cursor>, End> {
-        let last = self.last_of(&self.node.all()).await.map_err(End::Lost)?;
-        let last = last.map(|last| self.cursor(&last)).transpose();
-        last.map_err(End::Fatal)
+        let last = self.connection.while_there(async {
+            let last = self.last_of(&self.node.all()).await.map_err(End::Lost)?;
+            let last = last.map(|last| self.cursor(&last)).transpose();
+            last.map_err(End::Fatal)
+        });
+        last.await
     }
 
     async fn resume(&mut self, outbox: &Outbox) -> Result<Option<Cursor>, End> {
-        let last = self.last_of(&self.node.all()).await.map_err(End::Lost)?;
-        let Some(last) = last else { return Ok(None) };
-        let confirmed = last.headers.get(CONFIRMED);
-        let cursor = match confirmed.and_then(|text| Confirmed::parse(text.as_str())) {
-            Some(confirmed) => {
-                self.confirmed = confirmed;
-                self.fill(outbox, &last, confirmed).await?
-            }
-            None => self.cursor(&last).map_err(End::Fatal)?,
-        };
-        self.confirmed = Confirmed {
-            sequence: last.sequence,
-            cursor: Some(cursor),
-        };
-        Ok(Some(cursor))
+        let connection = self.connection.clone();
+        connection.while_there(self.mend(outbox)).await
     }
 
     async fn send(&mut self, record: Record) -> Result<(), End> {
-        let name = self.node.subject(&record.topic);
-        if !self.subjects.contains_key(&name) {
-            let last = self.last_of(&name).await.map_err(End::Lost)?;
-            let last = last.map_or(0, |message| message.sequence);
-            self.subjects
-                .insert(name.clone(), Subject { last, in_flight: 0 });
-        }
-        let subject = self.subjects.entry(name.clone()).or_default();
-        let mut message = PublishMessage::build()
-            .message_id(self.node.message_id(record.cursor))
-            .expected_stream(&self.stream.cached_info().config.name)
-            .header("Content-Type", "application/json")
-            .header("Eventlog-Schema", SCHEMA)
-            .header(CONFIRMED, self.confirmed.to_string().as_str())
-            .payload(record.line.into());
-        // Another publisher of this node is refused. What is behind one in flight has no
-        // number to expect yet; its first one had.
-        if subject.in_flight == 0 {
-            message = message.expected_last_subject_sequence(subject.last);
-        }
-        subject.in_flight += 1;
-        let sent = self.context.send_publish(name.clone(), message).await;
-        let sent = sent.map_err(|error| End::Lost(error.into()))?;
-        let cursor = record.cursor;
-        self.in_flight
-            .push_back(Box::pin(async move { (cursor, name, sent.await) }));
-        Ok(())
+        let connection = self.connection.clone();
+        connection.while_there(self.put(record)).await
     }
 
     fn in_flight(&self) -> usize {
