@@ -33,6 +33,7 @@
 //! - [`options`]: the options and their values
 //! - [`methods`]: `eventlog-list`, `-wait`, `-stats`, `-rotate`
 //! - [`params`]: a method's parameters, by name or by position
+//! - [`prometheus`]: numbers as Prometheus reads them
 //! - [`reader`]: recorded events read back
 //! - [`tail`]: the records as they come, for another process
 //! - [`logger`]: lines in the node's log
@@ -49,6 +50,7 @@ pub mod older;
 pub mod options;
 pub mod params;
 pub mod progress;
+pub mod prometheus;
 pub mod queue;
 pub mod reader;
 pub mod recorder;

@@ -232,6 +232,53 @@ fn an_empty_line_within_a_request_forges_nothing() {
 }
 
 #[test]
+fn stats_are_there_for_prometheus() {
+    let mut host = Host::eventlog(json!({"eventlog-topics": "*"}));
+    let odd = "a\"b\nc";
+    for topic in ["connect", "connect", odd] {
+        host.notify(topic, json!({}));
+    }
+    host.records(3);
+    let stats = host.call("eventlog-stats", json!({"format": "prometheus"}));
+    let stats = stats.unwrap();
+    let page = stats["metrics"].as_str().unwrap();
+    for line in [
+        "eventlog_recorded_total{topic=\"connect\"} 2",
+        r#"eventlog_recorded_total{topic="a\"b\nc"} 1"#,
+        "# TYPE eventlog_recorded_total counter",
+        "eventlog_dropped_total 0",
+        "eventlog_last_seq 4",
+        "eventlog_writable 1",
+    ] {
+        assert!(page.lines().any(|one| one == line), "{line}: {page}");
+    }
+    let sample = regex::Regex::new(r#"^(\w+)(\{topic="[^\n]*"\})? [0-9.]+$"#).unwrap();
+    let mut typed = Vec::new();
+    for line in page.lines() {
+        match line
+            .strip_prefix("# TYPE ")
+            .and_then(|line| line.split_once(' '))
+        {
+            Some((name, _)) => typed.push(name),
+            None if line.starts_with("# HELP ") => {}
+            None => assert_eq!(
+                sample.captures(line).expect(line)[1],
+                *typed[typed.len() - 1]
+            ),
+        }
+    }
+    let file = std::fs::metadata(host.path("eventlog.jsonl"))
+        .unwrap()
+        .len();
+    assert!(
+        page.contains(&format!("eventlog_file_bytes {file}\n")),
+        "{page}"
+    );
+    let wrong = host.call("eventlog-stats", json!({"format": "xml"}));
+    assert_eq!(wrong.unwrap_err()["code"], -32602);
+}
+
+#[test]
 fn events_are_handed_out_as_they_are_recorded() {
     let mut host = Host::eventlog(json!({"eventlog-topics": "mine"}));
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));

@@ -14,8 +14,10 @@
 //! - [`place`]: how far a sink is that cannot be asked
 //! - [`publisher`]: sessions one after the other, with pauses between
 //! - [`progress`]: what was done so far
+//! - [`metrics`]: the same for Prometheus
 //! - [`secret`]: passwords and keys, from files or the environment
 
+pub mod metrics;
 pub mod nats;
 pub mod node;
 pub mod outbox;

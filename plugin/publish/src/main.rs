@@ -1,9 +1,12 @@
 //! The command `eventlog-publish`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use eventlog_publish::metrics::{self, Metrics};
 use eventlog_publish::nats::Nats;
 use eventlog_publish::nats::connect::Broker;
 use eventlog_publish::nats::stream::Wanted;
@@ -14,6 +17,7 @@ use eventlog_publish::progress::Progress;
 use eventlog_publish::publisher;
 use eventlog_publish::sink::Sink;
 use eventlog_publish::webhook::{self, Webhook};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -64,6 +68,9 @@ struct Args {
     /// Go on with the oldest record where those before it are no longer kept
     #[arg(long)]
     skip_gap: bool,
+    /// Numbers for Prometheus, at http://ADDRESS:PORT/metrics; a loopback address
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = metrics::loopback)]
+    metrics: Option<SocketAddr>,
     /// Try the file, the broker and the stream, say what is wrong, and end
     #[arg(long)]
     check: bool,
@@ -106,6 +113,8 @@ async fn run(args: Args) -> Result<()> {
         move || Node::find(&file, network.as_deref(), id.as_deref())
     };
     let mut stopped = stop.clone();
+    // To wait, for a first record or for the other side, is what it is started for.
+    publisher::notify(NotifyState::Ready);
     let node = tokio::select! {
         found = tokio::task::spawn_blocking(find) => {
             found?.with_context(|| args.file.display().to_string())?
@@ -122,16 +131,26 @@ async fn run(args: Args) -> Result<()> {
         durable: args.durable,
         skip_gap: args.skip_gap,
     };
+    let progress = Arc::new(Progress::default());
+    if let Some(address) = args.metrics {
+        let metrics = Metrics {
+            progress: progress.clone(),
+            outbox: outbox.clone(),
+            node: node.clone(),
+            sink: args.hook.webhook.as_ref().map_or("nats", |_| "webhook"),
+        };
+        metrics::serve(address, metrics).await?;
+    }
     match &args.hook.webhook {
         Some(url) => {
             let place = Place::new(args.cursor_file, &outbox.file, ".webhook.cursor");
             let tls = &args.broker.tls;
             let webhook = Webhook::new(url, &args.hook, tls, place, &node, &outbox)?;
-            to(&webhook, &outbox, args.check, stop).await
+            to(&webhook, &outbox, args.check, &progress, stop).await
         }
         None => {
             let nats = Nats::new(args.broker, args.stream, node, &outbox);
-            to(&nats, &outbox, args.check, stop).await
+            to(&nats, &outbox, args.check, &progress, stop).await
         }
     }
 }
@@ -140,14 +159,14 @@ async fn to(
     sink: &impl Sink,
     outbox: &Outbox,
     check: bool,
+    progress: &Progress,
     stop: watch::Receiver<bool>,
 ) -> Result<()> {
     if check {
         println!("{}", publisher::check(sink, outbox).await?);
         return Ok(());
     }
-    let progress = Progress::default();
-    publisher::publish(sink, outbox, &progress, stop).await?;
+    publisher::publish(sink, outbox, progress, stop).await?;
     let counts = progress.counts();
     tracing::info!("stopped: {} records published", counts.published);
     Ok(())
@@ -162,6 +181,7 @@ fn stop_on_signals() -> Result<watch::Receiver<bool>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        publisher::notify(NotifyState::Stopping);
         let _ = stop.send(true); // nobody waits: it ends anyway
     });
     Ok(stopped)

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use eventlog::tail::Tail;
 use nix::fcntl::{Flock, FlockArg};
+use sd_notify::NotifyState;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
@@ -175,6 +176,13 @@ async fn follow(
     }
 }
 
+/// Reports to systemd, if it was that which started this.
+pub fn notify(state: NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("systemd: {error}");
+    }
+}
+
 /// Holds the lock of these records' publisher to a sink.
 fn alone(path: &Path, file: &Path) -> Result<Flock<File>> {
     let lock = File::options()
@@ -215,6 +223,7 @@ impl Away {
         self.tries += 1;
         if self.logged.is_none_or(|at| at.elapsed() > QUIET) {
             let behind = outbox.behind(progress.counts().passed).unwrap_or_default();
+            notify(NotifyState::Status(&format!("{}: away", sink.name())));
             tracing::warn!(
                 "{}: {error:#}; away for {} s, nothing is lost: {} records, {}, wait in their files",
                 sink.name(),
@@ -227,6 +236,9 @@ impl Away {
     }
 
     fn back(&mut self, name: &str) {
+        if self.since.is_some() || !self.met {
+            notify(NotifyState::Status(&format!("{name}: connected")));
+        }
         match self.since.take() {
             Some(since) => tracing::info!("{name}: back after {} s", since.elapsed().as_secs()),
             None if !self.met => tracing::info!("{name}: connected"),

@@ -69,9 +69,10 @@ pub fn manifest() -> [RpcMethodBuilder<Recorder>; 4] {
                  confirmed it. Among events already recorded it finds those \
                  recorded with eventlog-format=json",
             ),
-        method(NAMES[2]).description(
+        method(NAMES[2]).usage("[format]").description(
             "Show what was recorded since the start, by topic, what waits to be written, what \
-                 was dropped, and the file",
+             was dropped, and the file. format=prometheus: the numbers as Prometheus reads them, \
+             the text in metrics",
         ),
         method(NAMES[3])
             .description("Move the file to .1, older ones on by one, and start a new one"),

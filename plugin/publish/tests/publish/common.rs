@@ -132,7 +132,13 @@ pub struct Publisher {
 
 impl Publisher {
     pub fn start(file: &Path, args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_eventlog-publish"))
+        Self::with(file, args, |_| {})
+    }
+
+    pub fn with(file: &Path, args: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eventlog-publish"));
+        change(&mut command);
+        let mut child = command
             .arg(file)
             .args(args)
             .env("NO_COLOR", "1")

@@ -4,6 +4,7 @@
 
 mod common;
 mod nats;
+mod service;
 mod webhook;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     let mut trials = nats::trials();
     trials.extend(webhook::trials());
+    trials.extend(service::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 

@@ -41,7 +41,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// How the server answers a POST.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
+pub enum Answer {
     Status(&'static str),
     /// The connection ends.
     Cut,
@@ -57,26 +57,26 @@ enum Answer {
     Noise,
 }
 
-const OK: Answer = Answer::Status("204 No Content");
+pub const OK: Answer = Answer::Status("204 No Content");
 
 /// What came.
 #[derive(Debug, Default)]
-struct Came {
+pub struct Came {
     /// Each POST: the message ids of its records, and how it was answered.
-    posts: Vec<(Vec<String>, Answer)>,
+    pub posts: Vec<(Vec<String>, Answer)>,
     /// How the next ones are answered; then [`OK`].
     plan: VecDeque<Answer>,
     /// The answers wait.
-    held: bool,
+    pub held: bool,
 }
 
-struct Server {
+pub struct Server {
     port: u16,
     came: Arc<Mutex<Came>>,
 }
 
 impl Server {
-    fn start(plan: &[Answer]) -> Self {
+    pub fn start(plan: &[Answer]) -> Self {
         Self::with(plan, None)
     }
 
@@ -106,16 +106,16 @@ impl Server {
         Self { port, came }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hook?token=hidden", self.port)
     }
 
-    fn came<T>(&self, look: impl FnOnce(&mut Came) -> T) -> T {
+    pub fn came<T>(&self, look: impl FnOnce(&mut Came) -> T) -> T {
         look(&mut self.came.lock().unwrap())
     }
 
     /// The records of the POSTs that it took.
-    fn taken(&self) -> Vec<String> {
+    pub fn taken(&self) -> Vec<String> {
         self.came(|came| {
             let taken = came.posts.iter().filter(|(_, answer)| took(*answer));
             taken.flat_map(|(ids, _)| ids.clone()).collect()
@@ -252,15 +252,16 @@ fn respond(stream: &mut impl Write, answer: Answer) -> bool {
     }
 }
 
-fn start(recording: &Recording, url: &str, args: &[&str]) -> Publisher {
+/// A file with the secret.
+pub fn secret(recording: &Recording) -> String {
     let secret = recording.dir.path().join("secret");
     fs::write(&secret, SECRET).unwrap();
-    let ours = [
-        "--webhook",
-        url,
-        "--webhook-secret-file",
-        secret.to_str().unwrap(),
-    ];
+    secret.to_str().unwrap().to_owned()
+}
+
+pub fn start(recording: &Recording, url: &str, args: &[&str]) -> Publisher {
+    let secret = secret(recording);
+    let ours = ["--webhook", url, "--webhook-secret-file", &secret];
     Publisher::start(&recording.file(), &[&ours, args].concat())
 }
 
