@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use cln_plugin::options::Value;
@@ -127,7 +128,8 @@ pub fn signal(child: &Child, signal: Signal) {
 /// The command.
 pub struct Publisher {
     pub child: Child,
-    pub log: Arc<Mutex<String>>,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Publisher {
@@ -149,7 +151,7 @@ impl Publisher {
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let (mut stderr, lines) = (child.stderr.take().unwrap(), log.clone());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = stderr.read(&mut bytes) {
                 lines
@@ -158,7 +160,8 @@ impl Publisher {
                     .push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
         });
-        Self { child, log }
+        let reader = Some(reader);
+        Self { child, log, reader }
     }
 
     pub fn log(&self) -> String {
@@ -192,6 +195,7 @@ impl Publisher {
     /// It ends well. Gives its log.
     pub fn ended(mut self) -> String {
         let status = self.child.wait().unwrap();
+        self.reader.take().map(JoinHandle::join);
         assert!(status.success(), "{status}: {}", self.log());
         self.log()
     }
@@ -203,6 +207,7 @@ impl Publisher {
             assert!(started.elapsed() < PATIENCE, "it runs on: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+        self.reader.take().map(JoinHandle::join);
         assert!(!self.child.wait().unwrap().success(), "{}", self.log());
         self.log()
     }
