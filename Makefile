@@ -11,7 +11,7 @@ CARGO ?= cargo
 # Tests wait for nodes more than they compute.
 export NEXTEST_TEST_THREADS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help all lab test soak again bench fuzz lint topics course doctor clean build bitcoind nextest
+.PHONY: help all lab test soak again bench fuzz lint amqp topics course doctor clean build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -60,6 +60,10 @@ lint: ## formatting, clippy, documentation, licences
 	else \
 	    echo 'licences and sources are not checked: there is no cargo-deny'; \
 	fi
+
+amqp: ## lint and test eventlog-publish with AMQP, on rabbitmq-server where it is found
+	$(CARGO) clippy -p cln-eventlog-publish --features amqp --all-targets -- -D warnings
+	$(CARGO) test -p cln-eventlog-publish --features amqp
 
 topics: build ## write plugin/TOPICS.md and lab/corpus/CHANGES.md: what lightningd sends
 	@target/debug/lab topics --markdown >plugin/TOPICS.md.new

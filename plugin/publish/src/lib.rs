@@ -11,12 +11,15 @@
 //! - [`sink`]: where records go: the shape of what follows
 //! - [`nats`]: JetStream: how it is reached, its stream, a session
 //! - [`webhook`]: signed POSTs
+//! - `amqp`: a topic exchange, with the feature of this name
 //! - [`place`]: how far a sink is that cannot be asked
 //! - [`publisher`]: sessions one after the other, with pauses between
 //! - [`progress`]: what was done so far
 //! - [`metrics`]: the same for Prometheus
 //! - [`secret`]: passwords and keys, from files or the environment
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 pub mod metrics;
 pub mod nats;
 pub mod node;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+#[cfg(feature = "amqp")]
+use eventlog_publish::amqp::{self, Amqp};
 use eventlog_publish::metrics::{self, Metrics};
 use eventlog_publish::nats::Nats;
 use eventlog_publish::nats::connect::Broker;
@@ -45,8 +47,12 @@ struct Args {
     stream: Wanted,
     #[command(flatten)]
     hook: webhook::Target,
-    /// The file that notes how far a webhook has the records; beside them by default
-    #[arg(long, value_name = "FILE", requires = "webhook")]
+    #[cfg(feature = "amqp")]
+    #[command(flatten)]
+    amqp: amqp::Exchange,
+    /// The file that notes how far a webhook, or an AMQP broker, has the records; beside
+    /// them by default
+    #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
     /// The network in the subjects; the name of the file's folder by default
     #[arg(long, value_name = "NAME")]
@@ -131,45 +137,57 @@ async fn run(args: Args) -> Result<()> {
         durable: args.durable,
         skip_gap: args.skip_gap,
     };
-    let progress = Arc::new(Progress::default());
-    if let Some(address) = args.metrics {
-        let metrics = Metrics {
-            progress: progress.clone(),
-            outbox: outbox.clone(),
-            node: node.clone(),
-            sink: args.hook.webhook.as_ref().map_or("nats", |_| "webhook"),
-        };
-        metrics::serve(address, metrics).await?;
+    let place = |kind| Place::new(args.cursor_file, &outbox.file, &format!(".{kind}.cursor"));
+    let run = Run {
+        node: &node,
+        outbox: &outbox,
+        metrics: args.metrics,
+        check: args.check,
+    };
+    if let Some(url) = &args.hook.webhook {
+        let (place, tls) = (place(Webhook::KIND), &args.broker.tls);
+        let webhook = Webhook::new(url, &args.hook, tls, place, &node, &outbox)?;
+        return run.to(&webhook, stop).await;
     }
-    match &args.hook.webhook {
-        Some(url) => {
-            let place = Place::new(args.cursor_file, &outbox.file, ".webhook.cursor");
-            let tls = &args.broker.tls;
-            let webhook = Webhook::new(url, &args.hook, tls, place, &node, &outbox)?;
-            to(&webhook, &outbox, args.check, &progress, stop).await
-        }
-        None => {
-            let nats = Nats::new(args.broker, args.stream, node, &outbox);
-            to(&nats, &outbox, args.check, &progress, stop).await
-        }
+    #[cfg(feature = "amqp")]
+    if let Some(url) = &args.amqp.amqp {
+        let (make, place) = (!args.stream.no_create, place(Amqp::KIND));
+        let amqp = Amqp::new(url, &args.amqp, &args.broker, make, (&node, place))?;
+        return run.to(&amqp, stop).await;
     }
+    let nats = Nats::new(args.broker, args.stream, node.clone(), &outbox);
+    run.to(&nats, stop).await
 }
 
-async fn to(
-    sink: &impl Sink,
-    outbox: &Outbox,
+/// What is the same for each kind of sink.
+struct Run<'a> {
+    node: &'a Node,
+    outbox: &'a Outbox,
+    metrics: Option<SocketAddr>,
     check: bool,
-    progress: &Progress,
-    stop: watch::Receiver<bool>,
-) -> Result<()> {
-    if check {
-        println!("{}", publisher::check(sink, outbox).await?);
-        return Ok(());
+}
+
+impl Run<'_> {
+    async fn to<S: Sink>(self, sink: &S, stop: watch::Receiver<bool>) -> Result<()> {
+        if self.check {
+            println!("{}", publisher::check(sink, self.outbox).await?);
+            return Ok(());
+        }
+        let progress = Arc::new(Progress::default());
+        if let Some(address) = self.metrics {
+            let metrics = Metrics {
+                progress: progress.clone(),
+                outbox: self.outbox.clone(),
+                node: self.node.clone(),
+                sink: S::KIND,
+            };
+            metrics::serve(address, metrics).await?;
+        }
+        publisher::publish(sink, self.outbox, &progress, stop).await?;
+        let counts = progress.counts();
+        tracing::info!("stopped: {} records published", counts.published);
+        Ok(())
     }
-    publisher::publish(sink, outbox, progress, stop).await?;
-    let counts = progress.counts();
-    tracing::info!("stopped: {} records published", counts.published);
-    Ok(())
 }
 
 fn stop_on_signals() -> Result<watch::Receiver<bool>> {

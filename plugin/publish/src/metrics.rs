@@ -41,7 +41,7 @@ pub struct Metrics {
     pub outbox: Outbox,
     /// Whose records.
     pub node: Node,
-    /// Which kind of sink: `nats`, `webhook`, …
+    /// Its [`KIND`](crate::sink::Sink::KIND).
     pub sink: &'static str,
 }
 

@@ -11,6 +11,11 @@ use serde::Deserialize;
 /// The version of the records' shape, in the header `Eventlog-Schema`.
 pub const SCHEMA: &str = "1";
 
+/// A network or an id has at most this many bytes, and a topic so many in a subject: brokers
+/// take no longer ones than of 255 bytes.
+const TOKEN: usize = 70;
+const TOPIC: usize = 100;
+
 /// The node whose records are published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -43,9 +48,11 @@ impl Node {
             None => first_id(file)?,
         };
         for token in [&network, &id] {
-            if token.is_empty() || token.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-')
-            {
-                bail!("`{token}` cannot be part of a subject: letters, digits and - can");
+            let fits = (1..=TOKEN).contains(&token.len());
+            if !fits || token.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
+                bail!(
+                    "`{token}` cannot be part of a subject: up to {TOKEN} letters, digits and - can"
+                );
             }
         }
         Ok(Self { network, id })
@@ -56,12 +63,17 @@ impl Node {
         format!("cln.{}.{}.>", self.network, self.id)
     }
 
-    /// The subject of a topic's messages. What has a meaning in subjects is replaced in
-    /// the topic: another plugin may send any name.
+    /// The subject of a topic's messages, of up to 255 bytes. What has a meaning in subjects
+    /// is replaced in the topic, and a long one is cut: another plugin may send any name.
     pub fn subject(&self, topic: &str) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let topic = topic.replace(|c| !plain(c), "_");
-        let topic = if topic.is_empty() { "_" } else { &topic };
+        let mut topic = topic.replace(|c| !plain(c), "_");
+        topic.truncate(TOPIC);
+        let topic = if topic.is_empty() {
+            "_"
+        } else {
+            topic.as_str()
+        };
         format!("cln.{}.{}.{topic}", self.network, self.id)
     }
 
@@ -128,6 +140,7 @@ mod tests {
         };
         assert_eq!(node.subject("connect"), "cln.regtest.02ab.connect");
         assert_eq!(node.subject("a.b*> c"), "cln.regtest.02ab.a_b___c");
+        assert_eq!(node.subject(&"x".repeat(5000)).len(), 17 + TOPIC);
         let cursor: Cursor = "00000000000000aa:7".parse().unwrap();
         let id = node.message_id(cursor);
         assert_eq!(id, "02ab/00000000000000aa/7");

@@ -17,6 +17,9 @@ pub trait Sink {
     /// A connection to it.
     type Session: Session;
 
+    /// Its kind: `nats`, `webhook`, …
+    const KIND: &str;
+
     /// Is a session a connection? Else it is known to be there once a record arrived.
     const CONNECTS: bool;
 

@@ -177,6 +177,7 @@ fn shown(file: &Path) -> String {
 impl Sink for Webhook {
     type Session = Posts;
 
+    const KIND: &str = "webhook";
     const CONNECTS: bool = false;
 
     fn name(&self) -> String {

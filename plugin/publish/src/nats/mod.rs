@@ -44,6 +44,7 @@ impl Nats {
 impl Sink for Nats {
     type Session = Session;
 
+    const KIND: &str = "nats";
     const CONNECTS: bool = true;
 
     fn name(&self) -> String {

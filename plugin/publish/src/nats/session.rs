@@ -182,8 +182,9 @@ impl Session {
                 .insert(name.clone(), Subject { last, in_flight: 0 });
         }
         let subject = self.subjects.entry(name.clone()).or_default();
+        let (cursor, length) = (record.cursor, record.line.len());
         let mut message = PublishMessage::build()
-            .message_id(self.node.message_id(record.cursor))
+            .message_id(self.node.message_id(cursor))
             .expected_stream(&self.stream.cached_info().config.name)
             .header("Content-Type", "application/json")
             .header("Eventlog-Schema", SCHEMA)
@@ -196,8 +197,10 @@ impl Session {
         }
         subject.in_flight += 1;
         let sent = self.context.send_publish(name.clone(), message).await;
-        let sent = sent.map_err(|error| End::Lost(error.into()))?;
-        let cursor = record.cursor;
+        let sent = sent.map_err(|error| {
+            let error = anyhow::Error::from(error);
+            End::Lost(error.context(format!("{cursor}, {length} bytes: it cannot be sent")))
+        })?;
         self.in_flight
             .push_back(Box::pin(async move { (cursor, name, sent.await) }));
         Ok(())

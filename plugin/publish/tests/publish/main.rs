@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "amqp")]
+mod amqp;
 mod common;
 mod nats;
 mod service;
@@ -15,6 +17,8 @@ fn main() {
     let mut trials = nats::trials();
     trials.extend(webhook::trials());
     trials.extend(service::trials());
+    #[cfg(feature = "amqp")]
+    trials.extend(amqp::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 

@@ -53,7 +53,7 @@ fn server() -> Result<PathBuf, String> {
     which::which("nats-server").map_err(|error| format!("nats-server: {error}"))
 }
 
-fn block_on<T>(task: impl Future<Output = T>) -> T {
+pub fn block_on<T>(task: impl Future<Output = T>) -> T {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().build().unwrap().block_on(task)
 }
