@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::common::{PATIENCE, Place, Proxy, Publisher, Recording, id, rounds};
+use crate::common::{PATIENCE, Place, Proxy, Publisher, Recording, id, rounds, row};
 use crate::nats::block_on;
 
 pub fn trials() -> Vec<Trial> {
@@ -294,6 +294,7 @@ fn routed(program: &Path) {
 }
 
 fn whoever_is_killed(program: &Path) {
+    let (started, rounds) = (Instant::now(), rounds(2));
     const EACH: u64 = 300;
     let mut broker = Broker::start(program);
     broker.bind("cln.events", ExchangeKind::Topic, "all", "#");
@@ -317,7 +318,7 @@ fn whoever_is_killed(program: &Path) {
         let noted = || fs::read_to_string(&place).ok().and_then(|text| seq(&text));
         publisher.until("all are confirmed", || noted() >= last);
     };
-    for _ in 0..rounds(2) {
+    for _ in 0..rounds {
         recording.record(EACH);
         publisher.kill();
         publisher = start(&recording.file());
@@ -344,4 +345,9 @@ fn whoever_is_killed(program: &Path) {
         next = next.max(at + 1);
     }
     assert_eq!(next, all.len(), "{twice} twice");
+    row(
+        "killed or cut: publisher, rabbitmq-server, network",
+        rounds,
+        started,
+    );
 }

@@ -16,7 +16,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::common::{PATIENCE, Place, Proxy, Publisher, Recording, id, rounds, signal};
+use crate::common::{PATIENCE, Place, Proxy, Publisher, Recording, id, rounds, row, signal};
 
 pub fn trials() -> Vec<Trial> {
     let test = |name: &str, run: fn(&Path)| crate::with(&format!("nats::{name}"), server(), run);
@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
             place_in_a_file,
         ),
         test("what_the_broker_lost_is_sent_again", lost_by_the_broker),
+        test("a_cluster_that_loses_a_server_loses_no_record", cluster),
         test("what_is_in_flight_is_finished_or_given_up", terminated),
         test("a_second_publisher_is_refused", second_publisher),
         test("a_message_of_somebody_else_is_reported", somebody_else),
@@ -70,6 +71,7 @@ async fn stream(broker: &Broker) -> Result<Stream<Info>, Box<dyn std::error::Err
 /// A broker with a folder and a port of its own.
 struct Broker {
     program: PathBuf,
+    args: Vec<String>,
     dir: TempDir,
     port: u16,
     child: Child,
@@ -77,17 +79,16 @@ struct Broker {
 
 impl Broker {
     fn start(program: &Path) -> Self {
+        let [port] = ports();
+        Self::with(program, port, Vec::new())
+    }
+
+    fn with(program: &Path, port: u16, args: Vec<String>) -> Self {
         let dir = TempDir::new().unwrap();
-        // Freed for the server: another test may take it meanwhile, then this one fails
-        // to start and another port is tried.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let child = spawn(program, &dir, port);
+        let child = spawn(program, &dir, port, &args);
         Self {
             program: program.to_owned(),
+            args,
             dir,
             port,
             child,
@@ -100,7 +101,7 @@ impl Broker {
     }
 
     fn restart(&mut self) {
-        self.child = spawn(&self.program, &self.dir, self.port);
+        self.child = spawn(&self.program, &self.dir, self.port, &self.args);
     }
 
     /// What the stream holds: message ids and subjects.
@@ -142,7 +143,13 @@ impl Drop for Broker {
     }
 }
 
-fn spawn(program: &Path, dir: &TempDir, port: u16) -> Child {
+/// Free ports: another test may take one meanwhile, then the server fails to start.
+fn ports<const N: usize>() -> [u16; N] {
+    let free = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    free.map(|one| one.local_addr().unwrap().port())
+}
+
+fn spawn(program: &Path, dir: &TempDir, port: u16, args: &[String]) -> Child {
     let log = fs::File::options()
         .create(true)
         .append(true)
@@ -157,6 +164,7 @@ fn spawn(program: &Path, dir: &TempDir, port: u16) -> Child {
             "--store_dir",
         ])
         .arg(dir.path())
+        .args(args)
         .stderr(log.unwrap())
         .spawn()
         .unwrap();
@@ -223,6 +231,7 @@ fn once_and_in_order(program: &Path) {
 }
 
 fn whoever_is_killed(program: &Path) {
+    let (started, rounds) = (Instant::now(), rounds(3));
     const EACH: u64 = 700;
     let mut broker = Broker::start(program);
     let proxy = Proxy::start(broker.port);
@@ -234,7 +243,7 @@ fn whoever_is_killed(program: &Path) {
     let published = |broker: &Broker, publisher: &Publisher, n: u64| {
         until(broker, publisher, usize::try_from(n).unwrap()).len()
     };
-    for _ in 0..rounds(3) {
+    for _ in 0..rounds {
         recording.record(EACH);
         publisher.kill();
         publisher = start(&file);
@@ -256,6 +265,11 @@ fn whoever_is_killed(program: &Path) {
     assert_eq!(wrong, None, "{}", publisher.log());
     assert_eq!(found.len(), all.len());
     publisher.stop();
+    row(
+        "killed or cut: publisher, nats-server, network",
+        rounds,
+        started,
+    );
 }
 
 /// What others do: publish, and note in a file how far that is done. Dies after `count`
@@ -427,4 +441,71 @@ fn terminated(program: &Path) {
     all = recording.ids();
     assert_eq!(ids(&until(&broker, &publisher, all.len())), all);
     publisher.stop();
+}
+
+/// Three servers on one machine, a stream with three replicas; its leader is killed.
+fn cluster(program: &Path) {
+    let (started, rounds) = (Instant::now(), rounds(1));
+    const EACH: u64 = 1000;
+    let routes: [u16; 3] = ports();
+    let all_routes = routes.map(url).join(",");
+    let mut servers: Vec<Broker> = std::iter::zip(ports::<3>(), routes)
+        .map(|(port, route)| {
+            let args = ["--name", &port.to_string(), "--cluster_name", "three"];
+            let routing = ["--cluster", &url(route), "--routes", &all_routes];
+            let args = [args, routing].concat().into_iter().map(str::to_owned);
+            Broker::with(program, port, args.collect())
+        })
+        .collect();
+    let urls: Vec<String> = servers.iter().map(|server| url(server.port)).collect();
+    let mut recording = Recording::start();
+    recording.record(EACH);
+    let args = ["--nats", &urls.join(","), "--replicas", "3"];
+    let publisher = Publisher::start(&recording.file(), &args);
+    let mut all = recording.ids();
+    until(&servers[0], &publisher, all.len());
+    for _ in 0..rounds {
+        let leader = block_on(async {
+            let stream = stream(&servers[0]).await.ok()?;
+            stream.cached_info().cluster.as_ref()?.leader.clone()
+        });
+        let leader = leader.expect("a leader");
+        recording.record(EACH);
+        let at = servers
+            .iter()
+            .position(|server| server.port.to_string() == leader);
+        let at = at.expect("one of them");
+        servers[at].kill();
+        recording.record(EACH);
+        all = recording.ids();
+        let mut found = ids(&until(&servers[(at + 1) % 3], &publisher, all.len()));
+        // Its order is kept with a window of one.
+        found.sort_by_key(|id| all.iter().position(|one| one == id));
+        let wrong = found.iter().zip(&all).position(|(found, all)| found != all);
+        assert_eq!(
+            (wrong, found.len()),
+            (None, all.len()),
+            "{}",
+            publisher.log()
+        );
+        servers[at].restart();
+        // It has to have all again before another may be killed.
+        publisher.until("three that are current", || {
+            let current = block_on(async {
+                let stream = stream(&servers[(at + 1) % 3]).await.ok()?;
+                let cluster = stream.cached_info().cluster.clone()?;
+                Some(
+                    cluster
+                        .replicas
+                        .iter()
+                        .filter(|one| one.current && !one.offline)
+                        .count(),
+                )
+            });
+            current == Some(2)
+        });
+    }
+    let log = publisher.stop();
+    assert!(!log.contains("cannot be made"), "{log}");
+    row("a leader of three nats-servers killed", rounds, started);
 }

@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::common::{PATIENCE, Place, Publisher, Recording, id, rounds};
+use crate::common::{PATIENCE, Place, Publisher, Recording, id, rounds, row};
 
 const SECRET: &[u8] = b"a secret of more than enough bytes";
 
@@ -375,6 +375,7 @@ fn whatever_is_answered() {
 }
 
 fn whoever_is_killed() {
+    let (started, rounds) = (Instant::now(), rounds(3));
     let plan = [
         OK,
         OK,
@@ -387,7 +388,7 @@ fn whoever_is_killed() {
     let server = Server::start(&[]);
     let mut recording = Recording::start();
     let mut publisher = start(&recording, &server.url(), &["--window", "20"]);
-    for _ in 0..rounds(3) {
+    for _ in 0..rounds {
         server.came(|came| came.plan.extend(plan));
         recording.record(300);
         let before = server.came(|came| came.posts.len());
@@ -399,6 +400,7 @@ fn whoever_is_killed() {
     }
     until(&server, &publisher, &recording.ids());
     publisher.stop();
+    row("killed or refused: publisher, webhook", rounds, started);
 }
 
 fn not_noted() {
