@@ -52,9 +52,10 @@ impl Metric<'_> {
                 format!("{name}=\"{}\"", label.replace('\n', "\\n"))
             })
             .collect();
-        let labels = match labels.is_empty() {
-            true => String::new(),
-            false => format!("{{{}}}", labels.join(",")),
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("{{{}}}", labels.join(","))
         };
         // To a String it does not fail.
         let _ = writeln!(self.page, "{}{labels} {value}", self.name);

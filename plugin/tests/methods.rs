@@ -95,7 +95,7 @@ fn parameters_are_refused_as_lightningd_does() {
             "timeout: should be an integer from 0 to 604800: invalid token -1",
         ),
         (
-            "eventlog-stats",
+            "eventlog-rotate",
             json!([1]),
             "too many parameters: got 1, expected 0",
         ),
