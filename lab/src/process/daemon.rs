@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// How long what a daemon started may run after its end: a plugin sees the end of its
 /// input, and may have something to write.
-const AFTERWARDS: Duration = Duration::from_secs(5);
+const AFTERWARDS: Duration = Duration::from_secs(3);
 
 /// A running child process with its own process group, whose standard output
 /// and error go to a file, and which does not outlive the lab.
