@@ -89,6 +89,7 @@ def test_a_failed_test_has_a_report_and_keeps_its_folder(folder: Path) -> None:
     text = "def test_it(lab):\n    lab.add_node('carol')\n    assert False\n"
     said = run(folder, text)
     assert "whose folder stays" in said.stdout and "carol" in said.stdout, said.stdout
+    assert "    pytest test_it.py::test_it\n" in said.stdout, said.stdout
     (lab,) = left(folder)
     assert (folder / "tmp" / lab / "carol" / "log").exists()
 

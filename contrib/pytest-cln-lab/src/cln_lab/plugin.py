@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any, Generator, Iterator, List
 
@@ -68,6 +69,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
     item.stash[FAILED] = True
     for lab in item.stash.get(LABS, []) if first else []:
         try:
-            report.sections.append((f"lab in {lab}, whose folder stays", ask(lab, "report")))
+            text, again, _ = ask(lab, "report").partition("  to run it again:\n")
+            # The report names the process that has the lab: `lab serve`.
+            text += again and f"{again}    pytest {shlex.quote(item.nodeid)}\n"
+            report.sections.append((f"lab in {lab}, whose folder stays", text))
         except LabError:
             """It has ended, and said why."""
