@@ -29,6 +29,7 @@
 //! | [`Bitcoind`] (`bitcoin/`) | the regtest bitcoind: its process, blocks and coins, and the chain it starts with |
 //! | [`Events`], [`Tap`], [`Follower`] (`recording/`) | what a plugin recorded and what lightningd sent, raw and as types; files that grow |
 //! | `process/` | child processes, also their end if the lab is killed; the list of processes, ports, files |
+//! | [`trace`] | what happened in a lab: written down as it happens, read with what others write |
 //! | `remote/` | labs that another process holds: found by name, described, asked |
 //! | [`PluginHarness`] (`harness.rs`) | a plugin without a node: the test in place of lightningd |
 //! | [`corpus`] | what each release of lightningd sends to a plugin, as sent |
@@ -50,6 +51,8 @@ mod node;
 mod process;
 mod recording;
 mod remote;
+pub mod trace;
+
 mod version;
 mod wait;
 mod wire;

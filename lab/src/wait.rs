@@ -61,6 +61,16 @@ thread_local! {
     static LAST: RefCell<Option<(Instant, String)>> = const { RefCell::new(None) };
 }
 
+tokio::task_local! {
+    /// Set while a wait looks.
+    static LOOKING: ();
+}
+
+/// True if this is one of the looks of a wait, which are many alike.
+pub(crate) fn is_looking() -> bool {
+    LOOKING.try_with(|()| ()).is_ok()
+}
+
 /// Remembers a wait that timed out.
 pub(crate) fn remember(timed_out: &Error) {
     LAST.set(Some((Instant::now(), timed_out.to_string())));
@@ -87,7 +97,8 @@ pub(crate) async fn poll<T>(
     loop {
         // The probe may itself wait for something that hangs.
         let left = deadline.saturating_duration_since(Instant::now());
-        let seen = match tokio::time::timeout(left.max(pause), probe()).await {
+        let look = LOOKING.scope((), probe());
+        let seen = match tokio::time::timeout(left.max(pause), look).await {
             Ok(Ok(Probe::Ready(value))) => return Ok(value),
             Ok(Ok(Probe::NotYet(seen))) => seen,
             Ok(Err(fatal)) => return Err(fatal),

@@ -29,6 +29,7 @@ mod soak;
 mod surroundings;
 mod taps;
 mod topics;
+mod trace;
 mod walkthrough;
 mod workshop;
 
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         .module("surroundings", surroundings::tests)
         .module("taps", taps::tests)
         .module("topics", topics::tests)
+        .module("trace", trace::tests)
         .module("walkthrough", walkthrough::tests)
         .module("workshop", workshop::tests)
         .main()

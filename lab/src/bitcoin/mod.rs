@@ -24,6 +24,7 @@ use crate::process::files::write_private;
 use crate::process::listing::is_alive;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
+use crate::trace::Recorder;
 use crate::{Error, Probe, Result, eventually};
 
 /// How long bitcoind may take until it answers.
@@ -48,6 +49,8 @@ pub struct Bitcoind {
     program: PathBuf,
     port: Port,
     client: Client,
+    /// That of its lab.
+    trace: Recorder,
 }
 
 /// Which process holds it, and ends it.
@@ -63,7 +66,13 @@ impl Bitcoind {
     ///
     /// # Errors
     /// If its configuration, which has the password, cannot be read.
-    pub(crate) fn attached(program: &Path, dir: &Path, port: u16, pid: u32) -> Result<Bitcoind> {
+    pub(crate) fn attached(
+        program: &Path,
+        dir: &Path,
+        port: u16,
+        pid: u32,
+        trace: Recorder,
+    ) -> Result<Bitcoind> {
         let config = dir.join("bitcoin.conf");
         let text = std::fs::read_to_string(&config).doing("read", &config)?;
         let password = text
@@ -84,6 +93,7 @@ impl Bitcoind {
             dir: dir.to_owned(),
             program: program.to_owned(),
             port: Port::leased_elsewhere(port),
+            trace,
         })
     }
 
@@ -99,6 +109,7 @@ impl Bitcoind {
         dir: &Path,
         options: &[(String, String)],
         reaper: &Arc<Reaper>,
+        trace: &Recorder,
     ) -> Result<Bitcoind> {
         let port = Port::lease()?;
         std::fs::create_dir_all(dir).doing("create folder", dir)?;
@@ -114,6 +125,7 @@ impl Bitcoind {
             dir: dir.to_owned(),
             program: program.to_owned(),
             port,
+            trace: trace.clone(),
         };
         bitcoind.run(options).await?;
         Ok(bitcoind)
@@ -130,7 +142,15 @@ impl Bitcoind {
         let mut command = Command::new(&self.program);
         command.arg(format!("-datadir={}", self.dir.display()));
         let (output, log) = (self.dir.join("output"), self.dir.join("regtest/debug.log"));
-        let daemon = Daemon::spawn("bitcoind", command, &output, Some(&log), reaper)?;
+        let daemon = Daemon::spawn(
+            "bitcoind",
+            command,
+            &output,
+            Some(&log),
+            reaper,
+            &self.trace,
+            "bitcoind",
+        )?;
         self.pid.store(daemon.pid(), Ordering::Relaxed);
         *lock(&self.daemon) = Some(daemon);
         let what = format!("bitcoind to answer on port {}", self.rpc_port());
@@ -171,7 +191,20 @@ impl Bitcoind {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        self.client.call(method, params).await
+        let asked = self.trace.request("bitcoind", method, || {
+            Value::Array(params.clone()).to_string()
+        });
+        let answer = self.client.call(method, params).await;
+        asked.answer(&answer);
+        serde_json::from_value(answer?).map_err(|e| Error::Bitcoind {
+            method: method.to_owned(),
+            code: None,
+            message: e.to_string(),
+        })
+    }
+
+    pub(crate) fn trace(&self) -> &Recorder {
+        &self.trace
     }
 
     async fn load_wallet(&self) -> Result<()> {

@@ -18,6 +18,7 @@ use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
 use crate::lab::folder::{Folder, Keep};
 use crate::process::reaper::Reaper;
+use crate::trace::Recorder;
 use crate::{Error, Probe, Result, eventually};
 
 /// Blocks in a prepared chain: one mature coinbase of 50 BTC to spend.
@@ -84,7 +85,7 @@ async fn make(program: &Path, cache: &Path, prepared: &Path) -> Result<()> {
 /// Makes the chain in `dir`.
 async fn mine(program: &Path, dir: &Path, reaper: &Arc<Reaper>) -> Result<()> {
     tracing::info!(path = %dir.display(), "mining a chain of {BLOCKS} blocks");
-    let bitcoind = Bitcoind::spawn(program, dir, &[], reaper).await?;
+    let bitcoind = Bitcoind::spawn(program, dir, &[], reaper, &Recorder::default()).await?;
     bitcoind.ready().await?;
     bitcoind.mine(BLOCKS).await?;
     bitcoind.stop().await.map(drop)

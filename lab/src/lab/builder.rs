@@ -13,6 +13,7 @@ use crate::lab::report::Report;
 use crate::node::{Capability, Lean, Node, Plugin, Surroundings};
 use crate::process::files::is_plain_name;
 use crate::process::reaper::Reaper;
+use crate::trace::{OutputWatch, Recorder};
 use crate::{Error, Implementation, Keep, Lab, NodeKind, NodeSpec, Result, binaries};
 
 /// Describes a lab; [`LabBuilder::start`] starts it.
@@ -25,6 +26,7 @@ pub struct LabBuilder {
     keep: Keep,
     /// Lines of bitcoind's configuration.
     bitcoind: Vec<(String, String)>,
+    trace: bool,
 }
 
 impl Lab {
@@ -36,6 +38,7 @@ impl Lab {
             gates: true,
             keep: Keep::Failed,
             bitcoind: Vec::new(),
+            trace: true,
         }
     }
 }
@@ -132,6 +135,15 @@ impl LabBuilder {
         self
     }
 
+    /// Chooses whether the lab writes down what it does, for `lab trace` and the page of a
+    /// test that fails: see [`crate::trace`]. It does by default; `LAB_TRACE=on|off`
+    /// overrides it.
+    #[must_use]
+    pub fn trace(mut self, trace: bool) -> LabBuilder {
+        self.trace = trace;
+        self
+    }
+
     /// Starts bitcoind and then all nodes at once, and waits until every one of
     /// them is ready.
     ///
@@ -142,6 +154,7 @@ impl LabBuilder {
         let mut every = self.every;
         every.kind = Some(every.kind.map_or_else(NodeKind::from_env, Ok)?);
         let keep = Keep::from_env(self.keep)?;
+        let trace = trace_from_env(self.trace)?;
         let mut specs: Vec<NodeSpec> = self.nodes.iter().map(|own| every.with(own)).collect();
         name_all(&mut specs)?;
         // What is missing is reported before anything is made.
@@ -150,9 +163,15 @@ impl LabBuilder {
         let programs = specs.iter().map(NodeSpec::program);
         let programs: Vec<PathBuf> = programs.collect::<Result<_>>()?;
 
-        let (folder, reaper) = Folder::create(keep)?;
+        let (mut folder, reaper) = Folder::create(keep)?;
         let reports = self.keep == Keep::Failed;
-        let bitcoind = start_bitcoind(&bitcoind, folder.path(), &self.bitcoind, &reaper);
+        let trace = if trace {
+            Recorder::create(folder.path())?
+        } else {
+            Recorder::default()
+        };
+        folder.output = OutputWatch::start(folder.path(), &trace)?;
+        let bitcoind = start_bitcoind(&bitcoind, folder.path(), &self.bitcoind, &reaper, &trace);
         let started = start_nodes(specs, programs, &every, bitcoind, folder.path(), &reaper);
         let (nodes, bitcoind) = started.await.inspect_err(|_| {
             if reports {
@@ -162,6 +181,16 @@ impl LabBuilder {
         let lab = Lab::new(nodes, bitcoind, folder, every, reports, self.gates);
         lab.describe().await?;
         Ok(lab)
+    }
+}
+
+/// The value of `LAB_TRACE`; `default` if it is not set.
+fn trace_from_env(default: bool) -> Result<bool> {
+    match std::env::var("LAB_TRACE").as_deref() {
+        Err(_) | Ok("") => Ok(default),
+        Ok("on") => Ok(true),
+        Ok("off") => Ok(false),
+        Ok(other) => Err(Error::usage(format!("LAB_TRACE={other}: use on or off"))),
     }
 }
 
@@ -223,10 +252,11 @@ async fn start_bitcoind(
     lab_dir: &Path,
     options: &[(String, String)],
     reaper: &Arc<Reaper>,
+    trace: &Recorder,
 ) -> Result<Bitcoind> {
     let dir = lab_dir.join("bitcoind");
     prepared_chain::prepare(program, &dir, reaper).await?;
-    Bitcoind::spawn(program, &dir, options, reaper).await
+    Bitcoind::spawn(program, &dir, options, reaper, trace).await
 }
 
 /// Gives each node a name of its own, `l1`, `l2`, … if its spec has none.

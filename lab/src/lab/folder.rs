@@ -10,6 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::IoContext;
 use crate::process::reaper::Reaper;
+use crate::trace::OutputWatch;
 use crate::{Error, Result};
 
 /// When the lab's folder stays after its end.
@@ -54,6 +55,8 @@ pub(crate) struct Folder {
     keep: Keep,
     /// True until a `Lab::stop` that found nothing wrong.
     pub failed: bool,
+    /// Ends before the folder is removed.
+    pub output: OutputWatch,
     /// `None` if another process holds the lab.
     pub reaper: Option<Arc<Reaper>>,
     /// Only held.
@@ -74,6 +77,7 @@ impl Folder {
             path,
             keep,
             failed: true,
+            output: OutputWatch::default(),
             reaper: Some(Arc::clone(&reaper)),
         };
         if keep == Keep::Always {
@@ -107,6 +111,7 @@ impl Folder {
             path: dir.to_owned(),
             keep: Keep::Always,
             failed: false,
+            output: OutputWatch::default(),
             reaper: None,
             _lock: None,
         }

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -20,6 +20,7 @@ use crate::process::daemon::Daemon;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
 use crate::remote::description::DescribedNode;
+use crate::trace::{Entry, Kind};
 use crate::{Error, Follower, Implementation, Probe, Result, eventually, scaled};
 
 /// How long a node may take until it is ready.
@@ -136,6 +137,8 @@ impl Node {
             &self.dir.join("output"),
             Some(&self.log_path()),
             reaper,
+            self.trace(),
+            &self.implementation.to_string(),
         )?;
         *slot = Some(daemon);
         Ok(())
@@ -144,6 +147,7 @@ impl Node {
     /// Waits until this node answers (and no other in its place), has reached block
     /// `height`, its plugins are active and its port is open.
     pub(crate) async fn ready(&self, height: u64) -> Result<()> {
+        let since = Instant::now();
         eventually(format!("{} to be ready", self.name), START, async || {
             self.check_alive().await?;
             self.check_plugins().await?;
@@ -153,7 +157,13 @@ impl Node {
                 Err(error) => Ok(Probe::NotYet(error.to_string())),
             }
         })
-        .await
+        .await?;
+        let mut ready = Entry::new(Kind::Ready, self.name())
+            .to("lab")
+            .text(self.id());
+        ready.ms = Some(since.elapsed().as_micros() as f64 / 1000.0);
+        self.trace().append(ready);
+        Ok(())
     }
 
     /// An error if a plugin that the node starts with has ended: lightningd continues

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use cln_rpc::model::TypedRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::bitcoin::Bitcoind;
@@ -36,6 +37,7 @@ use crate::process::daemon::Daemon;
 use crate::process::listing::stopped_in_group;
 use crate::process::ports::Port;
 use crate::process::reaper::Reaper;
+use crate::trace::{Asked, Recorder};
 use crate::{Error, Follower, Implementation, PATIENCE, Result, scaled};
 
 pub use advice::{StartWatch, json_hint, plugin_hint};
@@ -191,10 +193,30 @@ impl Node {
             from: format!("the parameters of {method}"),
             why: e.to_string(),
         })?;
+        let asked = self.asked(method, || params.to_string());
+        let answer = self.ask(method, &params).await;
+        asked.answer(&answer);
+        serde_json::from_value(answer?).map_err(|e| Error::Answer {
+            from: format!("{}: {method}", self.name),
+            why: e.to_string(),
+        })
+    }
+
+    async fn ask(&self, method: &str, params: &Value) -> Result<Value> {
         let mut rpc = self.rpc().await?;
-        let answer = rpc.call_raw(method, &params);
+        let answer = rpc.call_raw(method, params);
         let answer = self.unless_stopped(method, answer).await?;
         answer.map_err(|e| self.refused(method, e))
+    }
+
+    /// Writes a request to this node into the lab's trace, if it has one: for those that
+    /// are not sent by [`Node::call`]. `params` is JSON.
+    pub fn asked(&self, method: &str, params: impl FnOnce() -> String) -> Asked {
+        self.trace().request(&self.name, method, params)
+    }
+
+    pub(crate) fn trace(&self) -> &Recorder {
+        self.bitcoind.trace()
     }
 
     /// Calls a method by its `cln-rpc` request; the response of the type that belongs to
@@ -207,10 +229,7 @@ impl Node {
         R: TypedRequest + Serialize + std::fmt::Debug,
         R::Response: DeserializeOwned + std::fmt::Debug,
     {
-        let mut rpc = self.rpc().await?;
-        let answer = rpc.call_typed(request);
-        let answer = self.unless_stopped(request.method(), answer).await?;
-        answer.map_err(|e| self.refused(request.method(), e))
+        self.call(request.method(), request).await
     }
 
     /// Waits for the answer to a request on the node's socket: as long as it takes,

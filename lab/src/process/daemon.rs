@@ -14,6 +14,7 @@ use crate::error::IoContext;
 use crate::process::child::Child;
 use crate::process::files::last_lines;
 use crate::process::reaper::Reaper;
+use crate::trace::{Entry, Kind, Recorder};
 use crate::wait::poll;
 use crate::{Error, Probe, Result, eventually};
 
@@ -35,12 +36,18 @@ pub struct Daemon {
     child: Child,
     output: PathBuf,
     log: Option<PathBuf>,
+    trace: Recorder,
+    /// Its end is in the trace.
+    ended: bool,
+    /// The lab kills it.
+    killed: bool,
 }
 
 impl Daemon {
     /// Starts `command` under `name` with its output appended to `output`.
     ///
-    /// `log` is the daemon's own log file, of which errors quote the end.
+    /// `log` is the daemon's own log file, of which errors quote the end; `version` says
+    /// in the trace what it is.
     ///
     /// # Errors
     /// If the program cannot be run.
@@ -50,6 +57,8 @@ impl Daemon {
         output: &Path,
         log: Option<&Path>,
         reaper: &Arc<Reaper>,
+        trace: &Recorder,
+        version: &str,
     ) -> Result<Daemon> {
         let file = OpenOptions::new()
             .create(true)
@@ -63,12 +72,18 @@ impl Daemon {
         let program = command.get_program().to_owned();
         let child = Child::spawn(command, reaper).doing("run", program)?;
         tracing::debug!(name, pid = child.id(), command = line, "started");
+        let started = Entry::new(Kind::Start, "lab").to(name).name(version);
+        let pid = format!("{{\"pid\":{}}}", child.id());
+        trace.append(started.text(line.as_str()).json(&pid));
         Ok(Daemon {
             name: name.to_owned(),
             command: line,
             child,
             output: output.to_owned(),
             log: log.map(Path::to_owned),
+            trace: trace.clone(),
+            ended: false,
+            killed: false,
         })
     }
 
@@ -79,7 +94,14 @@ impl Daemon {
 
     /// Its exit status; `None` while it runs.
     pub fn status(&mut self) -> Option<ExitStatus> {
-        self.child.status()
+        let status = self.child.status();
+        if let (Some(status), false) = (status, self.ended) {
+            self.ended = true;
+            let ended = Entry::new(Kind::End, self.name.as_str()).text(status.to_string());
+            let bad = !self.killed && !ended_well(status);
+            self.trace.append(ended.bad(bad));
+        }
+        status
     }
 
     /// An error if it has ended, with the ends of its output and log.
@@ -139,6 +161,7 @@ impl Daemon {
                     Ok(status) => status,
                     Err(_) => {
                         tracing::warn!(name = self.name, "still running: sending SIGKILL");
+                        self.killed = true;
                         self.child.signal_group(Signal::SIGKILL);
                         self.wait(GRACE).await?
                     }
@@ -155,6 +178,7 @@ impl Daemon {
 
     /// Kills it and everything it started, as a power cut would.
     pub(crate) async fn kill(mut self) -> Result<ExitStatus> {
+        self.killed = true;
         self.child.signal_group(Signal::SIGKILL);
         let status = self.wait(GRACE).await?;
         self.group_ended(GRACE).await?;
@@ -175,6 +199,16 @@ impl Daemon {
             )))
         })
         .await
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // What is left of it is killed next.
+        if !self.ended && self.status().is_none() {
+            let killed = Entry::new(Kind::End, self.name.as_str());
+            self.trace.append(killed.text("killed by the lab"));
+        }
     }
 }
 

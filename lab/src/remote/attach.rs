@@ -10,6 +10,7 @@ use crate::bitcoin::Bitcoind;
 use crate::node::Attached;
 use crate::process::listing::is_alive;
 use crate::remote::description::{DescribedBitcoind, DescribedNode, Description};
+use crate::trace::Recorder;
 use crate::{Error, Lab, Node, Result};
 
 impl Lab {
@@ -45,7 +46,13 @@ impl Lab {
             port,
             pid,
         } = &described.bitcoind;
-        let bitcoind = Arc::new(Bitcoind::attached(program, data, *port, *pid)?);
+        let bitcoind = Arc::new(Bitcoind::attached(
+            program,
+            data,
+            *port,
+            *pid,
+            Recorder::join(&dir),
+        )?);
         let attached = |node: &DescribedNode| Node::attached(node, Attached::new(&dir), &bitcoind);
         let nodes = described.nodes.iter().map(attached).collect();
         Ok(Lab::attached(nodes, bitcoind, &dir))

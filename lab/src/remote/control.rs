@@ -163,8 +163,18 @@ async fn serve_one(perform: &impl Perform, mut stream: UnixStream) -> Option<Dow
 }
 
 async fn perform(lab: &Lab, request: &Request) -> Result<Value> {
+    let trace = lab.bitcoind().trace();
+    let params = || serde_json::to_string(request).unwrap_or_default();
+    let asked = trace.request("lab", &request.to_string(), params);
+    let answer = act_on(lab, request).await;
+    asked.answer(&answer);
+    lab.describe().await?;
+    answer
+}
+
+async fn act_on(lab: &Lab, request: &Request) -> Result<Value> {
     let status = |status: ExitStatus| json!(status.into_raw());
-    let answer = match request {
+    match request {
         Request::Down { .. } => Ok(Value::Null),
         Request::Add { spec } => lab.add_node_down(spec.clone()).await.map(|_| Value::Null),
         Request::Configure { node, spec } => {
@@ -184,9 +194,7 @@ async fn perform(lab: &Lab, request: &Request) -> Result<Value> {
             lab.bitcoind().start(options).await.map(|()| Value::Null)
         }
         Request::Report => Ok(json!(lab.report())),
-    };
-    lab.describe().await?;
-    answer
+    }
 }
 
 /// The client may be gone by now; what it asked for is done all the same.

@@ -276,6 +276,24 @@ impl Request<'_> {
         node: &Node,
         level: Level,
     ) -> anyhow::Result<Result<Box<RawValue>, Box<RawValue>>> {
+        let asked = node.asked(self.method, || self.params.clone());
+        let answer = self.exchange(node, level).await;
+        match &answer {
+            Ok(Ok(result)) => asked.answered(Ok(result.get())),
+            Ok(Err(error)) => asked.answered(Err(error.get())),
+            Err(error) => {
+                let error = serde_json::json!({"message": format!("{error:#}")});
+                asked.answered(Err(&error.to_string()));
+            }
+        }
+        answer
+    }
+
+    async fn exchange(
+        &self,
+        node: &Node,
+        level: Level,
+    ) -> anyhow::Result<Result<Box<RawValue>, Box<RawValue>>> {
         let mut stream = UnixStream::connect(node.rpc_path()).await.with_context(|| {
             format!(
                 "{0} does not answer on {1}: start it with `lab start {0}`, or see `lab logs {0}`",
