@@ -191,6 +191,25 @@ async fn failed_test(kinds: Kinds) -> Outcome {
     ] {
         ensure!(text.contains(expected), "no `{expected}` in: {text}");
     }
+    // Last of all, where to look; with why it failed.
+    let page = text.lines().rfind(|line| line.contains("trace"));
+    let page = page
+        .and_then(|line| line.strip_prefix("trace: "))
+        .context(text.clone())?;
+    let file = format!(
+        "target/lab/gates.a_failed_test_prints_a_full_report.{}/trace.html",
+        kinds.name()
+    );
+    ensure!(page.ends_with(&file), "{page}");
+    let html = std::fs::read_to_string(page)?;
+    for expected in [
+        "a `connect` notification",
+        r#""disconnect""#,
+        "failing_handler",
+    ] {
+        ensure!(html.contains(expected), "no {expected} in {page}");
+    }
+    std::fs::remove_file(page)?;
     let kept: Vec<_> = std::fs::read_dir(tmp.path())?.collect::<Result<_, _>>()?;
     ensure!(kept.len() == 1, "{kept:?}");
     ensure!(kept[0].path().join("l1/log").is_file());
@@ -200,7 +219,9 @@ async fn failed_test(kinds: Kinds) -> Outcome {
     let text = run("never")?.stderr;
     let text = String::from_utf8_lossy(&text);
     ensure!(
-        text.contains("the ends of the logs") && !text.contains("folder kept"),
+        text.contains("the ends of the logs")
+            && !text.contains("folder kept")
+            && text.contains("\ntrace: "),
         "{text}"
     );
     ensure!(std::fs::read_dir(tmp.path())?.next().is_none());

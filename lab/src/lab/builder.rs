@@ -13,7 +13,7 @@ use crate::lab::report::Report;
 use crate::node::{Capability, Lean, Node, Plugin, Surroundings};
 use crate::process::files::is_plain_name;
 use crate::process::reaper::Reaper;
-use crate::trace::{OutputWatch, Recorder};
+use crate::trace::{OutputWatch, Recorder, Tracing};
 use crate::{Error, Implementation, Keep, Lab, NodeKind, NodeSpec, Result, binaries};
 
 /// Describes a lab; [`LabBuilder::start`] starts it.
@@ -26,7 +26,7 @@ pub struct LabBuilder {
     keep: Keep,
     /// Lines of bitcoind's configuration.
     bitcoind: Vec<(String, String)>,
-    trace: bool,
+    tracing: Tracing,
 }
 
 impl Lab {
@@ -38,7 +38,7 @@ impl Lab {
             gates: true,
             keep: Keep::Failed,
             bitcoind: Vec::new(),
-            trace: true,
+            tracing: Tracing::On,
         }
     }
 }
@@ -135,12 +135,11 @@ impl LabBuilder {
         self
     }
 
-    /// Chooses whether the lab writes down what it does, for `lab trace` and the page of a
-    /// test that fails: see [`crate::trace`]. It does by default; `LAB_TRACE=on|off`
-    /// overrides it.
+    /// Chooses how much the lab writes down, for `lab trace` and the page of a test that
+    /// fails: see [`crate::trace`]. [`Tracing::On`] by default; `LAB_TRACE` overrides it.
     #[must_use]
-    pub fn trace(mut self, trace: bool) -> LabBuilder {
-        self.trace = trace;
+    pub fn tracing(mut self, tracing: Tracing) -> LabBuilder {
+        self.tracing = tracing;
         self
     }
 
@@ -154,7 +153,7 @@ impl LabBuilder {
         let mut every = self.every;
         every.kind = Some(every.kind.map_or_else(NodeKind::from_env, Ok)?);
         let keep = Keep::from_env(self.keep)?;
-        let trace = trace_from_env(self.trace)?;
+        let tracing = Tracing::from_env(self.tracing)?;
         let mut specs: Vec<NodeSpec> = self.nodes.iter().map(|own| every.with(own)).collect();
         name_all(&mut specs)?;
         // What is missing is reported before anything is made.
@@ -165,32 +164,18 @@ impl LabBuilder {
 
         let (mut folder, reaper) = Folder::create(keep)?;
         let reports = self.keep == Keep::Failed;
-        let trace = if trace {
-            Recorder::create(folder.path())?
-        } else {
-            Recorder::default()
-        };
+        let trace = Recorder::create(folder.path(), tracing)?;
         folder.output = OutputWatch::start(folder.path(), &trace)?;
         let bitcoind = start_bitcoind(&bitcoind, folder.path(), &self.bitcoind, &reaper, &trace);
         let started = start_nodes(specs, programs, &every, bitcoind, folder.path(), &reaper);
         let (nodes, bitcoind) = started.await.inspect_err(|_| {
             if reports {
-                Report::new(folder.path()).print();
+                folder.report(&Report::new(folder.path()));
             }
         })?;
         let lab = Lab::new(nodes, bitcoind, folder, every, reports, self.gates);
         lab.describe().await?;
         Ok(lab)
-    }
-}
-
-/// The value of `LAB_TRACE`; `default` if it is not set.
-fn trace_from_env(default: bool) -> Result<bool> {
-    match std::env::var("LAB_TRACE").as_deref() {
-        Err(_) | Ok("") => Ok(default),
-        Ok("on") => Ok(true),
-        Ok("off") => Ok(false),
-        Ok(other) => Err(Error::usage(format!("LAB_TRACE={other}: use on or off"))),
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::page;
+use super::report::Report;
 use crate::error::IoContext;
 use crate::process::reaper::Reaper;
 use crate::trace::OutputWatch;
@@ -55,6 +57,8 @@ pub(crate) struct Folder {
     keep: Keep,
     /// True until a `Lab::stop` that found nothing wrong.
     pub failed: bool,
+    /// The page of its trace, if it failed in a test.
+    page: Option<PathBuf>,
     /// Ends before the folder is removed.
     pub output: OutputWatch,
     /// `None` if another process holds the lab.
@@ -77,6 +81,7 @@ impl Folder {
             path,
             keep,
             failed: true,
+            page: None,
             output: OutputWatch::default(),
             reaper: Some(Arc::clone(&reaper)),
         };
@@ -111,6 +116,7 @@ impl Folder {
             path: dir.to_owned(),
             keep: Keep::Always,
             failed: false,
+            page: None,
             output: OutputWatch::default(),
             reaper: None,
             _lock: None,
@@ -128,6 +134,14 @@ impl Folder {
             let _ = std::fs::remove_file(self.path.join(LOCK));
             reaper.keep_folder();
         }
+    }
+
+    /// Prints the report of a failure on standard error, if that can be written (the
+    /// terminal may be closed); in a test, makes the page of the trace.
+    pub fn report(&mut self, report: &Report) {
+        let text = report.to_string();
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        self.page = page::write(&self.path, &text);
     }
 
     /// True if it is kept, whatever happens.
@@ -150,6 +164,9 @@ impl Drop for Folder {
                 "lab folder kept: {}",
                 self.path.display()
             );
+        }
+        if let Some(page) = &self.page {
+            let _ = writeln!(std::io::stderr(), "trace: {}", page.display());
         }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod folder;
 mod gates;
 mod growth;
 mod nodes;
+mod page;
 mod report;
 mod topology;
 
@@ -247,7 +248,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if self.folder.failed && self.reports {
-            self.failure().print();
+            self.folder.report(&self.failure());
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The failure report: everything one would look for after something went wrong.
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::binaries::PROGRAMS;
@@ -55,11 +54,6 @@ impl Report {
             ));
         }
         self
-    }
-
-    /// Prints it on standard error, if that can be written: the terminal may be closed.
-    pub fn print(&self) {
-        let _ = write!(std::io::stderr(), "{self}");
     }
 
     /// The wait that timed out.

@@ -110,6 +110,10 @@ impl Node {
                 // no channel; from v23.11 on it has defaults on regtest.
                 lines.push(("force-feerates".to_owned(), Some("1000".to_owned())));
             }
+            if version.at_least(25, 9) && self.trace().is_full() {
+                // In the network directory, where lightningd runs.
+                lines.push(("dev-save-plugin-io".to_owned(), Some(".".to_owned())));
+            }
             // `developer` turns this off; a plugin meets it on in production.
             lines.push(("allow-deprecated-apis".to_owned(), Some("true".to_owned())));
         }

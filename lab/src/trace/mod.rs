@@ -31,15 +31,23 @@
 //! Members that are empty are left out; a reader ignores those it does not know. A line
 //! that is not JSON was torn by a kill or a full disk.
 
+mod mermaid;
+mod node_log;
 mod output;
+mod page;
+mod read;
 mod record;
+mod sources;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use node_log::Level;
 pub(crate) use output::OutputWatch;
-pub use record::Asked;
+pub use page::{Check, Page, Step};
+pub use read::{MOST, Trace};
 pub(crate) use record::Recorder;
+pub use record::{Asked, Tracing};
 
 /// The file's name, in the lab's folder.
 pub const FILE: &str = "trace.jsonl";
@@ -180,5 +188,21 @@ impl Entry {
             .rev()
             .find(|at| json.is_char_boundary(*at));
         self.text(&json[..end.unwrap_or(0)])
+    }
+}
+
+/// A line for people.
+impl std::fmt::Display for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mark = if self.bad { "!" } else { " " };
+        write!(f, "{} {mark} {}", self.at, self.from)?;
+        if let Some(to) = &self.to {
+            write!(f, " → {to}")?;
+        }
+        write!(f, "  {}", mermaid::label(self).replace('\n', "\n    "))?;
+        match &self.data {
+            Some(data) => write!(f, "  {}", data.get()),
+            None => Ok(()),
+        }
     }
 }

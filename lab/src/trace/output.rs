@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_printed_is_written_down_once() {
         let dir = tempfile::tempdir().expect("a folder");
-        let trace = Recorder::create(dir.path()).expect("a trace");
+        let trace = Recorder::create(dir.path(), crate::trace::Tracing::On).expect("a trace");
         let watch = OutputWatch::start(dir.path(), &trace).expect("a thread");
         for (node, text) in [
             ("l1", "one\ntwo\nhalf".to_owned()),

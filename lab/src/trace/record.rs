@@ -12,10 +12,10 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::{Entry, FILE, Kind, VERSION};
-use crate::Result;
 use crate::error::IoContext;
 use crate::lock::lock;
 use crate::wait::is_looking;
+use crate::{Error, Result};
 
 /// A file of this size, in bytes, takes no more requests, answers and output.
 const MOST: u64 = 32 << 20;
@@ -23,6 +23,34 @@ const MOST: u64 = 32 << 20;
 const RESERVE: u64 = 1 << 20;
 /// So many repeated looks are remembered.
 const LOOKS: usize = 10_000;
+
+/// How much a lab writes down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tracing {
+    /// Nothing.
+    Off,
+    /// What it does itself, and what is printed. It costs next to nothing.
+    #[default]
+    On,
+    /// That, and lightningd saves each notification and hook as it sends it
+    /// (`dev-save-plugin-io`, from v25.09): a file each, without a bound.
+    Full,
+}
+
+impl Tracing {
+    /// The value of `LAB_TRACE`: `off`, `on` or `full`; `default` if it is not set.
+    pub(crate) fn from_env(default: Tracing) -> Result<Tracing> {
+        match std::env::var("LAB_TRACE").as_deref() {
+            Err(_) | Ok("") => Ok(default),
+            Ok("off") => Ok(Tracing::Off),
+            Ok("on") => Ok(Tracing::On),
+            Ok("full") => Ok(Tracing::Full),
+            Ok(other) => Err(Error::usage(format!(
+                "LAB_TRACE={other}: use off, on or full"
+            ))),
+        }
+    }
+}
 
 /// What is appended to a lab's trace, if it has one.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +61,9 @@ struct State {
     file: File,
     /// The file may end within a line.
     torn: bool,
+    /// It takes no more.
     full: bool,
+    tracing: Tracing,
     /// Entries that could not be written.
     lost: u64,
     /// For ids.
@@ -43,15 +73,18 @@ struct State {
 }
 
 impl Recorder {
-    /// Makes the trace of a new lab in this folder.
+    /// Makes the trace of a new lab in this folder, if it is to have one.
     ///
     /// # Errors
     /// If the file cannot be made.
-    pub fn create(dir: &Path) -> Result<Recorder> {
+    pub fn create(dir: &Path, tracing: Tracing) -> Result<Recorder> {
+        if tracing == Tracing::Off {
+            return Ok(Recorder::default());
+        }
         let path = dir.join(FILE);
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true).mode(0o600);
-        let recorder = Recorder::writing(options.open(&path).doing("create", &path)?);
+        let recorder = Recorder::writing(options.open(&path).doing("create", &path)?, tracing);
         let words: Vec<String> = std::env::args_os()
             .map(|word| crate::quoted(&word.to_string_lossy()))
             .collect();
@@ -69,10 +102,11 @@ impl Recorder {
     pub fn join(dir: &Path) -> Recorder {
         let mut options = OpenOptions::new();
         let file = options.read(true).append(true).open(dir.join(FILE));
-        file.map(Recorder::writing).unwrap_or_default()
+        file.map(|file| Recorder::writing(file, Tracing::On))
+            .unwrap_or_default()
     }
 
-    fn writing(mut file: File) -> Recorder {
+    fn writing(mut file: File, tracing: Tracing) -> Recorder {
         // The process that was writing may have been killed within a line.
         let mut last = [b'\n'];
         let _ = file
@@ -82,6 +116,7 @@ impl Recorder {
             file,
             torn: last != [b'\n'],
             full: false,
+            tracing,
             lost: 0,
             requests: 0,
             looks: HashMap::new(),
@@ -90,6 +125,12 @@ impl Recorder {
 
     pub fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// True if lightningd is to save what it sends.
+    pub fn is_full(&self) -> bool {
+        let tracing = self.0.as_ref().map(|state| lock(state).tracing);
+        tracing == Some(Tracing::Full)
     }
 
     /// Appends an entry, now. What cannot be written is counted: a lab does not fail for
@@ -245,12 +286,13 @@ impl Asked {
             }
             state.append(request.clone());
         }
-        // What a wait does not see yet is no failure.
-        let (json, bad) = match answer {
-            Ok(result) => (result, false),
-            Err(error) => (error, !self.looks),
+        let reply = match answer {
+            Ok(result) => self.reply().json(result),
+            // What a wait does not see yet is no failure.
+            Err(error) if self.looks => self.reply().text("not yet").json(error),
+            Err(error) => self.reply().json(error).bad(true),
         };
-        state.append(self.reply().json(json).bad(bad));
+        state.append(reply);
     }
 
     /// The same for an answer from this library.
@@ -302,7 +344,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Error, Probe, eventually};
+    use crate::{Probe, eventually};
 
     fn lines(dir: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(dir.join(FILE)).expect("a trace");
@@ -325,7 +367,7 @@ mod tests {
     #[test]
     fn a_request_and_its_answer_are_one_line_each() {
         let dir = tempfile::tempdir().expect("a folder");
-        let recorder = Recorder::create(dir.path()).expect("a trace");
+        let recorder = Recorder::create(dir.path(), Tracing::On).expect("a trace");
         let mode = dir
             .path()
             .join(FILE)
@@ -374,7 +416,7 @@ mod tests {
     #[tokio::test]
     async fn looks_are_written_down_if_they_differ() {
         let dir = tempfile::tempdir().expect("a folder");
-        let recorder = Recorder::create(dir.path()).expect("a trace");
+        let recorder = Recorder::create(dir.path(), Tracing::On).expect("a trace");
         let mut looks = 0;
         eventually("x", Duration::from_secs(10), async || {
             looks += 1;
@@ -403,7 +445,7 @@ mod tests {
     #[test]
     fn a_line_that_was_torn_costs_no_other() {
         let dir = tempfile::tempdir().expect("a folder");
-        drop(Recorder::create(dir.path()).expect("a trace"));
+        drop(Recorder::create(dir.path(), Tracing::On).expect("a trace"));
         let mut file = OpenOptions::new()
             .append(true)
             .open(dir.path().join(FILE))
@@ -425,7 +467,7 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().expect("a folder");
-        let recorder = Recorder::create(dir.path()).expect("a trace");
+        let recorder = Recorder::create(dir.path(), Tracing::On).expect("a trace");
         let disk = OpenOptions::new().append(true).open(full).expect("open");
         let file = std::mem::replace(&mut state(&recorder).file, disk);
         recorder.append(start("l1"));
@@ -441,7 +483,7 @@ mod tests {
     #[test]
     fn it_is_bounded() {
         let dir = tempfile::tempdir().expect("a folder");
-        let recorder = Recorder::create(dir.path()).expect("a trace");
+        let recorder = Recorder::create(dir.path(), Tracing::On).expect("a trace");
         // Without a block on the disk.
         state(&recorder).file.set_len(MOST).expect("set");
         for _ in 0..3 {

@@ -36,6 +36,7 @@ mod stop;
 mod target;
 mod tee;
 mod topics;
+mod trace;
 mod up;
 mod witness;
 mod workshop;
@@ -63,7 +64,8 @@ Examples:
 
 Environment: LAB_NAME and LAB_DIR choose a lab; LAB_NODE=auto|lightningd|embedded chooses the nodes;
 LIGHTNINGD and BITCOIND name programs; LAB_KEEP=always|failed|never decides whether a lab's folder
-stays; LAB_TIMEOUT_FACTOR multiplies every deadline; NO_COLOR turns colours off."
+stays; LAB_TRACE=off|on|full how much it writes down for `lab trace`; LAB_TIMEOUT_FACTOR multiplies every
+deadline; NO_COLOR turns colours off."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -110,6 +112,8 @@ enum Command {
     Logs(logs::Args),
     /// Print what the plugin eventlog recorded on a node
     Events(events::Args),
+    /// Show what happened in a lab, in the order of time; as a page, or as a diagram
+    Trace(trace::Args),
     /// Stop one node
     Stop(stop::Args),
     /// Start a node that was stopped
@@ -189,6 +193,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mine(args) => mine::run(args).await?,
         Command::Logs(args) => logs::run(args).await?,
         Command::Events(args) => events::run(args).await?,
+        Command::Trace(args) => trace::run(args).await?,
         Command::Stop(args) => stop::run(args).await?,
         Command::Start(args) => start::run(args).await?,
         Command::Restart(args) => restart::run(args).await?,

@@ -21,6 +21,7 @@ Examples:
   lab workshop --step 5..8          these steps only
   lab workshop --keep               and the lab stays up, to go on by hand
   lab workshop --transcript W.md    all of it as Markdown, every answer in full
+  lab workshop --report W.html      as a page: steps, checks, who sent what to whom
   lab workshop --json | jq .ok")]
 pub struct Args {
     #[command(flatten)]
@@ -37,6 +38,9 @@ pub struct Args {
     /// Write all of it as Markdown, also what the screen has no room for
     #[arg(long, value_name = "FILE.md")]
     transcript: Option<PathBuf>,
+    /// Write a page: the steps with their checks, and what was sent, as `lab trace --html`
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Print one JSON object at the end, and nothing else
     #[arg(long)]
     json: bool,
@@ -59,12 +63,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let transcript = args.transcript.as_deref().map(Transcript::create);
     let transcript = transcript.transpose()?;
+    let page = args.report.as_deref().map(Transcript::create);
+    let page = page.transpose()?;
     let lab = std::env::current_exe().context("find the program `lab` itself")?;
     let options = Options {
         node: args.kind.node()?,
         keep: args.keep,
         steps,
         lab,
+        trace: page.is_some(),
     };
     let report = if args.json {
         let report = workshop::run(&options, &mut Quiet).await?;
@@ -77,6 +84,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if let Some(transcript) = transcript {
         transcript.write(&report.markdown())?;
+    }
+    if let Some(page) = page {
+        page.write(&report.page())?;
     }
     Ok(ExitCode::from(u8::from(!report.ok)))
 }

@@ -20,6 +20,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use cln_lab::trace::{Level, Trace};
 use cln_lab::{Error, Lab, NodeKind, Result, binaries, registry};
 
 pub use report::{Check, Report, StepReport};
@@ -48,6 +49,8 @@ pub struct Options {
     pub keep: bool,
     /// The steps that are shown, counted from 1; those before are played in silence.
     pub steps: RangeInclusive<usize>,
+    /// Whether the report is to have the lab's trace.
+    pub trace: bool,
 }
 
 /// Runs the walkthrough, and reports each step to `observer` as it happens.
@@ -71,13 +74,23 @@ pub async fn run(options: &Options, observer: &mut dyn Observer) -> Result<Repor
         format!("{KEPT}-{}", std::process::id())
     };
     let started = Instant::now();
-    let mut shell = Shell::start(&options.lab, &name, options.node)?;
+    let tracing = options.trace.then_some("full");
+    let mut shell = Shell::start(&options.lab, &name, options.node, tracing)?;
     let mut walkthrough = Walkthrough::new(observer, &mut shell, options.steps.clone());
     let mut lab = None;
     // The report has the failed step already; the error only ends the script.
     let mut outcome = script(&mut walkthrough, &tools, &mut lab).await;
     let mut kept = None;
+    let mut trace = None;
     if let Some(lab) = lab {
+        if options.trace {
+            // Before the lab's end, which removes it.
+            let read = Trace::read(lab.dir(), Level::Unusual);
+            trace = Some(read.unwrap_or_else(|error| Trace {
+                notes: vec![error.to_string()],
+                ..Trace::default()
+            }));
+        }
         if options.keep {
             walkthrough.shell().keep_lab()?;
             kept = Some(name);
@@ -85,7 +98,8 @@ pub async fn run(options: &Options, observer: &mut dyn Observer) -> Result<Repor
             outcome = outcome.and(stop(&mut walkthrough, &lab).await);
         }
     }
-    let report = walkthrough.finish(outcome, started.elapsed(), kept);
+    let mut report = walkthrough.finish(outcome, started.elapsed(), kept);
+    report.trace = trace;
     shell.close()?;
     Ok(report)
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use cln_lab::Event;
+use cln_lab::trace::{Page, Step, Trace};
 
 /// The whole walkthrough.
 #[derive(Debug, Serialize)]
@@ -23,6 +24,9 @@ pub struct Report {
     pub error: Option<String>,
     /// The lab's name, if it stays up.
     pub lab: Option<String>,
+    /// What happened in the lab until its end, if it was asked for.
+    #[serde(skip)]
+    pub trace: Option<Trace>,
 }
 
 /// One step.
@@ -38,6 +42,8 @@ pub struct StepReport {
     pub explanation: String,
     /// The command as it was run in bash, after `source contrib/lab.sh`.
     pub command: String,
+    /// When it started, RFC 3339 in UTC.
+    pub at: String,
     /// The command's exit status.
     pub status: i32,
     /// Whether all its checks passed.
@@ -86,6 +92,16 @@ pub struct Check {
     pub seen: Option<String>,
 }
 
+impl Check {
+    fn shown(&self) -> cln_lab::trace::Check {
+        cln_lab::trace::Check {
+            what: self.what.clone(),
+            ok: self.ok,
+            seen: self.seen.clone(),
+        }
+    }
+}
+
 impl Report {
     /// All of it in Markdown, with every answer in full.
     pub fn markdown(&self) -> String {
@@ -131,6 +147,26 @@ impl Report {
         }
         let _ = write!(text, "\n{}\n", self.summary());
         text
+    }
+
+    /// A page with the steps, their checks, and what was sent.
+    pub fn page(&self) -> String {
+        let step = |step: &StepReport| Step {
+            title: format!("{}. {}: {}", step.number, step.name, step.command),
+            at: Some(step.at.clone()),
+            ok: step.ok,
+            text: step.error.clone(),
+            recorded: step.recorded.iter().map(|one| one.line.clone()).collect(),
+            checks: step.checks.iter().map(Check::shown).collect(),
+        };
+        let none = Trace::default();
+        let trace = self.trace.as_ref().unwrap_or(&none);
+        let title = format!("The workshop: {}", self.summary());
+        let page = Page::new(&title, trace).steps(self.steps.iter().map(step).collect());
+        match &self.error {
+            Some(error) => page.failure(error.as_str()).html(),
+            None => page.html(),
+        }
     }
 
     /// One line: how much of it held, on which node.

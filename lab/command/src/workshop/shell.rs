@@ -45,8 +45,9 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// Starts bash, with the words of `contrib/lab.sh` for a lab of this name.
-    pub fn start(lab: &Path, name: &str, node: NodeKind) -> Result<Shell> {
+    /// Starts bash, with the words of `contrib/lab.sh` for a lab of this name; `tracing` is
+    /// what it writes down, if that is not the usual.
+    pub fn start(lab: &Path, name: &str, node: NodeKind, tracing: Option<&str>) -> Result<Shell> {
         if which::which("bash").is_err() {
             return Err(Error::NotFound {
                 what: "bash".to_owned(),
@@ -63,6 +64,7 @@ impl Shell {
             .env("LAB_SH", LAB_SH)
             .env("LAB_NODE", format!("{node:?}").to_lowercase())
             .env("WORKSHOP", name)
+            .envs(tracing.map(|tracing| ("LAB_TRACE", tracing)))
             .env_remove("LAB_DIR")
             .stdin(Stdio::piped())
             .stdout(write)

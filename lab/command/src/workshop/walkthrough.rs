@@ -1,7 +1,7 @@
 //! The walkthrough while it runs: each step is announced, run, checked, timed, reported.
 
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::report::{Check, Report, StepReport};
 use super::shell::Shell;
@@ -157,6 +157,7 @@ impl<'a> Walkthrough<'a> {
             name: name.to_owned(),
             explanation: why.to_owned(),
             command,
+            at: humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
             ..StepReport::default()
         };
         if shown {
@@ -253,6 +254,7 @@ impl<'a> Walkthrough<'a> {
             steps: self.steps,
             error: outcome.err().map(|error| error.to_string()),
             lab,
+            trace: None,
         };
         self.observer.finish(&report);
         report

@@ -154,6 +154,9 @@ fn down(node: &Arc<Node>, id: PublicKey) {
         )
     };
     if was_connected {
+        // As lightningd logs it.
+        node.log
+            .debug(&format!("{id}-lightningd"), "peer_disconnected");
         node.notify("disconnect", json!({ "id": id.to_string() }));
     }
     for waiter in leaving {
