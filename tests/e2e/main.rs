@@ -19,6 +19,7 @@ mod lifecycle;
 mod mistakes;
 mod new;
 mod other_languages;
+mod page;
 mod plugin_host;
 mod pytest;
 mod readme;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         .module("mistakes", mistakes::tests)
         .module("new", new::tests)
         .module("other_languages", other_languages::tests)
+        .module("page", page::tests)
         .module("plugin_host", plugin_host::tests)
         .module("pytest", pytest::tests)
         .module("readme", readme::tests)

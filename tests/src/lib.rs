@@ -3,7 +3,7 @@
 //! # Layout
 //! [`Suite`] and [`Kinds`] here; [`sandbox`] runs the command `lab` on its own,
 //! [`socket`] sends raw bytes to a node, [`pattern`] compares JSON with patterns,
-//! [`terminal`] runs a program in a pseudo terminal,
+//! [`terminal`] runs a program in a pseudo terminal, [`browser`] a page in a browser,
 //! [`python`] installs packages to compare with, [`mod@bench`] times pairs.
 //!
 //! A scenario is written once and becomes one test for each kind of node:
@@ -12,6 +12,7 @@
 
 pub mod author;
 pub mod bench;
+pub mod browser;
 pub mod pattern;
 pub mod python;
 pub mod sandbox;
