@@ -40,6 +40,7 @@ mod record;
 mod sources;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use node_log::Level;
@@ -54,6 +55,9 @@ pub const FILE: &str = "trace.jsonl";
 
 /// The version of the format. It changes when a member changes its meaning.
 pub const VERSION: u32 = 1;
+
+/// Longer data, in bytes, is cut.
+const LONGEST: usize = 16 << 10;
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -175,14 +179,28 @@ impl Entry {
 
     /// With this JSON as its data, or its start as text if it is long or none.
     pub(crate) fn json(mut self, json: &str) -> Entry {
-        /// Longer data, in bytes, is cut.
-        const LONGEST: usize = 16 << 10;
         if json.len() <= LONGEST
             && let Ok(raw) = serde_json::from_str::<Box<RawValue>>(json)
         {
             self.data = Some(raw);
             return self;
         }
+        self.start_of(json)
+    }
+
+    /// With this value as its data.
+    pub(crate) fn value(mut self, value: &Value) -> Entry {
+        match serde_json::value::to_raw_value(value) {
+            Ok(raw) if raw.get().len() <= LONGEST => {
+                self.data = Some(raw);
+                self
+            }
+            Ok(raw) => self.start_of(raw.get()),
+            Err(_) => self,
+        }
+    }
+
+    fn start_of(mut self, json: &str) -> Entry {
         self.cut = Some(json.len());
         let end = (0..=LONGEST.min(json.len()))
             .rev()

@@ -13,6 +13,9 @@ use crate::{Error, Result};
 /// A trace has at most this many entries: of more, the newest.
 pub const MOST: usize = 50_000;
 
+/// A trace has at most so many bytes of data and text: of more, those of the newest.
+const MOST_BYTES: usize = 48 << 20;
+
 /// What happened in a lab, in the order of time.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
@@ -91,6 +94,7 @@ impl Trace {
         trace.entries.sort_by(|a, b| a.at.cmp(&b.at));
         trace.drop_twice_printed();
         trace.bound();
+        trace.bound_bytes(MOST_BYTES);
         Ok(trace)
     }
 
@@ -169,6 +173,36 @@ impl Trace {
             *left -= usize::from(drop);
             !drop
         });
+    }
+
+    /// Leaves out what the oldest sent, if all of it is too much.
+    fn bound_bytes(&mut self, most: usize) {
+        /// Of a text so many characters stay.
+        const START: usize = 100;
+        let (mut bytes, mut without) = (0, 0);
+        for entry in self.entries.iter_mut().rev() {
+            let data = entry.data.as_ref().map_or(0, |data| data.get().len());
+            let text = entry.text.as_ref().map_or(0, String::len);
+            if bytes + data + text <= most || data + text <= START {
+                bytes += data + text;
+                continue;
+            }
+            // What is older is left out, too, however short it is.
+            bytes = most;
+            without += 1;
+            entry.cut = entry.cut.or(Some(data.max(text)));
+            entry.data = None;
+            entry.text = entry
+                .text
+                .take()
+                .map(|text| text.chars().take(START).collect());
+        }
+        if without > 0 {
+            self.notes.push(format!(
+                "more than {} MiB were sent: of the oldest {without} it is left out",
+                most >> 20
+            ));
+        }
     }
 
     /// Only what involves these nodes (or `lab`, `bitcoind`, `NODE/PLUGIN`); all if there
@@ -447,6 +481,36 @@ mod tests {
         assert!(one.keep_since("x").is_err() && one.keep_since("10").is_err());
         let nothing = tempfile::tempdir().expect("a folder");
         assert!(Trace::read(nothing.path(), Level::Unusual).is_err());
+    }
+
+    #[test]
+    fn what_the_oldest_sent_is_left_out() {
+        let sent =
+            |n: usize| Entry::new(Kind::Answer, "l1").json(&format!("[\"{}\"]", "x".repeat(n)));
+        let mut trace = Trace {
+            entries: vec![sent(10), sent(3000), sent(1000), sent(1000)],
+            ..Trace::default()
+        };
+        trace.bound_bytes(2500);
+        let left: Vec<_> = trace
+            .entries
+            .iter()
+            .map(|entry| (entry.data.is_some(), entry.cut))
+            .collect();
+        assert_eq!(
+            left,
+            [
+                (true, None),
+                (false, Some(3004)),
+                (true, None),
+                (true, None)
+            ]
+        );
+        assert!(
+            trace.notes[0].contains("the oldest 1 "),
+            "{:?}",
+            trace.notes
+        );
     }
 
     #[test]

@@ -168,6 +168,21 @@ impl Recorder {
 }
 
 impl State {
+    /// True unless the last look that asked so was answered so.
+    fn is_new(&mut self, request: &Entry, reply: &Entry) -> bool {
+        let hash = |entry: &Entry| {
+            let mut hasher = DefaultHasher::new();
+            let data = entry.data.as_ref().map(|data| data.get());
+            (&entry.to, &entry.name, data, &entry.text, entry.cut).hash(&mut hasher);
+            hasher.finish()
+        };
+        if self.looks.len() >= LOOKS {
+            self.looks.clear();
+        }
+        let seen = hash(reply);
+        self.looks.insert(hash(request), seen) != Some(seen)
+    }
+
     fn append(&mut self, mut entry: Entry) {
         if entry.at.is_empty() {
             entry.at = now();
@@ -222,10 +237,11 @@ impl State {
             )
         };
         // `data` may have line ends between its tokens.
-        for byte in line.iter_mut().skip(usize::from(self.torn)) {
-            if matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
+        let start = usize::from(self.torn);
+        if line[start..].contains(&b'\n') || line.contains(&b'\r') {
+            let ends = line[start..].iter_mut();
+            ends.filter(|byte| matches!(byte, b'\n' | b'\r'))
+                .for_each(|byte| *byte = b' ');
         }
         line.push(b'\n');
         let outcome = written
@@ -262,48 +278,40 @@ pub struct Asked {
 
 impl Asked {
     /// Writes down the answer: a result or an error, as JSON.
-    pub fn answered(mut self, answer: std::result::Result<&str, &str>) {
-        self.open = false;
-        let Some(state) = &self.recorder.0 else {
-            return;
-        };
-        let mut state = lock(state);
-        if self.looks {
-            let hash = |of: &dyn Fn(&mut DefaultHasher)| {
-                let mut hasher = DefaultHasher::new();
-                of(&mut hasher);
-                hasher.finish()
-            };
-            let request = &self.request;
-            let params = request.data.as_ref().map(|data| data.get());
-            let key = hash(&|h| (&request.to, &request.name, params).hash(h));
-            if state.looks.len() >= LOOKS {
-                state.looks.clear();
-            }
-            let new = hash(&|h| answer.hash(h));
-            if state.looks.insert(key, new) == Some(new) {
-                return;
-            }
-            state.append(request.clone());
-        }
-        let reply = match answer {
-            Ok(result) => self.reply().json(result),
-            // What a wait does not see yet is no failure.
-            Err(error) if self.looks => self.reply().text("not yet").json(error),
-            Err(error) => self.reply().json(error).bad(true),
-        };
-        state.append(reply);
+    pub fn answered(self, answer: std::result::Result<&str, &str>) {
+        self.write(answer.is_err(), |reply| {
+            reply.json(answer.unwrap_or_else(|error| error))
+        });
     }
 
     /// The same for an answer from this library.
     pub(crate) fn answer(self, answer: &Result<Value>) {
-        if !self.open {
+        self.write(answer.is_err(), |reply| match answer {
+            Ok(result) => reply.value(result),
+            Err(error) => reply.value(&described(error)),
+        });
+    }
+
+    fn write(mut self, is_error: bool, with: impl FnOnce(Entry) -> Entry) {
+        self.open = false;
+        let Some(state) = &self.recorder.0 else {
             return;
+        };
+        let mut reply = with(self.reply());
+        if is_error && self.looks {
+            // What a wait does not see yet is no failure.
+            reply.text.get_or_insert("not yet".to_owned());
+        } else {
+            reply.bad = is_error;
         }
-        match answer {
-            Ok(result) => self.answered(Ok(&result.to_string())),
-            Err(error) => self.answered(Err(&described(error).to_string())),
+        let mut state = lock(state);
+        if self.looks {
+            if !state.is_new(&self.request, &reply) {
+                return;
+            }
+            state.append(self.request.clone());
         }
+        state.append(reply);
     }
 
     fn reply(&self) -> Entry {
