@@ -92,6 +92,8 @@ def test_a_failed_test_has_a_report_and_keeps_its_folder(folder: Path) -> None:
     assert "    pytest test_it.py::test_it\n" in said.stdout, said.stdout
     (lab,) = left(folder)
     assert (folder / "tmp" / lab / "carol" / "log").exists()
+    page = folder / "tmp" / lab / "trace.html"
+    assert str(page) in said.stdout and "carol" in page.read_text(), said.stdout
 
 
 WAITS = """

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any, Generator, Iterator, List
 
 import pytest
 
 from .lab import Lab
-from .serve import Failed, LabError, Server, ask
+from .serve import Failed, LabError, Server, ask, program
 
 if os.environ.get("CLN_LAB", "0") not in ("", "0"):
     from . import shim
@@ -72,6 +73,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, A
             text, again, _ = ask(lab, "report").partition("  to run it again:\n")
             # The report names the process that has the lab: `lab serve`.
             text += again and f"{again}    pytest {shlex.quote(item.nodeid)}\n"
+            text += trace(lab)
             report.sections.append((f"lab in {lab}, whose folder stays", text))
         except LabError:
             """It has ended, and said why."""
+
+
+def trace(lab: Path) -> str:
+    """Writes the page of a lab whose test has failed; where it is, for the report."""
+    page = lab / "trace.html"
+    command = [program(), "trace", str(lab), "--html", str(page)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        # With LAB_TRACE=off there is none.
+        return ""
+    return f"  who sent what to whom, as a page:\n    {page}\n"
