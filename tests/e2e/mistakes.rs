@@ -399,13 +399,13 @@ async fn up(kinds: Kinds) -> Outcome {
     Ok(())
 }
 
-/// README's advice on `setconfig` leaves a node that starts again.
+/// The advice of eventlog's README on `setconfig` leaves a node that starts again.
 async fn transient(kinds: Kinds) -> Outcome {
     let lab = kinds.lab(1).start().await?;
     let l1 = lab.l1();
     l1.plugin_start(&Plugin::path(lab_tests::program("eventlog")?))
         .await?;
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../plugin/README.md");
     let (_, advice) = readme
         .split_once("lightning-cli -k\nsetconfig ")
         .context("no advice")?;
