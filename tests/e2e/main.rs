@@ -16,6 +16,7 @@ mod growth;
 mod harness;
 mod leaks;
 mod lifecycle;
+mod matrix;
 mod mistakes;
 mod new;
 mod other_languages;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         .module("harness", harness::tests)
         .module("leaks", leaks::tests)
         .module("lifecycle", lifecycle::tests)
+        .module("matrix", matrix::tests)
         .module("mistakes", mistakes::tests)
         .module("new", new::tests)
         .module("other_languages", other_languages::tests)

@@ -12,6 +12,7 @@
 //! | [`pyln`] | a Python with pyln-client |
 //! | [`scenarios`] | for each topic what triggers it, and what must be recorded then |
 //! | [`check`] | what every release sends, played to a plugin |
+//! | [`matrix`] | one command on each lightningd that there is |
 //! | `keys` | single keys from the terminal |
 //! | [`wire`] | a tee between lightningd and a plugin, and what passed |
 //! | `subcommands/` | the command, one file a subcommand |
@@ -19,6 +20,7 @@
 pub mod check;
 pub mod course;
 mod keys;
+pub mod matrix;
 pub mod pyln;
 pub mod scenarios;
 pub mod wire;

@@ -127,7 +127,7 @@ fn in_full(finding: &Finding) -> String {
 }
 
 /// Text for XML: with entities, and without what XML 1.0 has no way to write.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
         match c {

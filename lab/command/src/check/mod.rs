@@ -38,6 +38,7 @@ mod topics;
 
 pub use badge::badge;
 pub use finding::{Finding, Level, Report, Stage};
+pub(crate) use machine::escaped;
 pub use machine::{json, junit};
 pub use node::on_node;
 pub use plan::{Plan, releases};

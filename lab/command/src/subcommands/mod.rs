@@ -21,6 +21,7 @@ mod held;
 mod json_text;
 mod learn;
 mod logs;
+mod matrix;
 mod mine;
 mod new;
 mod out;
@@ -124,6 +125,8 @@ enum Command {
     Topics(topics::Args),
     /// Play what every release of lightningd sends to a plugin, and show what breaks
     Check(check::Args),
+    /// Run a command on each lightningd that there is, and show where it fails
+    Matrix(matrix::Args),
     /// Make an executable that starts a plugin with a tee between it and lightningd
     Tee(tee::Args),
     /// Show what passed between lightningd and a plugin that was started with a tee
@@ -199,6 +202,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Restart(args) => restart::run(args).await?,
         Command::Topics(args) => return topics::run(args).await,
         Command::Check(args) => return check::run(args).await,
+        Command::Matrix(args) => return matrix::run(args).await,
         Command::Tee(args) => tee::run(args).await?,
         Command::Wire(args) => tee::show(args).await?,
         Command::New(args) => new::run(&args)?,
