@@ -17,6 +17,7 @@ mod harness;
 mod leaks;
 mod lifecycle;
 mod matrix;
+mod mcp;
 mod mistakes;
 mod new;
 mod other_languages;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         .module("leaks", leaks::tests)
         .module("lifecycle", lifecycle::tests)
         .module("matrix", matrix::tests)
+        .module("mcp", mcp::tests)
         .module("mistakes", mistakes::tests)
         .module("new", new::tests)
         .module("other_languages", other_languages::tests)

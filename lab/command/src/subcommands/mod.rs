@@ -22,6 +22,7 @@ mod json_text;
 mod learn;
 mod logs;
 mod matrix;
+mod mcp;
 mod mine;
 mod new;
 mod out;
@@ -135,6 +136,8 @@ enum Command {
     New(new::Args),
     /// Hold labs for a program, which asks in lines of JSON
     Serve(serve::Args),
+    /// Serve the subcommands as tools of the Model Context Protocol, on stdin and stdout
+    Mcp(mcp::Args),
     /// The plugin that `lab topics --run` records with
     #[command(hide = true)]
     Witness(witness::Args),
@@ -202,6 +205,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Restart(args) => restart::run(args).await?,
         Command::Topics(args) => return topics::run(args).await,
         Command::Check(args) => return check::run(args).await,
+        Command::Mcp(args) => mcp::run(args).await?,
         Command::Matrix(args) => return matrix::run(args).await,
         Command::Tee(args) => tee::run(args).await?,
         Command::Wire(args) => tee::show(args).await?,
