@@ -27,6 +27,7 @@
 //! | [`Lab`], [`LabBuilder`] (`lab/`) | what runs, in what order it starts, nodes that are added, and its end; its folder, its gates, the report if something went wrong |
 //! | [`Node`], [`NodeSpec`] (`node/`) | one Lightning node: its spec, process, configuration, requests, log, plugins, peers, wallet, channels, invoices, payments |
 //! | [`Bitcoind`] (`bitcoin/`) | the regtest bitcoind: its process, blocks and coins, and the chain it starts with |
+//! | [`Nats`] (`nats.rs`) | a nats-server, for what publishes events |
 //! | [`Events`], [`Tap`], [`Follower`] (`recording/`) | what a plugin recorded and what lightningd sent, raw and as types; files that grow |
 //! | `process/` | child processes, also their end if the lab is killed; the list of processes, ports, files |
 //! | [`trace`] | what happened in a lab: written down as it happens, read with what others write |
@@ -47,6 +48,7 @@ mod error;
 mod harness;
 mod lab;
 mod lock;
+mod nats;
 mod node;
 mod process;
 mod recording;
@@ -64,6 +66,7 @@ pub use harness::{HarnessBuilder, PluginHarness, PluginLog};
 pub use lab::Lab;
 pub use lab::builder::LabBuilder;
 pub use lab::folder::Keep;
+pub use nats::Nats;
 pub use node::{
     CHANNEL_SAT, Capability, Channel, InlinePlugin, Invoice, Log, Node, NodeKind, NodeSpec,
     OpenChannel, Payment, Plugin, PluginStatus, ShimReader, ShimWriter, StartWatch, json_hint,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use cln_lab::{Lab, Node, NodeKind, Plugin, Probe, binaries, eventually};
-use lab_tests::bench::{Pairs, median};
+use lab_tests::bench::{Pairs, median, peak_memory};
 use lab_tests::{Outcome, block_on, program, python, write_script};
 use serde_json::{Value, json};
 
@@ -143,14 +143,7 @@ async fn turn(l1: &Node, receiver: &Receiver) -> anyhow::Result<(Duration, f64)>
         },
     )
     .await?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let highest = status.lines().find_map(|line| {
-        line.strip_prefix("VmHWM:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<f64>()
-            .ok()
-    });
+    let highest = peak_memory(pid);
     if receiver
         .file
         .extension()
@@ -160,7 +153,7 @@ async fn turn(l1: &Node, receiver: &Receiver) -> anyhow::Result<(Duration, f64)>
     }
     l1.plugin_stop(&receiver.plugin.executable().display().to_string())
         .await?;
-    Ok((last - started, highest.unwrap_or(f64::NAN) / 1000.0))
+    Ok((last - started, highest))
 }
 
 /// How many lines a file has, without reading it as text.

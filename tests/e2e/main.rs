@@ -10,6 +10,7 @@ mod course;
 mod eventlog;
 mod events;
 mod examples;
+mod fleet;
 mod gates;
 mod get_bitcoind;
 mod growth;
@@ -36,6 +37,9 @@ mod trace;
 mod walkthrough;
 mod workshop;
 
+#[path = "../../plugin/publish/tests/publish/proxy.rs"]
+mod proxy;
+
 use std::process::ExitCode;
 
 use lab_tests::Suite;
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         .module("eventlog", eventlog::tests)
         .module("events", events::tests)
         .module("examples", examples::tests)
+        .module("fleet", fleet::tests)
         .module("gates", gates::tests)
         .module("get_bitcoind", get_bitcoind::tests)
         .module("growth", growth::tests)

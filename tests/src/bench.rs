@@ -111,6 +111,16 @@ pub async fn node_memory(node: &Node) -> anyhow::Result<f64> {
     Ok(sum)
 }
 
+/// The highest resident memory of a process in MB; NaN if it is not known.
+pub fn peak_memory(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let highest = status.lines().find_map(|line| {
+        let kilobytes = line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?;
+        kilobytes.parse::<f64>().ok()
+    });
+    highest.unwrap_or(f64::NAN) / 1000.0
+}
+
 fn proportional_memory(pid: u32) -> anyhow::Result<f64> {
     let rollup = match std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         Ok(rollup) => rollup,

@@ -9,7 +9,13 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Result};
 
 /// The variables that name programs.
-pub(crate) const PROGRAMS: [&str; 4] = ["LIGHTNINGD", "CLN_EMBEDDED", "BITCOIND", "BITCOIN_CLI"];
+pub(crate) const PROGRAMS: [&str; 5] = [
+    "LIGHTNINGD",
+    "CLN_EMBEDDED",
+    "BITCOIND",
+    "BITCOIN_CLI",
+    "NATS_SERVER",
+];
 
 pub(crate) use folders::cache_dir;
 pub use folders::nodes_dir;
@@ -44,6 +50,15 @@ pub fn bitcoin_cli(bitcoind: &Path) -> Result<PathBuf> {
         None,
         "it is part of the package that bitcoind comes from",
     )
+}
+
+/// nats-server: `NATS_SERVER`, else on the PATH, else in [`nodes_dir`]`/nats/bin`.
+///
+/// # Errors
+/// [`Error::NotFound`] with what to do.
+pub fn nats_server() -> Result<PathBuf> {
+    let private = nodes_dir().map(|dir| dir.join("nats/bin/nats-server"));
+    find("NATS_SERVER", "nats-server", None, private, GET_NATS)
 }
 
 /// lightningd: `LIGHTNINGD`, else on the PATH.
@@ -147,6 +162,9 @@ pub fn system() -> String {
 const GET_BITCOIND: &str = "run `make lab`, which downloads it from Debian's packages where there is apt \
     (contrib/get-bitcoind); or install Bitcoin Core from bitcoincore.org or Homebrew \
     (`brew install bitcoin`); or name one in BITCOIND";
+
+const GET_NATS: &str = "run `contrib/get-bitcoind --nats`, which downloads it from Debian's packages where there is \
+    apt; or install it (`brew install nats-server`); or name one in NATS_SERVER";
 
 const GET_LIGHTNINGD: &str = "install Core Lightning (github.com/ElementsProject/lightning, its releases or \
     its doc/getting-started/getting-started/installation.md) and put `lightningd` and `lightning-cli` on the PATH; \

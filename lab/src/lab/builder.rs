@@ -14,7 +14,7 @@ use crate::node::{Capability, Lean, Node, Plugin, Surroundings};
 use crate::process::files::is_plain_name;
 use crate::process::reaper::Reaper;
 use crate::trace::{OutputWatch, Recorder, Tracing};
-use crate::{Error, Implementation, Keep, Lab, NodeKind, NodeSpec, Result, binaries};
+use crate::{Error, Implementation, Keep, Lab, Nats, NodeKind, NodeSpec, Result, binaries};
 
 /// Describes a lab; [`LabBuilder::start`] starts it.
 #[derive(Debug, Clone)]
@@ -27,6 +27,7 @@ pub struct LabBuilder {
     /// Lines of bitcoind's configuration.
     bitcoind: Vec<(String, String)>,
     tracing: Tracing,
+    nats: bool,
 }
 
 impl Lab {
@@ -39,6 +40,7 @@ impl Lab {
             keep: Keep::Failed,
             bitcoind: Vec::new(),
             tracing: Tracing::On,
+            nats: false,
         }
     }
 }
@@ -86,6 +88,13 @@ impl LabBuilder {
     #[must_use]
     pub fn bitcoind_option(mut self, name: impl Into<String>, value: impl ToString) -> LabBuilder {
         self.bitcoind.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Starts a NATS server with JetStream beside the nodes: see [`Lab::nats`].
+    #[must_use]
+    pub fn nats(mut self) -> LabBuilder {
+        self.nats = true;
         self
     }
 
@@ -162,18 +171,29 @@ impl LabBuilder {
         let programs = specs.iter().map(NodeSpec::program);
         let programs: Vec<PathBuf> = programs.collect::<Result<_>>()?;
 
+        let nats = self.nats.then(binaries::nats_server).transpose()?;
+
         let (mut folder, reaper) = Folder::create(keep)?;
         let reports = self.keep == Keep::Failed;
         let trace = Recorder::create(folder.path(), tracing)?;
         folder.output = OutputWatch::start(folder.path(), &trace)?;
         let bitcoind = start_bitcoind(&bitcoind, folder.path(), &self.bitcoind, &reaper, &trace);
-        let started = start_nodes(specs, programs, &every, bitcoind, folder.path(), &reaper);
-        let (nodes, bitcoind) = started.await.inspect_err(|_| {
+        let nats = async {
+            match nats {
+                Some(program) => Nats::spawn(program, folder.path(), &reaper, &trace)
+                    .await
+                    .map(Some),
+                None => Ok(None),
+            }
+        };
+        let nodes = start_nodes(specs, programs, &every, bitcoind, folder.path(), &reaper);
+        let started = async { tokio::try_join!(nodes, nats) };
+        let ((nodes, bitcoind), nats) = started.await.inspect_err(|_| {
             if reports {
                 folder.report(&Report::new(folder.path()));
             }
         })?;
-        let lab = Lab::new(nodes, bitcoind, folder, every, reports, self.gates);
+        let lab = Lab::new(nodes, bitcoind, folder, every, reports, self.gates).with(nats);
         lab.describe().await?;
         Ok(lab)
     }
@@ -265,9 +285,9 @@ fn name_all(specs: &mut [NodeSpec]) -> Result<()> {
 /// # Errors
 /// [`Error::Usage`] if not.
 pub(super) fn check_name(name: &str) -> Result<()> {
-    if name == "bitcoind" || !is_plain_name(name) {
+    if ["bitcoind", "nats"].contains(&name) || !is_plain_name(name) {
         return Err(Error::usage(format!(
-            "node name `{name}`: use letters, digits, - and _, and not `bitcoind`"
+            "node name `{name}`: use letters, digits, - and _, and not `bitcoind` or `nats`"
         )));
     }
     Ok(())

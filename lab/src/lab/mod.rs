@@ -20,6 +20,7 @@ use self::nodes::Nodes;
 use self::report::Report;
 use crate::bitcoin::Bitcoind;
 use crate::error::IoContext;
+use crate::nats::Nats;
 use crate::node::{Node, NodeSpec};
 use crate::process::daemon::ended_well;
 use crate::process::reaper::Reaper;
@@ -34,6 +35,7 @@ use crate::{Error, Probe, Result, eventually};
 pub struct Lab {
     nodes: Nodes,
     bitcoind: Arc<Bitcoind>,
+    nats: Option<Nats>,
     folder: Folder,
     /// What is set for every node.
     every: NodeSpec,
@@ -58,6 +60,7 @@ impl Lab {
         Lab {
             nodes: nodes.into_iter().collect(),
             bitcoind,
+            nats: None,
             folder,
             every,
             adding: tokio::sync::Mutex::default(),
@@ -65,6 +68,16 @@ impl Lab {
             gated,
             since: Instant::now(),
         }
+    }
+
+    pub(crate) fn with(mut self, nats: Option<Nats>) -> Lab {
+        self.nats = nats;
+        self
+    }
+
+    /// Its NATS server, if it was [asked for](crate::LabBuilder::nats).
+    pub fn nats(&self) -> Option<&Nats> {
+        self.nats.as_ref()
     }
 
     /// The node of this name.
@@ -134,6 +147,7 @@ impl Lab {
         if !self.bitcoind.is_stopped() {
             self.bitcoind.check_alive()?;
         }
+        self.nats.as_ref().map_or(Ok(()), Nats::check_alive)?;
         for node in self.nodes.iter() {
             if node.pid().await.is_some() || node.is_stopped().await {
                 continue;
@@ -199,11 +213,13 @@ impl Lab {
             ended
         }));
         let nodes_ended = running.await;
+        let nats_ended = self.nats.as_ref().map_or(Ok(()), Nats::check_alive);
+        // What it kept goes with the folder; its process ends when it is dropped.
         let bitcoind_ended = self.end_bitcoind().await;
         // A daemon's death explains the rest.
         nodes_ended
             .into_iter()
-            .chain([bitcoind_ended])
+            .chain([nats_ended, bitcoind_ended])
             .collect::<Result<()>>()?;
         if self.gated {
             gates::check(self.nodes.iter())?;

@@ -53,6 +53,9 @@ pub struct Spec {
     /// Open a channel from each node to the next
     #[arg(long)]
     pub channels: bool,
+    /// Start a NATS server with JetStream beside them, for `eventlog-publish`
+    #[arg(long)]
+    nats: bool,
     #[command(flatten)]
     kind: Kind,
     /// Keep the lab's folder at the end
@@ -81,6 +84,7 @@ impl Spec {
             .keep(keep)
             .without_gates()
             .nodes(self.nodes.into());
+        let lab = if self.nats { lab.nats() } else { lab };
         let plugins = self.plugin.iter();
         Ok(plugins.fold(lab, |lab, plugin| lab.plugin(plugin.0.clone())))
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use cln_lab::registry::{self, Claim};
-use cln_lab::{Lab, scaled};
+use cln_lab::{Lab, Nats, scaled};
 use console::style;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -32,6 +32,7 @@ Examples:
   lab up --detach --nodes 3 --channels    three in a row, in the background, until `lab down`
   lab up --plugin ./my-plugin.py          with a plugin on every node
   lab up --plugin eventlog,eventlog-topics=connect,disconnect
+  lab up --nats --plugin eventlog         and a NATS server, for `eventlog-publish`
   lab up --name other                     a second lab beside the first")]
 pub struct Args {
     /// The lab's name [env: LAB_NAME] [default: default]
@@ -130,6 +131,9 @@ fn print(lab: &Lab, name: &str, took: Duration, end: &str) -> anyhow::Result<()>
             node.id(),
             node.port()
         ))?;
+    }
+    if let Some(url) = Nats::url_in(lab.dir()) {
+        out::line(format_args!("  {}  {url}", style("nats").bold()))?;
     }
     out::line(format_args!("  folder {}", lab.dir().display()))?;
     out::line(format_args!(

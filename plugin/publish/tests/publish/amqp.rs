@@ -17,8 +17,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::common::{PATIENCE, Place, Proxy, Publisher, Recording, id, rounds, row};
+use crate::common::{PATIENCE, Place, Publisher, Recording, id, rounds, row};
 use crate::nats::block_on;
+use crate::proxy::Proxy;
 
 pub fn trials() -> Vec<Trial> {
     let test = |name: &str, run: fn(&Path)| crate::with(&format!("amqp::{name}"), server(), run);

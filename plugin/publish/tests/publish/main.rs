@@ -6,6 +6,7 @@
 mod amqp;
 mod common;
 mod nats;
+mod proxy;
 mod service;
 mod webhook;
 

@@ -16,7 +16,8 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::common::{PATIENCE, Place, Proxy, Publisher, Recording, id, rounds, row, signal};
+use crate::common::{PATIENCE, Place, Publisher, Recording, id, rounds, row, signal};
+use crate::proxy::Proxy;
 
 pub fn trials() -> Vec<Trial> {
     let test = |name: &str, run: fn(&Path)| crate::with(&format!("nats::{name}"), server(), run);
@@ -47,7 +48,7 @@ fn server() -> Result<PathBuf, String> {
         return Ok(named.into());
     }
     let folder = std::env::var_os("LAB_NODES_DIR").map(PathBuf::from);
-    let private = folder.map(|folder| folder.join("bin/nats-server"));
+    let private = folder.map(|folder| folder.join("nats/bin/nats-server"));
     if let Some(private) = private.filter(|private| private.is_file()) {
         return Ok(private);
     }
