@@ -48,7 +48,8 @@ const LEFT_OUT: [&str; 5] = ["follow", "detach", "help", "version", "interactive
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example, in the configuration of a client:
+Examples:
+  in the configuration of a client:
   {\"mcpServers\": {\"lab\": {\"command\": \"lab\", \"args\": [\"mcp\"]}}}
 
 The tools are the subcommands, with their arguments; `up` returns when the nodes are ready, and

@@ -109,14 +109,19 @@ impl Broker {
     fn messages(&self, filter: &str) -> Vec<(String, String)> {
         block_on(async {
             let stream = stream(self).await.unwrap();
-            let consumer = stream
-                .create_consumer(OrderedConfig {
+            let started = Instant::now();
+            // A cluster that has lost its leader has none for a while.
+            let consumer = loop {
+                let config = OrderedConfig {
                     filter_subject: filter.to_owned(),
                     deliver_policy: DeliverPolicy::All,
                     ..OrderedConfig::default()
-                })
-                .await
-                .unwrap();
+                };
+                match stream.create_consumer(config).await {
+                    Ok(consumer) => break consumer,
+                    Err(error) => assert!(started.elapsed() < PATIENCE, "{error}"),
+                }
+            };
             let mut left = consumer.cached_info().num_pending;
             let mut messages = consumer.messages().await.unwrap();
             let mut found = Vec::new();
