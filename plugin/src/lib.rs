@@ -37,11 +37,13 @@
 //! - [`reader`]: recorded events read back
 //! - [`tail`]: the records as they come, for another process
 //! - [`logger`]: lines in the node's log
+//! - [`help`]: what a person reads who runs it
 
 pub mod chunk;
 pub mod cursor;
 pub mod file;
 pub mod format;
+pub mod help;
 mod lock;
 pub mod logger;
 pub mod methods;

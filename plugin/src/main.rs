@@ -1,6 +1,6 @@
 //! The plugin `eventlog`: it reads top to bottom in the order things happen.
 
-use std::io::PipeWriter;
+use std::io::{PipeWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use eventlog::recorder::{Inlet, Recorder};
 use eventlog::requests::Requests;
 use eventlog::stdin::Routes;
 use eventlog::stdout::{INVALID_PARAMS, Stdout};
-use eventlog::{logger, methods, stdin, topics};
+use eventlog::{help, logger, methods, stdin, topics};
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -29,8 +29,22 @@ const GETINFO: Duration = Duration::from_secs(10);
 /// Topics of other plugins to subscribe to, for lightningd before v23.08.
 const TOPICS_ENV: &str = "EVENTLOG_TOPICS";
 
+fn main() -> Result<ExitCode> {
+    match help::instead(std::env::args_os().skip(1)) {
+        Ok(None) => plugin(),
+        Ok(Some(text)) => {
+            let _ = std::io::stdout().write_all(text.as_bytes()); // a reader may be gone
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(reason) => {
+            eprintln!("eventlog: {reason}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode> {
+async fn plugin() -> Result<ExitCode> {
     logger::install();
     let sighup = signals()?;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytesize::ByteSize;
 use cln_plugin::options::{
     BooleanConfigOption, DefaultBooleanConfigOption, DefaultIntegerConfigOption,
-    DefaultStringConfigOption, Value,
+    DefaultStringConfigOption, UntypedConfigOption, Value,
 };
 
 use crate::format::Format;
@@ -80,6 +80,20 @@ pub const BUFFER: DefaultStringConfigOption<'_> = DefaultStringConfigOption::new
     "Memory for notifications while the file cannot be written, 64KiB to 4GiB. When it is full, \
      further ones are dropped, counted, and marked in the file.",
 );
+
+/// All of them, in the order in which help lists them.
+pub fn all() -> [UntypedConfigOption; 8] {
+    [
+        TOPICS.build(),
+        FILE.build(),
+        FORMAT.build(),
+        REDACT.build(),
+        ROTATE_SIZE.build(),
+        ROTATE_KEEP.build(),
+        FSYNC.build(),
+        BUFFER.build(),
+    ]
+}
 
 /// What can be changed while the plugin runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,41 +42,63 @@ const CALLS: usize = 2 * WAITERS;
 /// descriptor, and the memory of its answer.
 const READERS: usize = 4;
 
+/// A method, as the manifest and the help have it.
+#[derive(Debug)]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// Its parameters; optional ones in brackets.
+    pub usage: &'static str,
+    /// What it does.
+    pub description: &'static str,
+}
+
+/// The four of them.
+pub const ALL: [Method; 4] = [
+    Method {
+        name: NAMES[0],
+        usage: "[topic] [since] [limit] [newest] [cursor] [durable]",
+        description: "List recorded events: of the topic (or several, with commas between), from \
+             sequence number since on, at most limit (default 100, most 10000); newest: \
+             first (the default) or last. With a cursor (from an earlier answer; epoch:seq of \
+             a record) what came after it, the oldest first, or an error if some of that is \
+             no longer kept. durable=true: only what the disk has confirmed. Needs \
+             eventlog-format=json",
+    },
+    Method {
+        name: NAMES[1],
+        usage: "[topic] [after] [timeout] [cursor] [durable]",
+        description: "Wait for the next event of the topic (or several, with commas between; \
+             default any) with a sequence number above after (default: of the last one \
+             recorded), up to timeout seconds (default 60); or after a cursor (epoch:seq of a \
+             record), with an error if what came after it is no longer kept. durable=true: once \
+             the disk has confirmed it. Among events already recorded it finds those recorded \
+             with eventlog-format=json",
+    },
+    Method {
+        name: NAMES[2],
+        usage: "[format]",
+        description: "Show what was recorded since the start, by topic, what waits to be written, \
+             what was dropped, and the file. format=prometheus: the numbers as Prometheus reads \
+             them, the text in metrics",
+    },
+    Method {
+        name: NAMES[3],
+        usage: "",
+        description: "Move the file to .1, older ones on by one, and start a new one",
+    },
+];
+
 /// The four of them, for the manifest.
 pub fn manifest() -> [RpcMethodBuilder<Recorder>; 4] {
-    let method = |name: &str| {
-        // `serve` takes the calls first.
-        RpcMethodBuilder::new(name, |_: Plugin<Recorder>, _| async { Ok(json!({})) })
-    };
-    [
-        method(NAMES[0])
-            .usage("[topic] [since] [limit] [newest] [cursor] [durable]")
-            .description(
-                "List recorded events: of the topic (or several, with commas between), from \
-                 sequence number since on, at most limit (default 100, most 10000); newest: \
-                 first (the default) or last. With a cursor (from an earlier answer; epoch:seq of \
-                 a record) what came after it, the oldest first, or an error if some of that is \
-                 no longer kept. durable=true: only what the disk has confirmed. Needs \
-                 eventlog-format=json",
-            ),
-        method(NAMES[1])
-            .usage("[topic] [after] [timeout] [cursor] [durable]")
-            .description(
-                "Wait for the next event of the topic (or several, with commas between; default \
-                 any) with a sequence number above after (default: of the last one recorded), up \
-                 to timeout seconds (default 60); or after a cursor (epoch:seq of a record), with an \
-                 error if what came after it is no longer kept. durable=true: once the disk has \
-                 confirmed it. Among events already recorded it finds those \
-                 recorded with eventlog-format=json",
-            ),
-        method(NAMES[2]).usage("[format]").description(
-            "Show what was recorded since the start, by topic, what waits to be written, what \
-             was dropped, and the file. format=prometheus: the numbers as Prometheus reads them, \
-             the text in metrics",
-        ),
-        method(NAMES[3])
-            .description("Move the file to .1, older ones on by one, and start a new one"),
-    ]
+    // `serve` takes the calls first.
+    ALL.map(|method| {
+        RpcMethodBuilder::new(method.name, |_: Plugin<Recorder>, _| async {
+            Ok(json!({}))
+        })
+        .usage(method.usage)
+        .description(method.description)
+    })
 }
 
 /// Answers calls, each in a task of its own, until stdin ends.
