@@ -7,7 +7,7 @@ use cln_lab::{Error, Keep, Lab, Plugin, Result};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/plugins/events.sh");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/events.sh");
     for allowed in [false, true] {
         // It fails on purpose; its folder would be kept otherwise.
         let mut builder = Lab::builder().nodes(1).keep(Keep::Never);

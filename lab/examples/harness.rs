@@ -8,7 +8,7 @@ use serde_json::json;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/plugins/events.sh");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/events.sh");
     let mut plugin = PluginHarness::spawn(path).await?;
     let manifest = plugin.manifest().await?;
     println!("subscribes to {}", manifest["subscriptions"]);

@@ -7,7 +7,7 @@ use cln_lab::{Lab, Plugin, Result};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/plugins/events.sh");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/events.sh");
     let plugin = Plugin::path(path).option("events-file", "seen.txt");
     let lab = Lab::builder().nodes(2).plugin(plugin).start().await?;
     let (l1, l2) = (lab.l1(), lab.l2());

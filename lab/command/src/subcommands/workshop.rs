@@ -133,7 +133,7 @@ impl Transcript {
 /// How to go on with the lab in one's own shell.
 fn words(lab: &Path) -> String {
     let word = |path: &Path| cln_lab::quoted(&path.display().to_string());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/lab.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/lab.sh");
     let first = match script.canonicalize() {
         Ok(script) => format!(
             "source {}\nexport LAB_NAME={KEPT}\nstart_ln    # takes up the lab that is there",

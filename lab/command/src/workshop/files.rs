@@ -7,32 +7,29 @@ use cln_lab::{IoContext, Result, write_executable};
 const FILES: [(&str, &str); 7] = [
     (
         "1-answers.sh",
-        include_str!("../../../../contrib/plugins/workshop/1-answers.sh"),
+        include_str!("../../contrib/plugins/workshop/1-answers.sh"),
     ),
     (
         "2-connect.sh",
-        include_str!("../../../../contrib/plugins/workshop/2-connect.sh"),
+        include_str!("../../contrib/plugins/workshop/2-connect.sh"),
     ),
     (
         "3-disconnect.sh",
-        include_str!("../../../../contrib/plugins/workshop/3-disconnect.sh"),
+        include_str!("../../contrib/plugins/workshop/3-disconnect.sh"),
     ),
     (
         "broken.sh",
-        include_str!("../../../../contrib/plugins/workshop/broken.sh"),
+        include_str!("../../contrib/plugins/workshop/broken.sh"),
     ),
     (
         "frail.sh",
-        include_str!("../../../../contrib/plugins/workshop/frail.sh"),
+        include_str!("../../contrib/plugins/workshop/frail.sh"),
     ),
     (
         "failing.py",
-        include_str!("../../../../contrib/plugins/workshop/failing.py"),
+        include_str!("../../contrib/plugins/workshop/failing.py"),
     ),
-    (
-        "events.py",
-        include_str!("../../../../contrib/plugins/events.py"),
-    ),
+    ("events.py", include_str!("../../contrib/plugins/events.py")),
 ];
 
 /// Writes all of them into a new folder.

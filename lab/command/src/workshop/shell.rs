@@ -29,7 +29,7 @@ LAB_NAME=$WORKSHOP
 eval "$LAB_SH" >/dev/null
 unset LAB_SH
 "#;
-const LAB_SH: &str = include_str!("../../../../contrib/lab.sh");
+const LAB_SH: &str = include_str!("../../contrib/lab.sh");
 
 pub(super) struct Shell {
     child: Child,

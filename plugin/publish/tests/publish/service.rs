@@ -182,7 +182,7 @@ fn notified() {
 
 fn unit(analyze: &Path) {
     let dir = tempfile::TempDir::new().unwrap();
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../contrib/eventlog-publish.service");
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("eventlog-publish.service");
     let text = fs::read_to_string(unit).unwrap();
     // Where it is installed there is nothing here.
     let text = text.replace(

@@ -1,0 +1,1 @@
+../../contrib/plugins/events.sh
