@@ -8,10 +8,22 @@ export LAB_NODES_DIR ?= $(CURDIR)/target/nodes
 
 CARGO ?= cargo
 
+# What `make install` installs, and where; what is packed begins with DESTDIR.
+PREFIX ?= /usr/local
+BUILT ?= target/release
+PROGRAMS := lab cln-embedded eventlog eventlog-publish
+SHARE = $(DESTDIR)$(PREFIX)/share
+BASH = $(SHARE)/bash-completion/completions
+ZSH = $(SHARE)/zsh/site-functions
+FISH = $(SHARE)/fish/vendor_completions.d
+MAN_1 := $(notdir $(wildcard contrib/man/*.1))
+MAN_8 := $(notdir $(wildcard contrib/man/*.8))
+
 # Tests wait for nodes more than they compute.
 export NEXTEST_TEST_THREADS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help all lab test soak again bench fuzz lint amqp topics course doctor clean build bitcoind nextest
+.PHONY: help all lab test install uninstall soak again bench fuzz lint amqp topics course man doctor clean \
+    build bitcoind nextest
 
 help: ## print this
 	@echo 'Core Lightning plugins on regtest. Two commands do everything:'
@@ -25,6 +37,20 @@ test: all bitcoind nextest ## run every test, on real nodes where lightningd is 
 	@target/debug/lab doctor --nodes
 	$(CARGO) nextest run --workspace
 	$(CARGO) test --doc --workspace --quiet
+
+install: ## install programs, man pages, completions, below PREFIX (/usr/local)
+	$(CARGO) build --release --workspace --bins
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/man/man1 $(SHARE)/man/man8 $(BASH) $(ZSH) $(FISH)
+	install -m 755 $(PROGRAMS:%=$(BUILT)/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(MAN_1:%=contrib/man/%) $(SHARE)/man/man1
+	install -m 644 $(MAN_8:%=contrib/man/%) $(SHARE)/man/man8
+	$(BUILT)/lab completions bash >$(BASH)/lab
+	$(BUILT)/lab completions zsh >$(ZSH)/_lab
+	$(BUILT)/lab completions fish >$(FISH)/lab.fish
+
+uninstall: ## remove what `make install` installed, below the same PREFIX
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(BASH)/lab $(ZSH)/_lab $(FISH)/lab.fish
+	rm -f $(MAN_1:%=$(SHARE)/man/man1/%) $(MAN_8:%=$(SHARE)/man/man8/%)
 
 soak: build bitcoind nextest ## many rounds of what `make test` tries a few times; a table at the end
 	@rm -f target/tmp/soak
@@ -73,6 +99,9 @@ topics: build ## write plugin/TOPICS.md and lab/corpus/CHANGES.md: what lightnin
 
 course: build ## write contrib/course: the course of `lab learn`, to be read
 	@rm -rf contrib/course && target/debug/lab learn --markdown contrib/course
+
+man: build ## write contrib/man: the manual pages
+	@rm -rf contrib/man && target/debug/lab man contrib/man eventlog.8 eventlog-publish.1
 
 doctor: build ## report what was found, its version, and what to do about the rest
 	@target/debug/lab doctor

@@ -15,6 +15,7 @@ mod gates;
 mod get_bitcoind;
 mod growth;
 mod harness;
+mod install;
 mod leaks;
 mod lifecycle;
 mod matrix;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         .module("get_bitcoind", get_bitcoind::tests)
         .module("growth", growth::tests)
         .module("harness", harness::tests)
+        .module("install", install::tests)
         .module("leaks", leaks::tests)
         .module("lifecycle", lifecycle::tests)
         .module("matrix", matrix::tests)

@@ -21,6 +21,7 @@ mod held;
 mod json_text;
 mod learn;
 mod logs;
+mod man;
 mod matrix;
 mod mcp;
 mod mine;
@@ -148,6 +149,9 @@ enum Command {
     Doctor(doctor::Args),
     /// Print a script that completes `lab` in a shell
     Completions(completions::Args),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// Exit status 0 if the command did what was asked, 1 if not, 2 if the arguments make
@@ -215,6 +219,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bcli(args) => bcli::run(args).await?,
         Command::Doctor(args) => return doctor::run(args).await,
         Command::Completions(args) => completions::run(&args)?,
+        Command::Man(args) => man::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
