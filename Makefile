@@ -22,7 +22,7 @@ MAN_8 := $(notdir $(wildcard contrib/man/*.8))
 # Tests wait for nodes more than they compute.
 export NEXTEST_TEST_THREADS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help all lab test install uninstall soak again bench fuzz lint amqp topics course man doctor clean \
+.PHONY: help all lab test install uninstall archive archived soak again bench fuzz lint amqp topics course man doctor clean \
     build bitcoind nextest
 
 help: ## print this
@@ -51,6 +51,14 @@ install: ## install programs, man pages, completions, below PREFIX (/usr/local)
 uninstall: ## remove what `make install` installed, below the same PREFIX
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(BASH)/lab $(ZSH)/_lab $(FISH)/lab.fish
 	rm -f $(MAN_1:%=$(SHARE)/man/man1/%) $(MAN_8:%=$(SHARE)/man/man8/%)
+
+archive: all nextest ## build every test into target/tests.tar.zst, for `make archived` elsewhere
+	$(CARGO) nextest archive --workspace --archive-file target/tests.tar.zst
+
+archived: bitcoind nextest ## run PART (1/3, say; 1/1) of the tests in target/tests.tar.zst
+	$(CARGO) fetch --locked
+	$(CARGO) nextest run --archive-file target/tests.tar.zst --extract-to . --extract-overwrite \
+	    --workspace-remap . --partition count:$(or $(PART),1/1)
 
 soak: build bitcoind nextest ## many rounds of what `make test` tries a few times; a table at the end
 	@rm -f target/tmp/soak

@@ -13,6 +13,7 @@ mod examples;
 mod fleet;
 mod gates;
 mod get_bitcoind;
+mod get_lightningd;
 mod growth;
 mod harness;
 mod install;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         .module("fleet", fleet::tests)
         .module("gates", gates::tests)
         .module("get_bitcoind", get_bitcoind::tests)
+        .module("get_lightningd", get_lightningd::tests)
         .module("growth", growth::tests)
         .module("harness", harness::tests)
         .module("install", install::tests)
