@@ -87,17 +87,13 @@ fn text(default: &cln_plugin::options::Value) -> String {
 /// What to print instead of being a plugin: asked for by an argument, or because nobody
 /// speaks at stdin. It waits until stdin has something, or ends.
 ///
-/// # Errors
-/// An argument that there is not: lightningd gives none.
-pub fn instead(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<String>, String> {
+/// Other arguments are lightningd's: `--developer`.
+pub fn instead(arguments: impl IntoIterator<Item = OsString>) -> Option<String> {
     match arguments.into_iter().next() {
-        Some(argument) if argument == "--version" || argument == "-V" => Ok(Some(version())),
-        Some(argument) if argument == "--help" || argument == "-h" => Ok(Some(help())),
-        Some(argument) => Err(format!(
-            "{}: there is no such argument; see eventlog --help",
-            argument.display()
-        )),
-        None => Ok(nobody_speaks(io::stdin()).then(help)),
+        Some(argument) if argument == "--version" || argument == "-V" => Some(version()),
+        Some(argument) if argument == "--help" || argument == "-h" => Some(help()),
+        Some(_) => None,
+        None => nobody_speaks(io::stdin()).then(help),
     }
 }
 

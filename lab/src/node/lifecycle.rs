@@ -321,7 +321,8 @@ impl Node {
         )
         .await?;
         self.spawn().await?;
-        self.ready(0).await
+        // Until it has seen its chain again it answers with 0.
+        self.ready(1).await
     }
 
     /// Stops it with the `stop` method, so that plugins receive `shutdown`, and waits
