@@ -42,7 +42,7 @@ const PERSISTENT: u8 = 2;
 pub struct Exchange {
     /// Publish to this broker instead: amqp://HOST:PORT/VHOST or amqps://; with --user, whose
     /// password is in --password-file or in AMQP_PASSWORD
-    #[arg(long, value_name = "URL", env = "AMQP_URL", conflicts_with = "nats")]
+    #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
     pub amqp: Option<String>,
     /// The exchange; one of the kind topic is made if it is missing
     #[arg(long, value_name = "NAME", default_value = "cln.events")]

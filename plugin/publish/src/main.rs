@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser};
 #[cfg(feature = "amqp")]
 use eventlog_publish::amqp::{self, Amqp};
 use eventlog_publish::metrics::{self, Metrics};
@@ -28,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 ///
 /// It reads the file and the older ones that rotation left, and publishes each record, in
 /// their order: to NATS with the subject cln.NETWORK.NODE_ID.TOPIC and its cursor as message
-/// id. The stream says how far that is done: nothing is kept here. While the other side is
+/// id. The stream says how far that is done, or a place in a file if it was emptied. While the other side is
 /// away the files keep what comes: eventlog-rotate-keep says how much.
 ///
 /// To a webhook (--webhook) a record is the body of a POST, signed as standardwebhooks.com
@@ -50,8 +52,7 @@ struct Args {
     #[cfg(feature = "amqp")]
     #[command(flatten)]
     amqp: amqp::Exchange,
-    /// The file that notes how far a webhook, or an AMQP broker, has the records; beside
-    /// them by default
+    /// The file that notes how far the other side has the records; beside them by default
     #[arg(long, value_name = "FILE")]
     cursor_file: Option<PathBuf>,
     /// The network in the subjects; the name of the file's folder by default
@@ -82,6 +83,40 @@ struct Args {
     check: bool,
 }
 
+impl Args {
+    /// The arguments, with one sink: a choice on the command line beats the environment.
+    fn chosen() -> Self {
+        const SINKS: [&str; 3] = ["nats", "webhook", "amqp"];
+        let matches = Self::command().get_matches();
+        let mut args = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let from = |source| {
+            let known = SINKS
+                .into_iter()
+                .filter(|id| matches.try_contains_id(id).is_ok());
+            known
+                .filter(|id| matches.value_source(id) == Some(source))
+                .collect::<Vec<_>>()
+        };
+        let mut chosen = from(ValueSource::CommandLine);
+        if chosen.is_empty() {
+            chosen = from(ValueSource::EnvVariable);
+        }
+        if chosen.len() > 1 {
+            let error = format!("--{}: choose one of them", chosen.join(" and --"));
+            Self::command()
+                .error(ErrorKind::ArgumentConflict, error)
+                .exit();
+        }
+        let is = |id| chosen.contains(&id);
+        args.hook.webhook = args.hook.webhook.filter(|_| is("webhook"));
+        #[cfg(feature = "amqp")]
+        {
+            args.amqp.amqp = args.amqp.amqp.filter(|_| is("amqp"));
+        }
+        args
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   eventlog-publish ~/.lightning/bitcoin/eventlog.jsonl --nats tls://broker:4222 --creds node.creds
@@ -93,7 +128,7 @@ Secrets are read from files, or from NATS_PASSWORD, NATS_TOKEN and WEBHOOK_SECRE
 
 #[tokio::main]
 async fn main() {
-    let args = Args::parse();
+    let args = Args::chosen();
     let filter = EnvFilter::try_from_env("EVENTLOG_PUBLISH_LOG");
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     tracing_subscriber::fmt()
@@ -155,7 +190,8 @@ async fn run(args: Args) -> Result<()> {
         let amqp = Amqp::new(url, &args.amqp, &args.broker, make, (&node, place))?;
         return run.to(&amqp, stop).await;
     }
-    let nats = Nats::new(args.broker, args.stream, node.clone(), &outbox);
+    let place = place(Nats::KIND);
+    let nats = Nats::new(args.broker, args.stream, place, &node, &outbox)?;
     run.to(&nats, stop).await
 }
 

@@ -41,16 +41,22 @@ impl Outbox {
         let from = last.map_or(From::Oldest, From::After);
         match Tail::open(&self.file, from) {
             Ok(tail) => Ok(tail),
-            Err(tail::Error::Cursor(gap)) if self.skip_gap => {
-                tracing::error!("{gap}: published from the oldest record kept");
-                progress.gap();
+            Err(tail::Error::Cursor(gap)) => {
+                self.gap(gap.into(), progress)?;
                 Tail::open(&self.file, From::Oldest).map_err(|error| End::Fatal(error.into()))
             }
-            Err(error @ tail::Error::Cursor(_)) => Err(End::Fatal(
-                anyhow::Error::from(error).context("--skip-gap publishes what is left"),
-            )),
             Err(error) => Err(End::Fatal(error.into())),
         }
+    }
+
+    /// Records are missing for good: that is an error, or logged and counted.
+    pub(crate) fn gap(&self, gap: anyhow::Error, progress: &Progress) -> Result<(), End> {
+        if !self.skip_gap {
+            return Err(End::Fatal(gap.context("--skip-gap publishes what is left")));
+        }
+        tracing::error!("{gap:#}: published is what is left");
+        progress.gap();
+        Ok(())
     }
 
     /// The next records to publish: at most a window of them.

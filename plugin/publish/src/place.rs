@@ -1,21 +1,27 @@
 //! How far a sink has a node's records, in a file: for those that cannot be asked. It is
 //! noted after they arrived, so that whoever is killed in between sends some of them again.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::fmt::{self, Display};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use eventlog::cursor::Cursor;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 /// While it cannot be written: how often it is tried, and how often that is logged.
 const AGAIN: Duration = Duration::from_secs(1);
-const QUIET: Duration = Duration::from_secs(60);
+pub(crate) const QUIET: Duration = Duration::from_secs(60);
 
-/// A file with a cursor.
+/// A place is shorter than this.
+const LONGEST: u64 = 1 << 10;
+
+/// A file with a cursor, and what a sink adds to it.
 #[derive(Debug, Clone)]
 pub struct Place {
     path: PathBuf,
@@ -33,37 +39,39 @@ impl Place {
         with(&self.path, ".lock")
     }
 
-    /// The cursor, `None` if there is no file.
+    /// What was noted, `None` if there is no file.
     ///
     /// # Errors
     /// It cannot be read, or holds something else.
-    pub fn read(&self) -> Result<Option<Cursor>> {
-        let path = self.path.display();
-        let text = match fs::read_to_string(&self.path) {
+    pub fn read<T: FromStr<Err: Display>>(&self) -> Result<Option<T>> {
+        let file = match open(&self.path, File::options().read(true), OFlag::empty()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            read => read.with_context(|| path.to_string())?,
+            opened => opened.with_context(|| self.to_string())?,
         };
-        let cursor = text.trim().parse().map_err(anyhow::Error::msg);
-        cursor.map(Some).with_context(|| {
-            format!("{path}: write the last record that arrived in there, or remove it to begin with the oldest")
+        let mut text = String::new();
+        let read = file.take(LONGEST).read_to_string(&mut text);
+        read.with_context(|| self.to_string())?;
+        let noted = text
+            .trim()
+            .parse()
+            .map_err(|error: T::Err| anyhow::anyhow!("{error}"));
+        noted.map(Some).with_context(|| {
+            format!("{self}: write the last record that arrived in there, or remove it to begin with the oldest")
         })
     }
 
-    /// Notes the cursor: the file holds it or what it held before, also after a power
+    /// Notes how far it is: the file holds it or what it held before, also after a power
     /// failure.
     ///
     /// # Errors
     /// The system's.
-    pub fn write(&self, cursor: Cursor) -> io::Result<()> {
+    pub fn write(&self, place: impl Display) -> io::Result<()> {
         let new = with(&self.path, ".new");
-        let mut file = File::options()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(&new)?;
-        writeln!(file, "{cursor}")?;
+        let mut options = File::options();
+        options.create(true).write(true).mode(0o600);
+        let mut file = open(&new, &mut options, OFlag::O_NOFOLLOW)?;
+        file.set_len(0)?;
+        writeln!(file, "{place}")?;
         file.sync_data()?;
         fs::rename(&new, &self.path)
     }
@@ -85,6 +93,33 @@ impl Place {
     }
 }
 
+impl Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
+/// Opens a regular file, and nothing that would wait or never end, such as a FIFO.
+pub(crate) fn open(path: &Path, options: &mut OpenOptions, flags: OFlag) -> io::Result<File> {
+    options.custom_flags((OFlag::O_NONBLOCK | flags).bits());
+    let file = match options.open(path) {
+        // A FIFO that nobody reads.
+        Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) => {
+            return Err(not_regular(path));
+        }
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(not_regular(path))
+    }
+}
+
+fn not_regular(path: &Path) -> io::Error {
+    io::Error::other(format!("{} is not a regular file", path.display()))
+}
+
 fn with(path: &Path, ending: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(ending);
@@ -99,10 +134,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_never_ends_is_no_place() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let place = Place::new(None, &dir.path().join("log"), ".cursor");
+        let wrong = |error: String| assert!(error.contains("is not a regular file"), "{error}");
+        for path in [place.path.clone(), with(&place.path, ".new")] {
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        wrong(format!("{:#}", place.read::<Cursor>().unwrap_err()));
+        wrong(place.write("x").unwrap_err().to_string());
+        fs::remove_file(&place.path).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &place.path).unwrap();
+        wrong(format!("{:#}", place.read::<Cursor>().unwrap_err()));
+        let mut options = File::options();
+        options.create(true).write(true);
+        let lock = with(&place.path, ".new");
+        wrong(
+            open(&lock, &mut options, OFlag::empty())
+                .unwrap_err()
+                .to_string(),
+        );
+    }
+
+    #[test]
     fn a_place_is_noted_whole_for_its_owner_alone() {
         let dir = tempfile::TempDir::new().unwrap();
         let place = Place::new(None, &dir.path().join("log"), ".cursor");
-        assert_eq!(place.read().unwrap(), None);
+        assert_eq!(place.read::<Cursor>().unwrap(), None);
         let cursors: Vec<Cursor> = ["00000000000000aa:7", "00000000000000bb:12"]
             .map(|text| text.parse().unwrap())
             .into();
@@ -120,7 +178,7 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         fs::write(&place.path, "").unwrap();
-        let wrong = format!("{:#}", place.read().unwrap_err());
+        let wrong = format!("{:#}", place.read::<Cursor>().unwrap_err());
         assert!(
             wrong.contains("log.cursor: write the last record"),
             "{wrong}"

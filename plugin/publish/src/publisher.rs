@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use bytesize::ByteSize;
 use eventlog::tail::Tail;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use sd_notify::NotifyState;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::outbox::Outbox;
+use crate::place;
 use crate::progress::Progress;
 use crate::sink::{End, Session, Sink};
 
@@ -103,7 +104,7 @@ async fn session<S: Sink>(
             progress.connected(true);
             away.back(&sink.name());
         }
-        let last = session.resume(outbox).await?;
+        let last = session.resume(outbox, progress).await?;
         if let Some(last) = last {
             tracing::info!("{}: it has the records up to {last}", sink.name());
             progress.passed(last);
@@ -185,12 +186,9 @@ pub fn notify(state: NotifyState) {
 
 /// Holds the lock of these records' publisher to a sink.
 fn alone(path: &Path, file: &Path) -> Result<Flock<File>> {
-    let lock = File::options()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
+    let mut options = File::options();
+    options.create(true).write(true).mode(0o600);
+    let lock = place::open(path, &mut options, OFlag::empty());
     let lock = lock.with_context(|| path.display().to_string())?;
     Flock::lock(lock, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, errno)| errno)

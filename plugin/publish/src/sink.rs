@@ -10,6 +10,7 @@ use eventlog::cursor::Cursor;
 use eventlog::tail::Record;
 
 use crate::outbox::Outbox;
+use crate::progress::Progress;
 
 /// Where records go.
 #[allow(async_fn_in_trait)] // nothing here runs on another thread
@@ -55,7 +56,11 @@ pub trait Session {
     ///
     /// # Errors
     /// It cannot be known, or sent.
-    async fn resume(&mut self, _outbox: &Outbox) -> Result<Option<Cursor>, End> {
+    async fn resume(
+        &mut self,
+        _outbox: &Outbox,
+        _progress: &Progress,
+    ) -> Result<Option<Cursor>, End> {
         self.last().await
     }
 

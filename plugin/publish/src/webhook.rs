@@ -42,7 +42,7 @@ const SECRET: usize = 24;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Target {
     /// Post to this address instead: https://HOST/PATH, signed (see --help)
-    #[arg(long, value_name = "URL", env = "WEBHOOK_URL", conflicts_with = "nats")]
+    #[arg(long, value_name = "URL", env = "WEBHOOK_URL", hide_env_values = true)]
     pub webhook: Option<String>,
     /// A file with the secret that signs, also in WEBHOOK_SECRET: whsec_BASE64, or any text
     #[arg(long, value_name = "FILE", requires = "webhook")]

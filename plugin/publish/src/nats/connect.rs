@@ -20,6 +20,7 @@ pub struct Broker {
         long,
         value_name = "URL",
         env = "NATS_URL",
+        hide_env_values = true,
         default_value = "nats://127.0.0.1:4222"
     )]
     pub nats: String,
@@ -74,6 +75,20 @@ impl Connection {
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Broker {
+    /// Whether the address is one without a user or a password in it.
+    ///
+    /// # Errors
+    /// It has one.
+    pub fn fits(&self) -> Result<()> {
+        if self.nats.contains('@') {
+            bail!(
+                "--nats, or NATS_URL: what stands before @ is not used: name --user and \
+                 --password-file (or NATS_PASSWORD), or --token-file (or NATS_TOKEN)"
+            );
+        }
+        Ok(())
+    }
+
     /// Connects, once.
     ///
     /// # Errors

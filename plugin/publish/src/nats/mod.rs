@@ -1,19 +1,23 @@
 //! NATS JetStream: each record once. The stream itself says how far a node's records are
-//! published, so that there is no other place that could disagree.
+//! published; a file notes it for when the stream no longer can.
 
 pub mod connect;
+mod kept;
 mod session;
 pub mod stream;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 pub use self::session::Session;
 use crate::nats::connect::Broker;
+use crate::nats::kept::Kept;
 use crate::nats::stream::Wanted;
 use crate::node::Node;
 use crate::outbox::Outbox;
+use crate::place::Place;
 use crate::sink::{End, Sink};
 
 /// A stream of a broker.
@@ -24,20 +28,32 @@ pub struct Nats {
     node: Node,
     window: usize,
     lock: PathBuf,
+    kept: Arc<Kept>,
 }
 
 impl Nats {
     /// The stream for the records of a node.
-    pub fn new(broker: Broker, wanted: Wanted, node: Node, outbox: &Outbox) -> Self {
+    ///
+    /// # Errors
+    /// The place cannot be read, or the address has a password.
+    pub fn new(
+        broker: Broker,
+        wanted: Wanted,
+        place: Place,
+        node: &Node,
+        outbox: &Outbox,
+    ) -> Result<Self> {
+        broker.fits()?;
         let mut lock = outbox.file.clone().into_os_string();
         lock.push(".publish.lock");
-        Self {
+        Ok(Self {
             broker,
             wanted,
-            node,
+            node: node.clone(),
             window: outbox.window,
             lock: lock.into(),
-        }
+            kept: Kept::read(place)?.into(),
+        })
     }
 }
 
@@ -56,7 +72,8 @@ impl Sink for Nats {
     }
 
     async fn open(&self) -> Result<Session, End> {
-        Session::open(&self.broker, &self.wanted, &self.node, self.window).await
+        let kept = self.kept.clone();
+        Session::open(&self.broker, &self.wanted, &self.node, self.window, kept).await
     }
 
     async fn check(&self, _: &mut Session) -> Result<String> {

@@ -7,9 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, Info, Stream};
+use async_nats::jetstream::stream::{Config, Info, RetentionPolicy, Stream};
 
 use crate::node::Node;
+
+/// What a lost connection still delivers is not doubled for this long: nats-server's default.
+const DUPLICATES: Duration = Duration::from_secs(120);
 
 /// What the stream is to be like.
 #[derive(Debug, Clone, clap::Args)]
@@ -68,6 +71,27 @@ impl Wanted {
             bail!(
                 "stream {name}: it takes {:?}, and so nothing of this node: add the subject cln.>",
                 config.subjects
+            );
+        }
+        if config.retention != RetentionPolicy::Limits {
+            bail!(
+                "stream {name}: its retention is {:?}: what is consumed is removed, and with it how \
+                 far it is published: make it with limits, and a workqueue that has it as source",
+                config.retention
+            );
+        }
+        if config.max_messages_per_subject > 0 {
+            bail!(
+                "stream {name}: it keeps {} messages of a subject (max_msgs_per_subject): what it \
+                 removes cannot be told from what it lost: limit max_age, max_msgs or max_bytes",
+                config.max_messages_per_subject
+            );
+        }
+        if config.duplicate_window < DUPLICATES {
+            bail!(
+                "stream {name}: its duplicate_window is {}, and is to be {} or more, as max_age",
+                humantime::format_duration(config.duplicate_window),
+                humantime::format_duration(DUPLICATES)
             );
         }
         if config.no_ack {

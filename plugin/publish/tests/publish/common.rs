@@ -94,6 +94,20 @@ impl Recording {
         self.recorder.flush();
     }
 
+    /// Records one of so many bytes, and some more.
+    pub fn record_large(&mut self, bytes: usize) {
+        let payload = format!("\"{}\"", "x".repeat(bytes));
+        let notification = Notification {
+            topic: Cow::Borrowed("custommsg"),
+            origin: None,
+            payload: &payload,
+            is_json: true,
+        };
+        self.inlet.notification(SystemTime::now(), &notification);
+        self.n += 1;
+        self.recorder.flush();
+    }
+
     /// The message ids of all that is recorded, in order.
     pub fn ids(&self) -> Vec<String> {
         let mut tail = Tail::open(&self.file(), From::Oldest).unwrap();

@@ -4,7 +4,9 @@
 
 #[cfg(feature = "amqp")]
 mod amqp;
+mod arguments;
 mod common;
+mod emptied;
 mod nats;
 mod proxy;
 mod service;
@@ -16,6 +18,8 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let mut trials = nats::trials();
+    trials.extend(emptied::trials());
+    trials.extend(arguments::trials());
     trials.extend(webhook::trials());
     trials.extend(service::trials());
     #[cfg(feature = "amqp")]

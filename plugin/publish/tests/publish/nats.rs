@@ -43,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn server() -> Result<PathBuf, String> {
+pub fn server() -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os("NATS_SERVER") {
         return Ok(named.into());
     }
@@ -60,31 +60,31 @@ pub fn block_on<T>(task: impl Future<Output = T>) -> T {
     runtime.enable_all().build().unwrap().block_on(task)
 }
 
-fn url(port: u16) -> String {
+pub fn url(port: u16) -> String {
     format!("nats://127.0.0.1:{port}")
 }
 
-async fn stream(broker: &Broker) -> Result<Stream<Info>, Box<dyn std::error::Error>> {
+pub async fn stream(broker: &Broker) -> Result<Stream<Info>, Box<dyn std::error::Error>> {
     let client = async_nats::connect(url(broker.port)).await?;
     Ok(async_nats::jetstream::new(client).get_stream("CLN").await?)
 }
 
 /// A broker with a folder and a port of its own.
-struct Broker {
+pub struct Broker {
     program: PathBuf,
     args: Vec<String>,
     dir: TempDir,
-    port: u16,
+    pub port: u16,
     child: Child,
 }
 
 impl Broker {
-    fn start(program: &Path) -> Self {
+    pub fn start(program: &Path) -> Self {
         let [port] = ports();
         Self::with(program, port, Vec::new())
     }
 
-    fn with(program: &Path, port: u16, args: Vec<String>) -> Self {
+    pub fn with(program: &Path, port: u16, args: Vec<String>) -> Self {
         let dir = TempDir::new().unwrap();
         let child = spawn(program, &dir, port, &args);
         Self {
@@ -96,17 +96,17 @@ impl Broker {
         }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.child = spawn(&self.program, &self.dir, self.port, &self.args);
     }
 
     /// What the stream holds: message ids and subjects.
-    fn messages(&self, filter: &str) -> Vec<(String, String)> {
+    pub fn messages(&self, filter: &str) -> Vec<(String, String)> {
         block_on(async {
             let stream = stream(self).await.unwrap();
             let started = Instant::now();
@@ -188,13 +188,13 @@ fn spawn(program: &Path, dir: &TempDir, port: u16, args: &[String]) -> Child {
     child
 }
 
-fn start(file: &Path, broker: &Broker, args: &[&str]) -> Publisher {
+pub fn start(file: &Path, broker: &Broker, args: &[&str]) -> Publisher {
     let url = url(broker.port);
     Publisher::start(file, &[&["--nats", &url], args].concat())
 }
 
 /// Waits until the stream has so many messages of the node.
-fn until(broker: &Broker, publisher: &Publisher, count: usize) -> Vec<(String, String)> {
+pub fn until(broker: &Broker, publisher: &Publisher, count: usize) -> Vec<(String, String)> {
     let started = Instant::now();
     loop {
         let present = block_on(async {
@@ -213,7 +213,7 @@ fn until(broker: &Broker, publisher: &Publisher, count: usize) -> Vec<(String, S
     }
 }
 
-fn ids(messages: &[(String, String)]) -> Vec<String> {
+pub fn ids(messages: &[(String, String)]) -> Vec<String> {
     messages.iter().map(|(id, _)| id.clone()).collect()
 }
 
@@ -365,11 +365,34 @@ fn what_does_not_fit(program: &Path) {
     let config = recording.dir.path().join("stream.json");
     let text = r#"{"name":"CLN","subjects":["elsewhere.>"],"retention":"limits","max_consumers":-1,
         "max_msgs":-1,"max_bytes":-1,"discard":"old","max_age":0,"storage":"file","num_replicas":1}"#;
-    fs::write(&config, text).unwrap();
-    let config = config.to_str().unwrap();
-    let failed = start(&recording.file(), &broker, &["--stream-config", config]);
-    let failed = failed.failed();
-    assert!(failed.contains("nothing of this node"), "{failed}");
+    for (seen, change, said) in [
+        ("", "", "nothing of this node"),
+        ("limits", "workqueue", "retention is WorkQueue"),
+        (
+            "\"max_msgs\"",
+            "\"max_msgs_per_subject\":10,\"max_msgs\"",
+            "max_msgs_per_subject",
+        ),
+        (
+            "\"max_age\":0",
+            "\"max_age\":0,\"duplicate_window\":1000000000",
+            "duplicate_window is 1s",
+        ),
+    ] {
+        let mut text = text.to_owned();
+        if !seen.is_empty() {
+            text = text.replace("elsewhere", "cln").replace(seen, change);
+        }
+        fs::write(&config, text).unwrap();
+        let args = ["--stream-config", config.to_str().unwrap(), "--check"];
+        let failed = start(&recording.file(), &broker, &args).failed();
+        assert!(failed.contains(said), "{failed}");
+        block_on(async {
+            let client = async_nats::connect(url(broker.port)).await.unwrap();
+            let context = async_nats::jetstream::new(client);
+            context.delete_stream("CLN").await.unwrap();
+        });
+    }
 }
 
 /// One server does what one of several may: it loses a message and keeps the next.
@@ -396,6 +419,8 @@ fn lost_by_the_broker(program: &Path) {
             assert!(stream.delete_message(lost).await.unwrap());
         }
     });
+    // They were not acknowledged before the publisher was killed.
+    fs::remove_file(recording.file().with_extension("jsonl.nats.cursor")).unwrap();
     // Else it remembers their ids.
     broker.kill();
     broker.restart();
