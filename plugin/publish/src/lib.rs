@@ -12,7 +12,7 @@
 //! - [`nats`]: JetStream: how it is reached, its stream, a session
 //! - [`webhook`]: signed POSTs
 //! - `amqp`: a topic exchange, with the feature of this name
-//! - [`place`]: how far a sink is that cannot be asked
+//! - [`place`]: how far a sink is, in a file
 //! - [`publisher`]: sessions one after the other, with pauses between
 //! - [`progress`]: what was done so far
 //! - [`metrics`]: the same for Prometheus

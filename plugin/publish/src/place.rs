@@ -1,5 +1,5 @@
-//! How far a sink has a node's records, in a file: for those that cannot be asked. It is
-//! noted after they arrived, so that whoever is killed in between sends some of them again.
+//! How far a sink has a node's records, in a file: for those that cannot be asked, or not
+//! always. It is noted after they arrived, so that whoever is killed in between sends some of them again.
 
 use std::fmt::{self, Display};
 use std::fs::{self, File, OpenOptions};

@@ -134,7 +134,7 @@ fn made_anew(program: &Path) {
 fn in_flight(program: &Path) {
     let broker = Broker::start(program);
     let mut recording = Recording::start();
-    recording.record(20_000);
+    recording.record(6000);
     let publisher = start(&recording.file(), &broker, &[]);
     until(&broker, &publisher, 1000);
     make_anew(&broker);
