@@ -87,7 +87,8 @@ impl Args {
     /// The arguments, with one sink: a choice on the command line beats the environment.
     fn chosen() -> Self {
         const SINKS: [&str; 3] = ["nats", "webhook", "amqp"];
-        let matches = Self::command().get_matches();
+        let mut command = Self::command();
+        let matches = command.get_matches_mut();
         let mut args = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let from = |source| {
             let known = SINKS
@@ -102,10 +103,8 @@ impl Args {
             chosen = from(ValueSource::EnvVariable);
         }
         if chosen.len() > 1 {
-            let error = format!("--{}: choose one of them", chosen.join(" and --"));
-            Self::command()
-                .error(ErrorKind::ArgumentConflict, error)
-                .exit();
+            let error = format!("--{}", chosen.join(" cannot be used with --"));
+            command.error(ErrorKind::ArgumentConflict, error).exit();
         }
         let is = |id| chosen.contains(&id);
         args.hook.webhook = args.hook.webhook.filter(|_| is("webhook"));

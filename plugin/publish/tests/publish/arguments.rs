@@ -76,9 +76,13 @@ fn chosen() {
         (
             &["--check"],
             &[("WEBHOOK_URL", hook), ("NATS_URL", nats)],
-            "choose one",
+            "cannot be used with",
         ),
-        (&["--nats", nats, "--webhook", hook], &[], "choose one"),
+        (
+            &["--nats", nats, "--webhook", hook],
+            &[],
+            "cannot be used with",
+        ),
     ] {
         let (well, said) = run(args, environment);
         assert!(
