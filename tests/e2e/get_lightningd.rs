@@ -48,6 +48,14 @@ impl Host {
         Ok(Host { sandbox, mirror })
     }
 
+    /// One with a good release, as CLN's page has it.
+    fn with_release() -> anyhow::Result<Host> {
+        let host = Host::new()?;
+        let sums = format!("SHA256SUMS-{VERSION}");
+        host.make(VERSION, VERSION, &tarball(VERSION), &sums)?;
+        Ok(host)
+    }
+
     fn release(&self, version: &str) -> PathBuf {
         self.sandbox.path("releases").join(version)
     }
@@ -129,13 +137,7 @@ fn tarball(version: &str) -> String {
 }
 
 async fn installs() -> Outcome {
-    let host = Host::new()?;
-    host.make(
-        VERSION,
-        VERSION,
-        &tarball(VERSION),
-        &format!("SHA256SUMS-{VERSION}"),
-    )?;
+    let host = Host::with_release()?;
     let got = host.get(VERSION)?;
     ensure!(got.code == Some(0), "{got:?}");
     let said = said(
@@ -247,13 +249,7 @@ async fn steps() -> Outcome {
 }
 
 async fn sets_up() -> Outcome {
-    let host = Host::new()?;
-    host.make(
-        VERSION,
-        VERSION,
-        &tarball(VERSION),
-        &format!("SHA256SUMS-{VERSION}"),
-    )?;
+    let host = Host::with_release()?;
     let (path, env) = (host.sandbox.path("path"), host.sandbox.path("env"));
     let set_up = |version: &str| {
         for file in [&path, &env] {

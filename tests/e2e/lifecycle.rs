@@ -137,9 +137,11 @@ fn held(kinds: Kinds) -> anyhow::Result<(Child, Vec<u32>, PathBuf)> {
 /// No destructor runs on SIGKILL; the reaper sees to it.
 async fn kill_9_of_the_lab(kinds: Kinds) -> Outcome {
     let (mut child, pids, dir) = held(kinds)?;
-    ensure!(pids.iter().all(|pid| is_alive(*pid)) && dir.exists());
+    let there = pids.iter().all(|pid| is_alive(*pid)) && dir.exists();
+    // Before it is judged: a failed test leaves no lab either.
     child.kill()?;
     child.wait()?;
+    ensure!(there);
     gone(&pids, &dir).await
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::report::test_of_thread;
 use crate::trace::{FILE, Level, Page, Trace};
 
 /// Writes `target/lab/TEST/trace.html` of the lab in this folder, with the report of its
@@ -40,11 +41,6 @@ pub(super) fn write(dir: &Path, report: &str) -> Option<PathBuf> {
 /// The name of the test that runs, if cargo or nextest runs one.
 fn test_name() -> Option<String> {
     std::env::var_os("CARGO_MANIFEST_DIR")?;
-    // Rust's test harness names each test's thread after the test.
-    let thread = std::thread::current();
-    let of_thread = thread
-        .name()
-        .filter(|name| !matches!(*name, "main" | "tokio-runtime-worker"));
     // nextest runs one test a process, by its name.
     let of_process = || {
         let words: Vec<String> = std::env::args().skip(1).collect();
@@ -53,7 +49,7 @@ fn test_name() -> Option<String> {
             .into_iter()
             .find(|word| exact && !word.starts_with('-'))
     };
-    of_thread.map(str::to_owned).or_else(of_process)
+    test_of_thread().or_else(of_process)
 }
 
 /// Its folder, for a test's executable: `target/debug/deps/NAME-HASH`.

@@ -170,6 +170,13 @@ fn is_time(word: &str) -> bool {
     bytes.len() >= 19 && bytes[4] == b'-' && bytes[10] == b'T' && bytes[0].is_ascii_digit()
 }
 
+/// The test whose thread this is: Rust's test harness names it after the test.
+pub(super) fn test_of_thread() -> Option<String> {
+    let thread = std::thread::current();
+    let name = thread.name()?;
+    (!matches!(name, "main" | "tokio-runtime-worker")).then(|| name.to_owned())
+}
+
 /// A command that repeats the run: this program with its arguments, the test's name
 /// where the program runs several, and the environment variables that labs read.
 fn again() -> String {
@@ -188,9 +195,7 @@ fn again() -> String {
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned())
         .collect();
-    // Rust's test harness names each test's thread after the test.
-    let thread = std::thread::current();
-    let test = thread.name().filter(|name| *name != "main");
+    let test = test_of_thread();
     words.extend(match cargo_target(&exe) {
         Some(target) => vec![
             "cargo".to_owned(),
@@ -202,7 +207,7 @@ fn again() -> String {
     });
     let named = arguments.iter().any(|argument| argument == "--exact");
     match test {
-        Some(test) if !named => words.extend(["--exact".to_owned(), quoted(test)]),
+        Some(test) if !named => words.extend(["--exact".to_owned(), quoted(&test)]),
         _ => words.extend(arguments.iter().map(|argument| quoted(argument))),
     }
     words.join(" ")

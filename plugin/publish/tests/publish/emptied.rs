@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
 use libtest_mimic::Trial;
 
-use crate::common::Recording;
+use crate::common::{Publisher, Recording};
 use crate::nats::{Broker, block_on, ids, server, start, stream, until, url};
 
 pub fn trials() -> Vec<Trial> {
@@ -62,6 +62,14 @@ fn in_order(mut found: Vec<String>, all: &[String]) -> Vec<String> {
     found
 }
 
+/// Records a hundred, which are all that comes into a stream that was emptied.
+fn a_hundred_more(broker: &Broker, publisher: &Publisher, recording: &mut Recording) {
+    recording.record(100);
+    let all = recording.ids();
+    let found = in_order(ids(&until(broker, publisher, 100)), &all);
+    assert_eq!(found, all[all.len() - 100..], "{}", publisher.log());
+}
+
 fn purged(program: &Path) {
     let mut broker = Broker::start(program);
     let mut recording = Recording::start();
@@ -79,10 +87,7 @@ fn purged(program: &Path) {
             broker.restart();
             publisher = start(&recording.file(), &broker, &[]);
         }
-        recording.record(100);
-        let all = recording.ids();
-        let found = in_order(ids(&until(&broker, &publisher, 100)), &all);
-        assert_eq!(found, all[all.len() - 100..], "{}", publisher.log());
+        a_hundred_more(&broker, &publisher, &mut recording);
         let log = publisher.log();
         let said = if while_it_runs {
             "was removed"
@@ -121,10 +126,7 @@ fn made_anew(program: &Path) {
             make_anew(&broker);
             publisher = start(&recording.file(), &broker, &[]);
         }
-        recording.record(100);
-        let all = recording.ids();
-        let found = in_order(ids(&until(&broker, &publisher, 100)), &all);
-        assert_eq!(found, all[all.len() - 100..], "{}", publisher.log());
+        a_hundred_more(&broker, &publisher, &mut recording);
         let log = publisher.log();
         assert!(log.contains("made anew"), "{log}");
     }
@@ -152,11 +154,7 @@ fn in_flight(program: &Path) {
 }
 
 /// Waits for the last record; gives all that the stream has.
-fn publisher_reaches(
-    broker: &Broker,
-    publisher: &crate::common::Publisher,
-    last: &str,
-) -> Vec<String> {
+fn publisher_reaches(broker: &Broker, publisher: &Publisher, last: &str) -> Vec<String> {
     let has = || {
         block_on(async {
             let stream = stream(broker).await.ok()?;
